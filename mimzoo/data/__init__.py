@@ -1,0 +1,39 @@
+"""Sources, transforms and the loader: everything between files and `fit`.
+
+Importing this package is cheap: PIL, grain and Keras are loaded when a name is first used.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "ArraySource": "sources",
+    "Compose": "transforms",
+    "IMAGENET_MEAN": "transforms",
+    "IMAGENET_STD": "transforms",
+    "ImageError": "images",
+    "Loader": "loader",
+    "Normalize": "transforms",
+    "RandomCropPad": "transforms",
+    "RandomFlip": "transforms",
+    "RandomResizedCrop": "transforms",
+    "ResizeCrop": "transforms",
+    "Source": "sources",
+    "Subset": "subsets",
+    "check_labels": "sources",
+    "decode_image": "images",
+    "open_source": "sources",
+    "take_subset": "subsets",
+    "to_rgb": "images",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
