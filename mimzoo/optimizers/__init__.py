@@ -1,0 +1,27 @@
+"""Layer-wise learning-rate decay, weight-decay groups and schedules, for any Keras optimizer.
+
+Moving averages of the weights need nothing of ours: pass `use_ema=True` to the optimizer, wrapped
+or not.
+"""
+
+from mimzoo.optimizers.adamw import AdamW, LayerDecayAdamW
+from mimzoo.optimizers.groups import no_weight_decay, vit_layer_decay_scales
+from mimzoo.optimizers.layer_decay import LayerDecay
+from mimzoo.optimizers.schedules import (
+    WarmupCosine,
+    WarmupMultiStep,
+    scaled_learning_rate,
+    steps,
+)
+
+__all__ = [
+    "AdamW",
+    "LayerDecay",
+    "LayerDecayAdamW",
+    "WarmupCosine",
+    "WarmupMultiStep",
+    "no_weight_decay",
+    "scaled_learning_rate",
+    "steps",
+    "vit_layer_decay_scales",
+]

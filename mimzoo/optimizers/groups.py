@@ -1,0 +1,116 @@
+"""Which variable gets which share of the learning rate, and which is not decayed.
+
+The rules are lists of (regex, number) over `variable.path`, read from the top: the first regex
+that matches wins. They are data, so an optimizer can be saved with them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Scales = Sequence[tuple[str, float]]
+
+
+def vit_layer_decay_scales(depth: int, layer_decay: float) -> list[tuple[str, float]]:
+    """Layer-wise learning-rate decay of a plain vision transformer.
+
+    Layer 0 is the patch embedding, the class token and the positions; block k is layer k + 1; the
+    rest (final norm, head) is layer `depth + 1`. A layer's multiplier is
+    `layer_decay ** (depth + 1 - layer)`. Source: MAE, util/lr_decay.py (papers' notes, section 3).
+
+    Args:
+        depth: number of transformer blocks, named `block_0` ... `block_{depth - 1}`.
+        layer_decay: decay per layer, in (0, 1]. 1 gives every layer the full rate.
+
+    Returns:
+        `depth + 2` pairs (regex over `variable.path`, learning-rate multiplier).
+
+    Raises:
+        ValueError: `depth` is not positive, or `layer_decay` is not in (0, 1].
+    """
+    if depth < 1:
+        raise ValueError(f"depth must be a positive integer, got {depth!r}.")
+    check_layer_decay(layer_decay)
+    first = (r"(^|/)(patch_embed|class_token|positions)(/|$)", layer_decay ** (depth + 1))
+    blocks = [(rf"(^|/)block_{k}(/|$)", layer_decay ** (depth - k)) for k in range(depth)]
+    return [first, *blocks, (r".*", 1.0)]
+
+
+def check_layer_decay(layer_decay: float) -> None:
+    """Raise a ValueError unless `layer_decay` is in (0, 1]."""
+    if not 0.0 < layer_decay <= 1.0:
+        raise ValueError(
+            f"layer_decay must lie in (0, 1], got {layer_decay!r}; 1.0 trains every layer at the "
+            "full rate."
+        )
+
+
+def multipliers(variables: Iterable[Any], scales: Scales) -> list[float]:
+    """The learning-rate multiplier of each variable.
+
+    Args:
+        variables: Keras variables.
+        scales: pairs (regex, multiplier); the first regex found in `variable.path` wins.
+
+    Returns:
+        One float for each variable.
+
+    Raises:
+        ValueError: a variable that no regex matches, or a regex that matches no variable.
+    """
+    variables = list(variables)
+    rules = [(re.compile(regex), float(scale)) for regex, scale in scales]
+    result = []
+    for variable in variables:
+        scale = next((scale for rule, scale in rules if rule.search(variable.path)), None)
+        if scale is None:
+            raise ValueError(
+                f"No regex in scales matches the variable '{variable.path}'; add a pair for it, "
+                "or end scales with ('.*', 1.0)."
+            )
+        result.append(scale)
+    check_each_matches((regex for regex, _ in scales), variables, "scales")
+    return result
+
+
+def no_weight_decay(model: Any, regexes: Sequence[str] = ()) -> list[Any]:
+    """The trainable variables that weight decay leaves alone.
+
+    They are those with at most one axis (norm scales, biases), those whose path ends in "bias",
+    and those that a regex matches. A class token or mask token of shape (1, 1, D) is decayed.
+    Source: MAE through timm's `add_weight_decay` (papers' notes, section 2); SimMIM also spares
+    the tokens and position tables: name them in `regexes`.
+
+    Args:
+        model: a built Keras model or layer, or a list of variables.
+        regexes: more variables to leave alone, searched for in `variable.path`.
+
+    Returns:
+        Variables, ready for `keras.optimizers.Optimizer.exclude_from_weight_decay(var_list=...)`.
+
+    Raises:
+        ValueError: a regex that matches no variable.
+    """
+    variables = list(getattr(model, "trainable_variables", model))
+    check_each_matches(regexes, variables, "no_weight_decay")
+    return [v for v in variables if is_vector(v) or matches_any(v, regexes)]
+
+
+def is_vector(variable: Any) -> bool:
+    """Whether timm's rule spares the variable: at most one axis, or a bias."""
+    return len(variable.shape) <= 1 or variable.path.endswith("bias")
+
+
+def matches_any(variable: Any, regexes: Iterable[str]) -> bool:
+    """Whether one of the regexes is found in `variable.path`."""
+    return any(re.search(regex, variable.path) for regex in regexes)
+
+
+def check_each_matches(regexes: Iterable[str], variables: Sequence[Any], where: str) -> None:
+    """Raise a ValueError for the first regex that matches no variable."""
+    for regex in regexes:
+        if not any(re.search(regex, v.path) for v in variables):
+            raise ValueError(
+                f"The regex {regex!r} in {where} matches no trainable variable; correct or remove "
+                f"it. The variables are named like '{variables[0].path if variables else ''}'."
+            )

@@ -1,0 +1,241 @@
+"""Learning-rate schedules, and lengths in any unit.
+
+Steps stay integers until they are divided: float32 holds no odd integer beyond 2**24 (16.8
+million), which a long run with small batches passes.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up from `start` to `peak`; a subclass says what follows."""
+
+    def __init__(self, peak: float, total_steps: int, warmup_steps: int, start: float) -> None:
+        for label, value in (("total_steps", total_steps), ("warmup_steps", warmup_steps)):
+            if int(value) != value or not 0 <= value < 2**31:
+                raise ValueError(f"{label} must be an integer in [0, 2**31), got {value!r}.")
+        if warmup_steps >= total_steps:
+            raise ValueError(
+                f"warmup_steps ({warmup_steps}) must be less than total_steps ({total_steps})."
+            )
+        if peak <= 0 or start < 0:
+            raise ValueError(f"Rates must be positive, got peak={peak!r}, start={start!r}.")
+        self.peak = float(peak)
+        self.total_steps = int(total_steps)
+        self.warmup_steps = int(warmup_steps)
+        self.start = float(start)
+
+    def _after(self, step: Any) -> Any:
+        raise NotImplementedError
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.cast(step, "int32")
+        if self.warmup_steps == 0:
+            return self._after(step)
+        share = ops.cast(step, "float32") / float(self.warmup_steps)
+        warm = self.start + (self.peak - self.start) * share
+        return ops.where(step < self.warmup_steps, warm, self._after(step))
+
+    def get_config(self) -> dict:
+        return {
+            "peak": self.peak,
+            "total_steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "start": self.start,
+        }
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class WarmupCosine(_Warmup):
+    """Linear warm-up, then half a cosine down to `final`, step by step.
+
+    rate(step) = start + (peak - start) * step / warmup_steps                  while warming up,
+                 final + (peak - final) * (1 + cos(pi * t)) / 2                 after,
+    with t = (step - warmup_steps) / (total_steps - warmup_steps); `final` from `total_steps` on.
+    Source: MAE, util/lr_sched.py (papers' notes, section 2), with the epoch's fraction as step.
+
+    Args:
+        peak: highest rate, at step `warmup_steps`.
+        total_steps: length of the run in steps, warm-up included.
+        warmup_steps: length of the warm-up in steps; 0 for none.
+        start: rate at step 0 of a warm-up.
+        final: rate at the end.
+
+    Raises:
+        ValueError: lengths or rates that make no schedule.
+    """
+
+    def __init__(
+        self,
+        peak: float,
+        total_steps: int,
+        warmup_steps: int,
+        start: float = 0.0,
+        final: float = 0.0,
+    ) -> None:
+        super().__init__(peak, total_steps, warmup_steps, start)
+        if not 0 <= final <= peak:
+            raise ValueError(f"final must lie between 0 and peak={peak!r}, got {final!r}.")
+        self.final = float(final)
+
+    def _after(self, step: Any) -> Any:
+        span = self.total_steps - self.warmup_steps
+        left = ops.clip(self.total_steps - step, 0, span)
+        # (1 + cos(pi t)) / 2 = sin(pi (1 - t) / 2) ** 2, which does not cancel near the end.
+        wave = ops.square(ops.sin(ops.cast(left, "float32") / float(span) * (math.pi / 2)))
+        return self.final + (self.peak - self.final) * wave
+
+    def get_config(self) -> dict:
+        """Config: the arguments."""
+        return {**super().get_config(), "final": self.final}
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class WarmupMultiStep(_Warmup):
+    """Linear warm-up, then `peak`, multiplied by `factor` at each milestone.
+
+    Source: SimMIM's multistep schedule (papers' notes, section 2), step by step.
+
+    Args:
+        peak: rate after the warm-up.
+        total_steps: length of the run in steps; milestones must lie within it.
+        warmup_steps: length of the warm-up in steps; 0 for none.
+        start: rate at step 0 of a warm-up.
+        milestones: increasing steps; from each on, the rate is `factor` times what it was.
+        factor: what a milestone multiplies with.
+
+    Raises:
+        ValueError: lengths or rates that make no schedule.
+    """
+
+    def __init__(
+        self,
+        peak: float,
+        total_steps: int,
+        warmup_steps: int,
+        start: float,
+        milestones: Sequence[int],
+        factor: float = 0.1,
+    ) -> None:
+        super().__init__(peak, total_steps, warmup_steps, start)
+        bounds = [warmup_steps, *milestones, total_steps]
+        ordered = all(a < b for a, b in itertools.pairwise(bounds))
+        if not milestones or not ordered or any(int(m) != m for m in milestones):
+            raise ValueError(
+                f"milestones must be increasing integers between warmup_steps ({warmup_steps}) "
+                f"and total_steps ({total_steps}), got {list(milestones)}."
+            )
+        if factor <= 0:
+            raise ValueError(f"factor must be positive, got {factor!r}.")
+        self.milestones = [int(m) for m in milestones]
+        self.factor = float(factor)
+
+    def _after(self, step: Any) -> Any:
+        rate = ops.convert_to_tensor(self.peak, dtype="float32")
+        for count, milestone in enumerate(self.milestones, start=1):
+            rate = ops.where(step >= milestone, self.peak * self.factor**count, rate)
+        return rate
+
+    def get_config(self) -> dict:
+        """Config: the arguments."""
+        return {**super().get_config(), "milestones": self.milestones, "factor": self.factor}
+
+
+def scaled_learning_rate(base: float, batch_size: int, per: int = 256) -> float:
+    """The linear scaling rule: `base * batch_size / per`.
+
+    Args:
+        base: rate at a batch of `per` images.
+        batch_size: images in a step, over all devices.
+        per: 256 in MAE and MixMIM, 512 in SimMIM (papers' notes, section 2).
+
+    Returns:
+        The rate to train at.
+    """
+    if base <= 0 or batch_size < 1 or per < 1:
+        raise ValueError(
+            f"base, batch_size and per must be positive, got {base!r}, {batch_size!r}, {per!r}."
+        )
+    return base * batch_size / per
+
+
+_UNITS = {"it": "it", "step": "it", "steps": "it", "ep": "ep", "epoch": "ep", "epochs": "ep"}
+_UNITS |= {"img": "img", "image": "img", "images": "img"}
+_LENGTH = re.compile(r"\s*([0-9.]+(?:e[+]?[0-9]+)?)\s*([a-z]+)\s*", re.IGNORECASE)
+
+
+def steps(
+    length: str | int | tuple[float, str],
+    batch_size: int | None = None,
+    num_examples: int | None = None,
+) -> int:
+    """A length in steps, given in steps, epochs or images.
+
+    An epoch is `num_examples // batch_size` steps: the last, incomplete batch is dropped, as the
+    papers' runs do (ImageNet-1K at 2048: 625 steps, papers' notes, section 2). Images and parts
+    of an epoch are rounded down to whole steps.
+
+    ```python
+    steps("800ep", batch_size=2048, num_examples=1_281_167)  # 500000
+    steps((1e9, "img"), batch_size=4096)  # 244140
+    steps("500000it") == steps(500_000)
+    ```
+
+    Args:
+        length: a number and a unit, as text or as a pair; an int alone is in steps. Units:
+            "it" or "steps", "ep" or "epochs", "img" or "images".
+        batch_size: images in a step, over all devices; needed for epochs and images.
+        num_examples: images in the data set; needed for epochs.
+
+    Returns:
+        A whole number of steps, at least 0.
+
+    Raises:
+        ValueError: text that is no length, an unknown unit, a negative or non-finite number, a
+            part of a step, or a missing `batch_size` or `num_examples`.
+    """
+    value, unit = _parse(length)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"A length must be a finite number, at least 0, got {length!r}.")
+    if unit == "it":
+        if value != int(value):
+            raise ValueError(f"A number of steps must be whole, got {length!r}.")
+        return int(value)
+    if not batch_size or batch_size < 1:
+        raise ValueError(f"The length {length!r} needs a positive batch_size, got {batch_size!r}.")
+    if unit == "img":
+        return int(value // batch_size)
+    if not num_examples or num_examples < batch_size:
+        raise ValueError(
+            f"The length {length!r} needs num_examples of at least one batch ({batch_size}), got "
+            f"{num_examples!r}."
+        )
+    # A small slack keeps 0.1 * 10 = 1 from falling to 0.
+    return int(value * (num_examples // batch_size) + 1e-6)
+
+
+def _parse(length: Any) -> tuple[float, str]:
+    if isinstance(length, int) and not isinstance(length, bool):
+        return length, "it"
+    number = unit = None
+    if isinstance(length, str) and (match := _LENGTH.fullmatch(length)):
+        number, unit = match.groups()
+    elif isinstance(length, tuple) and len(length) == 2:
+        number, unit = length
+    unit = _UNITS.get(unit.lower()) if isinstance(unit, str) else None
+    try:
+        if unit is None:
+            raise ValueError
+        return float(number), unit
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{length!r} is no length: write '800ep', '500000it', '1e9img', a pair such as "
+            "(800, 'ep'), or a number of steps."
+        ) from None

@@ -1,0 +1,553 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from mimzoo import optimizers
+from mimzoo.optimizers import groups
+
+BACKEND = keras.backend.backend()
+SCALES = optimizers.vit_layer_decay_scales(2, 0.5)
+FLAT = [(".*", 1.0)]
+
+
+class Token(keras.layers.Layer):
+    def build(self, input_shape):
+        self.token = self.add_weight(
+            shape=(1, 1, input_shape[-1]), initializer="ones", name="class_token"
+        )
+
+    def call(self, x):
+        return x + self.token[:, 0]
+
+
+class Block(keras.layers.Layer):
+    def build(self, input_shape):
+        self.qkv = keras.layers.Dense(4, name="qkv")
+        self.qkv.build(input_shape)
+        self.norm = keras.layers.LayerNormalization(name="norm1")
+        self.norm.build(input_shape)
+
+    def call(self, x):
+        return x + self.qkv(self.norm(x))
+
+
+class TinyViT(keras.Sequential):
+    def layer_decay_scales(self, layer_decay):
+        return optimizers.vit_layer_decay_scales(2, layer_decay)
+
+
+def tiny_vit(cls=TinyViT):
+    keras.utils.set_random_seed(0)
+    return cls(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(4, name="patch_embed"),
+            Token(name="embed"),
+            Block(name="block_0"),
+            Block(name="block_1"),
+            keras.layers.LayerNormalization(name="norm"),
+            keras.layers.Dense(2, name="predictions"),
+        ],
+        name="tiny",
+    )
+
+
+def variables(count=3):
+    rng = np.random.default_rng(0)
+    shapes = [(3, 2), (4,), (2, 2, 2), ()]
+    return [
+        keras.Variable(rng.normal(size=shapes[i]).astype("float32"), name=f"v{i}")
+        for i in range(count)
+    ]
+
+
+def gradients(targets, steps):
+    rng = np.random.default_rng(1)
+    return [[rng.normal(size=v.shape).astype("float32") for v in targets] for _ in range(steps)]
+
+
+def run(optimizer, targets, grads):
+    optimizer.build(targets)
+    for step in grads:
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in step], targets)
+    return values(targets)
+
+
+def values(targets):
+    return [keras.ops.convert_to_numpy(v.value) for v in targets]
+
+
+def run_stateless(optimizer, targets, grads):
+    optimizer.build(targets)
+    weights, state = [v.value for v in targets], [v.value for v in optimizer.variables]
+    for step in grads:
+        step = [keras.ops.convert_to_tensor(g) for g in step]
+        weights, state = optimizer.stateless_apply(state, step, weights)
+    return [keras.ops.convert_to_numpy(w) for w in weights]
+
+
+def assert_near(got, want, atol=1e-6):
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=atol)
+
+
+def data(count=32):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(count, 3)).astype("float32")
+    return x, (x[:, 0] > 0).astype("int32")
+
+
+INNER = {
+    "sgd": lambda rate, **kw: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **kw),
+    "adam": lambda rate, **kw: keras.optimizers.Adam(rate, **kw),
+    "adamw": lambda rate, **kw: keras.optimizers.AdamW(rate, **{"weight_decay": 0.1, **kw}),
+    "lion": lambda rate, **kw: keras.optimizers.Lion(rate, weight_decay=0.1, **kw),
+    "nadam": lambda rate, **kw: keras.optimizers.Nadam(rate, **kw),
+    "ftrl": lambda rate, **kw: keras.optimizers.Ftrl(rate, **kw),
+    "adafactor": lambda rate, **kw: keras.optimizers.Adafactor(rate, **kw),
+    "muon": lambda rate, **kw: keras.optimizers.Muon(rate, adam_weight_decay=0.1, **kw),
+}
+
+
+def schedule():
+    return optimizers.WarmupCosine(0.02, total_steps=8, warmup_steps=2, start=0.01)
+
+
+# === The update ===
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_matches_adamw_written_in_numpy(steps):
+    targets = variables()
+    want = [v.astype("float64") for v in values(targets)]
+    grads = gradients(targets, steps)
+    rate, decay, b1, b2, eps = 0.02, 0.3, 0.9, 0.95, 1e-8
+    multiplier, decayed = [0.25, 1.0, 0.5], [True, False, True]  # v1 is a vector
+    m, v = [0.0] * 3, [0.0] * 3
+    for t, step in enumerate(grads, start=1):
+        for i, g in enumerate(step):
+            lr = rate * multiplier[i]
+            want[i] *= 1 - lr * decay * decayed[i]
+            m[i] = b1 * m[i] + (1 - b1) * g
+            v[i] = b2 * v[i] + (1 - b2) * g.astype("float64") ** 2
+            alpha = lr * math.sqrt(1 - b2**t) / (1 - b1**t)
+            want[i] -= alpha * m[i] / (np.sqrt(v[i]) + eps)
+    inner = keras.optimizers.AdamW(rate, decay, b1, b2, eps)
+    scales = [("v0", 0.25), ("v2", 0.5), (".*", 1.0)]
+    got = run(optimizers.LayerDecay(inner, scales, decay_vectors=False), targets, grads)
+    assert_near(got, want)
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_multipliers_of_one_are_the_inner_optimizer(name):
+    plain, wrapped = variables(), variables()
+    grads = gradients(plain, 3)
+    want = run(INNER[name](schedule()), plain, grads)
+    got = run(optimizers.LayerDecay(INNER[name](schedule()), FLAT), wrapped, grads)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_each_variable_moves_as_if_alone_at_its_rate(name):
+    multipliers = [0.25, 1.0, 0.5, 0.25]
+    together = variables(4)
+    grads = gradients(together, 4)
+    scales = [("v[03]$", 0.25), ("v1", 1.0), ("v2", 0.5)]
+    got = run(optimizers.LayerDecay(INNER[name](schedule()), scales), together, grads)
+    for i, multiplier in enumerate(multipliers):
+        alone = variables(4)[i : i + 1]
+        rate = schedule()
+        rate.peak, rate.start = rate.peak * multiplier, rate.start * multiplier
+        want = run(INNER[name](rate), alone, [[step[i]] for step in grads])
+        assert_near(got[i : i + 1], want)
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_zero_freezes(name):
+    targets = variables()
+    before = values(targets)
+    inner = INNER[name](0.1)
+    grads = gradients(targets, 2)
+    after = run(optimizers.LayerDecay(inner, [("v0", 0.0), (".*", 0.5)]), targets, grads)
+    np.testing.assert_array_equal(before[0], after[0])
+    assert np.abs(before[2] - after[2]).max() > 0
+
+
+def test_global_norm_is_over_all_variables():
+    targets = variables()
+    before = values(targets)
+    grads = gradients(targets, 1)
+    norm = math.sqrt(sum(float((g**2).sum()) for g in grads[0]))
+    inner = keras.optimizers.SGD(1.0, global_clipnorm=0.5)
+    after = run(optimizers.LayerDecay(inner, [("v0", 0.1), (".*", 1.0)]), targets, grads)
+    for old, new, g, scale in zip(before, after, grads[0], [0.1, 1.0, 1.0], strict=True):
+        np.testing.assert_allclose(old - new, scale * g * 0.5 / norm, atol=1e-6)
+
+
+def test_gradient_accumulation():
+    scales = [("v0", 0.1), (".*", 1.0)]
+    accumulated, averaged = variables(), variables()
+    grads = gradients(accumulated, 4)
+    means = [[(a + b) / 2 for a, b in zip(*grads[i : i + 2], strict=True)] for i in (0, 2)]
+    inner = INNER["adamw"](0.01, gradient_accumulation_steps=2, global_clipnorm=1.0)
+    got = run(optimizers.LayerDecay(inner, scales), accumulated, grads)
+    inner = INNER["adamw"](0.01, global_clipnorm=1.0)
+    assert_near(got, run(optimizers.LayerDecay(inner, scales), averaged, means), atol=1e-5)
+
+
+def test_moving_average_is_put_in_place():
+    targets = variables()
+    grads = gradients(targets, 3)
+    inner = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
+    optimizer = optimizers.LayerDecay(inner, [("v0", 0.1), (".*", 1.0)])
+    path, average = values(targets), None
+    optimizer.build(targets)
+    for step in grads:
+        optimizer.apply([keras.ops.convert_to_tensor(g) for g in step], targets)
+        path = [p - 0.1 * s * g for p, g, s in zip(path, step, [0.1, 1, 1], strict=True)]
+        average = (
+            path
+            if average is None
+            else [0.5 * a + 0.5 * p for a, p in zip(average, path, strict=True)]
+        )
+    assert_near(values(targets), path)
+    optimizer.finalize_variable_values(targets)
+    assert_near(values(targets), average)
+
+
+def test_swap_ema_callback_and_fit_use_the_average():
+    model = tiny_vit()
+    model.compile(
+        optimizers.LayerDecayAdamW(model, 0.05, 0.5, use_ema=True, ema_momentum=0.9),
+        "sparse_categorical_crossentropy",
+    )
+    x, y = data()
+    model.fit(x, y, verbose=0, callbacks=[keras.callbacks.SwapEMAWeights(swap_on_epoch=False)])
+    average = values(model.optimizer.inner_optimizer._model_variables_moving_average)
+    assert_near(values(model.trainable_variables), average, atol=0)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="stateless updates are JAX's")
+def test_stateless_apply_in_a_jitted_step():
+    import jax
+
+    plain, pure = variables(), variables()
+    grads = gradients(plain, 3)
+    scales = [("v0", 0.1), (".*", 1.0)]
+    want = run(optimizers.LayerDecay(INNER["adamw"](schedule()), scales), plain, grads)
+    optimizer = optimizers.LayerDecay(INNER["adamw"](schedule()), scales)
+    optimizer.build(pure)
+    state = [v.value for v in optimizer.variables]
+    weights = [v.value for v in pure]
+    step = jax.jit(optimizer.stateless_apply)
+    for g in grads:
+        weights, state = step(state, g, weights)
+    assert_near([np.asarray(w) for w in weights], want)
+
+
+# === In a model ===
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_fit_trains_and_keeps_the_frozen_part(jit_compile):
+    if BACKEND == "torch" and jit_compile:
+        pytest.skip("torch.compile needs a C++ compiler and minutes")
+    model = tiny_vit()
+    scales = [("patch_embed", 0.0), (".*", 1.0)]
+    optimizer = optimizers.LayerDecay(keras.optimizers.AdamW(0.05), scales)
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=jit_compile)
+    logits = model.layers[-1]
+    logits.activation = keras.activations.softmax
+    before = values(model.get_layer("patch_embed").weights)
+    x, y = data()
+    history = model.fit(x, y, batch_size=8, epochs=8, verbose=0).history["loss"]
+    assert history[-1] < 0.6 * history[0]
+    assert_near(values(model.get_layer("patch_embed").weights), before, atol=0)
+    assert int(optimizer.iterations) == 32
+
+
+def compiled(rate=None, **kwargs):
+    model = tiny_vit(keras.Sequential)
+    model.layer_decay_scales = lambda decay: optimizers.vit_layer_decay_scales(2, decay)
+    rate = rate or optimizers.WarmupCosine(0.01, 12, 3)
+    optimizer = optimizers.LayerDecayAdamW(model, rate, 0.5, no_weight_decay=["token"], **kwargs)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    return model
+
+
+def fit(model):
+    x, y = data()
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    return values(model.trainable_variables)
+
+
+def test_save_load_continue_is_uninterrupted(tmp_path):
+    straight = compiled(global_clipnorm=1.0)
+    fit(straight)
+    want = fit(straight)
+    stopped = compiled(global_clipnorm=1.0)
+    fit(stopped)
+    stopped.save(tmp_path / "model.keras")
+    objects = {"Token": Token, "Block": Block}
+    loaded = keras.saving.load_model(tmp_path / "model.keras", custom_objects=objects)
+    optimizer = loaded.optimizer
+    assert isinstance(optimizer, optimizers.LayerDecay)
+    assert optimizer.get_config() == stopped.optimizer.get_config()
+    assert optimizer._decayed == stopped.optimizer._decayed
+    assert_near(values(optimizer.variables), values(stopped.optimizer.variables), atol=0)
+    assert_near(fit(loaded), want, atol=1e-7)
+
+
+def test_slots_are_saved_once(tmp_path):
+    import h5py
+
+    model = compiled()
+    fit(model)
+    model.save_weights(tmp_path / "m.weights.h5")
+    names = []
+    with h5py.File(tmp_path / "m.weights.h5") as file:
+        file["optimizer"].visititems(
+            lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+    assert len(names) == len(model.optimizer.variables)
+
+
+def test_variables_round_trip():
+    first, second = compiled(), compiled()
+    fit(first)
+    second.set_weights(first.get_weights())
+    second.optimizer.build(second.trainable_variables)
+    second.optimizer.set_weights(values(first.optimizer.variables))
+    assert_near(fit(second), fit(first), atol=1e-7)
+
+
+def test_rate_can_be_set_and_read():
+    model = compiled(rate=0.01)
+    model.optimizer.learning_rate = 0.002
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.002)
+    rate = schedule()
+    scheduled = optimizers.LayerDecay(keras.optimizers.Adam(rate), FLAT)
+    assert float(scheduled.learning_rate) == pytest.approx(0.01)
+
+
+def test_inside_loss_scaling():
+    scales = [("v0", 0.1), (".*", 1.0)]
+    plain, scaled = variables(), variables()
+    grads = gradients(plain, 3)
+    want = run(optimizers.LayerDecay(INNER["adamw"](0.01), scales), plain, grads)
+    inner = INNER["adamw"](0.01, loss_scale_factor=4.0)
+    outer = keras.optimizers.LossScaleOptimizer(
+        optimizers.LayerDecay(inner, scales), initial_scale=8.0
+    )
+    # Eager loss scaling leaks tracers on JAX, with or without us; fit uses the stateless form.
+    update = run_stateless if BACKEND == "jax" else run
+    got = update(outer, scaled, [[g * 8 for g in step] for step in grads])
+    assert_near(got, want)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(outer))
+    assert again.inner_optimizer.scales == outer.inner_optimizer.scales
+
+
+def test_loss_scale_factor_of_the_inner_optimizer():
+    plain, scaled = variables(), variables()
+    grads = gradients(plain, 2)
+    want = run(optimizers.LayerDecay(INNER["adamw"](0.01), FLAT), plain, grads)
+    optimizer = optimizers.LayerDecay(INNER["adamw"](0.01, loss_scale_factor=4.0), FLAT)
+    assert float(optimizer.scale_loss(keras.ops.ones(()))) == 4.0
+    assert_near(run(optimizer, scaled, [[g * 4 for g in step] for step in grads]), want)
+
+
+def test_fit_under_mixed_float16():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = compiled(rate=0.01)
+        assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        before = values(model.trainable_variables)
+        after = fit(model)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all(np.isfinite(a).all() for a in after)
+    assert np.abs(after[-1] - before[-1]).max() > 0
+
+
+# === Groups ===
+
+
+def test_vit_rule():
+    model = tiny_vit()
+    got = dict(
+        zip(
+            [v.path.removeprefix("tiny/") for v in model.trainable_variables],
+            groups.multipliers(model.trainable_variables, SCALES),
+            strict=True,
+        )
+    )
+    assert got["patch_embed/kernel"] == got["embed/class_token"] == 0.5**3
+    assert got["block_0/qkv/kernel"] == 0.5**2
+    assert got["block_1/norm1/gamma"] == 0.5
+    assert got["norm/gamma"] == got["predictions/bias"] == 1.0
+
+
+def test_vit_rule_tells_block_1_from_block_11():
+    scales = optimizers.vit_layer_decay_scales(12, 0.5)
+    block = keras.Variable(0.0, name="block_11")
+    assert next(m for regex, m in scales if groups.matches_any(block, [regex])) == 0.5
+
+
+def test_no_weight_decay_rule():
+    model = tiny_vit()
+    spared = {v.path for v in optimizers.no_weight_decay(model, ["patch_embed/kernel"])}
+    assert {f"tiny/{n}" for n in ("norm/gamma", "block_0/qkv/bias", "patch_embed/kernel")} < spared
+    assert not {"tiny/embed/class_token", "tiny/predictions/kernel"} & spared
+    for optimizer in (optimizers.AdamW(model, 0.1), optimizers.LayerDecayAdamW(model, 0.1)):
+        optimizer.build(model.trainable_variables)
+        undecayed = {
+            v.path
+            for v, decayed in zip(model.trainable_variables, optimizer._decayed, strict=True)
+            if not decayed
+        }
+        assert undecayed == spared - {"tiny/patch_embed/kernel"}
+
+
+def test_user_exclusions_are_kept():
+    targets = variables()
+    before = values(targets)
+    inner = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    inner.exclude_from_weight_decay(var_list=targets[:1])
+    zero = [[np.zeros(v.shape, "float32") for v in targets]]
+    after = run(optimizers.LayerDecay(inner, FLAT, ["v1"]), targets, zero)
+    assert_near(after, [before[0], before[1], before[2] * 0.95])
+
+
+def test_frozen_backbone_leaves_its_scales_out():
+    model = tiny_vit()
+    model.get_layer("block_0").trainable = False
+    optimizer = optimizers.LayerDecayAdamW(model, 0.1, 0.5)
+    optimizer.build(model.trainable_variables)
+    assert not any("block_0" in regex for regex, _ in optimizer.scales)
+
+
+def test_errors_say_what_to_do():
+    model = tiny_vit()
+    targets = model.trainable_variables
+    adam = keras.optimizers.Adam
+    with pytest.raises(
+        ValueError, match="No regex in scales matches the variable 'tiny/embed/class"
+    ):
+        optimizers.LayerDecay(adam(0.1), [("block_|patch|norm|pred", 1.0)]).build(targets)
+    with pytest.raises(ValueError, match="'blokc_0' in scales matches no trainable variable"):
+        optimizers.LayerDecay(adam(0.1), [("blokc_0", 0.5), (".*", 1.0)]).build(targets)
+    with pytest.raises(ValueError, match="'tokn' in no_weight_decay"):
+        optimizers.AdamW(model, 0.1, no_weight_decay=["tokn"])
+    with pytest.raises(ValueError, match="at least 0"):
+        optimizers.LayerDecay(adam(0.1), [(".*", -1.0)])
+    with pytest.raises(ValueError, match="inside loss scaling"):
+        optimizers.LayerDecay(keras.optimizers.LossScaleOptimizer(adam(0.1)), FLAT)
+    inner = adam(0.1)
+    optimizers.LayerDecay(inner, FLAT)
+    with pytest.raises(ValueError, match="wrapped by a LayerDecay already"):
+        optimizers.LayerDecay(inner, FLAT)
+    with pytest.raises(ValueError, match=r"wraps a keras.optimizers.Optimizer"):
+        optimizers.LayerDecay("adam", FLAT)
+    with pytest.raises(ValueError, match="has no layer_decay_scales"):
+        optimizers.LayerDecayAdamW(tiny_vit(keras.Sequential), 0.1)
+    with pytest.raises(ValueError, match=r"in \(0, 1\]"):
+        optimizers.LayerDecayAdamW(model, 0.1, layer_decay=65)
+    with pytest.raises(ValueError, match="build it first"):
+        optimizers.AdamW(keras.Sequential([keras.layers.Dense(2)]), 0.1)
+
+
+# === Schedules ===
+
+
+def test_warmup_cosine():
+    rate = optimizers.WarmupCosine(2.0, total_steps=110, warmup_steps=10, final=1.0)
+    got = [float(rate(s)) for s in (0, 5, 10, 60, 110, 500)]
+    np.testing.assert_allclose(got, [0.0, 1.0, 2.0, 1.5, 1.0, 1.0], rtol=1e-6)
+    mae = [1.0 + 0.5 * (1 + math.cos(math.pi * (s - 10) / 100)) for s in range(10, 110)]
+    got = keras.ops.convert_to_numpy(rate(np.arange(10, 110)))
+    np.testing.assert_allclose(got, mae, rtol=1e-6)
+
+
+def test_warmup_multistep():
+    rate = optimizers.WarmupMultiStep(4.0, 100, 10, 2.0, milestones=[50, 80])
+    got = [float(rate(s)) for s in (0, 5, 10, 49, 50, 79, 80, 100)]
+    np.testing.assert_allclose(got, [2.0, 3.0, 4.0, 4.0, 0.4, 0.4, 0.04, 0.04], rtol=1e-6)
+
+
+def test_schedules_count_beyond_float32():
+    big = 2**24
+    rate = optimizers.WarmupMultiStep(1.0, 2 * big, 0, 0.0, milestones=[big + 1])
+    assert [float(rate(big + i)) for i in (0, 1)] == pytest.approx([1.0, 0.1])
+    rate = optimizers.WarmupCosine(1.0, 4 * big, 0)
+    last = [float(rate(4 * big - left)) for left in (3, 2, 1, 0)]
+    want = [math.sin(math.pi / 2 * left / (4 * big)) ** 2 for left in (3, 2, 1, 0)]
+    np.testing.assert_allclose(last, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        optimizers.WarmupCosine(1e-3, 100, 10, 1e-6, 1e-5),
+        optimizers.WarmupMultiStep(1e-3, 100, 10, 1e-6, [50], 0.5),
+    ],
+)
+def test_schedules_are_saved(rate):
+    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
+    assert type(again) is type(rate)
+    assert again.get_config() == rate.get_config()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.WarmupCosine(1.0, 10, 10),
+        lambda: optimizers.WarmupCosine(1.0, 10.5, 1),
+        lambda: optimizers.WarmupCosine(1.0, 10, -1),
+        lambda: optimizers.WarmupCosine(-1.0, 10, 1),
+        lambda: optimizers.WarmupCosine(1.0, 10, 1, final=2.0),
+        lambda: optimizers.WarmupMultiStep(1.0, 10, 1, 0.0, []),
+        lambda: optimizers.WarmupMultiStep(1.0, 10, 1, 0.0, [5, 5]),
+        lambda: optimizers.WarmupMultiStep(1.0, 10, 1, 0.0, [10]),
+        lambda: optimizers.WarmupMultiStep(1.0, 10, 1, 0.0, [5], factor=0.0),
+        lambda: optimizers.scaled_learning_rate(1e-3, 0),
+        lambda: optimizers.vit_layer_decay_scales(0, 0.5),
+    ],
+)
+def test_nonsense_schedules(make):
+    with pytest.raises(ValueError, match=r"must"):
+        make()
+
+
+def test_lengths():
+    imagenet = {"batch_size": 2048, "num_examples": 1_281_167}
+    assert optimizers.steps("800ep", **imagenet) == 500_000
+    assert optimizers.steps((10, "epochs"), **imagenet) == 6_250
+    assert optimizers.steps("0.5 ep", **imagenet) == 312
+    assert optimizers.steps("500000it") == optimizers.steps(500_000) == 500_000
+    assert optimizers.steps("1e9img", batch_size=4096) == 244_140
+    assert optimizers.steps("0ep", **imagenet) == 0
+    assert optimizers.scaled_learning_rate(1.5e-4, 4096) == pytest.approx(2.4e-3)
+    assert optimizers.scaled_learning_rate(1e-4, 2048, per=512) == pytest.approx(4e-4)
+
+
+@pytest.mark.parametrize(
+    "length",
+    [
+        *("800", "ep", "8 weeks", "-1ep", "1.2.3ep", "0.5it", (8,), ("x", "ep"), None, True, 1.5),
+        *((float("nan"), "ep"), (float("inf"), "it"), -3),
+    ],
+)
+def test_nonsense_lengths(length):
+    with pytest.raises(ValueError, match=r"length|number"):
+        optimizers.steps(length, 10, 100)
+
+
+def test_lengths_name_what_is_missing():
+    with pytest.raises(ValueError, match="batch_size"):
+        optimizers.steps("1img")
+    with pytest.raises(ValueError, match="num_examples"):
+        optimizers.steps("1ep", batch_size=8)
