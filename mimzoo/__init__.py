@@ -1,0 +1,32 @@
+"""mimzoo: the Keras 3 model zoo for masked image modeling.
+
+`mimzoo.models` has backbones and classifiers, `mimzoo.pretraining` the MIM methods,
+`mimzoo.optimizers` layer-wise learning-rate decay and schedules, `mimzoo.data` sources and the
+loader. Importing mimzoo registers its classes, so KerasHub finds them.
+"""
+
+import importlib
+from typing import Any
+
+from mimzoo import models
+from mimzoo.hub import list_presets, preset_info
+from mimzoo.version import __version__
+
+__all__ = [
+    "__version__",
+    "data",
+    "downstream",
+    "hub",
+    "layers",
+    "list_presets",
+    "models",
+    "optimizers",
+    "preset_info",
+    "pretraining",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"mimzoo.{name}")
+    raise AttributeError(f"module 'mimzoo' has no attribute {name!r}")

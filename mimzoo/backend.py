@@ -1,0 +1,59 @@
+"""Everything that differs between JAX, torch and TensorFlow, and nothing else.
+
+The rest of mimzoo speaks `keras.ops`. What stands here is here because the general operation is
+wrong or slow on one of the three; each function says which.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention, softmax in float32.
+
+    Args:
+        query, key, value: (B, heads, T, head_dim).
+        bias: added to the scaled logits; broadcastable to (B, heads, T, T).
+
+    Returns:
+        (B, heads, T, head_dim), in the dtype of `value`.
+    """
+    if keras.config.backend() == "torch":
+        import torch.nn.functional as F
+
+        if bias is not None:
+            bias = bias.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    if keras.config.backend() == "jax":
+        import jax
+
+        if jax.default_backend() != "cpu" and bias is None:
+            out = jax.nn.dot_product_attention(*(x.swapaxes(1, 2) for x in (query, key, value)))
+            return out.swapaxes(1, 2)
+    logits = ops.matmul(query * query.shape[-1] ** -0.5, ops.swapaxes(key, -1, -2))
+    logits = ops.cast(logits, "float32")
+    if bias is not None:
+        logits = logits + ops.cast(bias, "float32")
+    return ops.matmul(ops.cast(ops.softmax(logits), value.dtype), value)
+
+
+def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
+    """Row `index[b, k]` of example b: (B, N, D), (B, K) -> (B, K, D).
+
+    `ops.take_along_axis` would index every single number, and its gradient scatter them one by
+    one (on XLA's CPU a serial loop over B*K*D); these gather, and scatter, whole rows.
+    """
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.vmap(lambda rows, i: rows.at[i].get(mode="promise_in_bounds"))(tokens, index)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(tokens, index, batch_dims=1)
+    return ops.take_along_axis(tokens, index[..., None], axis=1)

@@ -1,0 +1,114 @@
+"""Multi-head self-attention with one fused projection of queries, keys and values."""
+
+import keras
+from keras import ops
+
+from mimzoo.backend import Tensor, attention
+from mimzoo.layers.positions import RelativePositionBias
+
+QKV_BIASES = ("qkv", "qv", "none")
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class MultiHeadAttention(keras.layers.Layer):
+    """Self-attention over all tokens: (B, T, D) -> (B, T, D).
+
+    Args:
+        dim: width D of a token.
+        num_heads: heads; `dim` must be a multiple of it.
+        qkv_bias: "qkv" (all three), "qv" (none on the keys, as SimMIM's and BEiT's ViT) or "none".
+        relative_position_grid: if given, the attention owns a RelativePositionBias of this grid.
+        class_token: whether the first token is a class token (for the relative bias only).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: str = "qkv",
+        relative_position_grid: tuple[int, int] | None = None,
+        class_token: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if dim % num_heads:
+            raise ValueError(f"embed_dim {dim} is not divisible by num_heads {num_heads}.")
+        if qkv_bias not in QKV_BIASES:
+            raise ValueError(f"qkv_bias must be one of {QKV_BIASES}, got {qkv_bias!r}.")
+        self.dim = dim
+        self.num_heads = num_heads
+        self.qkv_bias = qkv_bias
+        self.relative_position_grid = relative_position_grid
+        self.class_token = class_token
+        self.qkv = keras.layers.Dense(
+            3 * dim,
+            use_bias=qkv_bias == "qkv",
+            kernel_initializer="glorot_uniform",
+            dtype=self.dtype_policy,
+            name="qkv",
+        )
+        self.projection = keras.layers.Dense(dim, dtype=self.dtype_policy, name="projection")
+        self.relative_position_bias = (
+            RelativePositionBias(
+                relative_position_grid,
+                num_heads,
+                class_token,
+                dtype=self.dtype_policy,
+                name="relative_position_bias",
+            )
+            if relative_position_grid
+            else None
+        )
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates the projections."""
+        self.qkv.build(input_shape)
+        self.projection.build(input_shape)
+        if self.qkv_bias == "qv":
+            self.query_bias = self.add_weight(
+                name="query_bias", shape=(self.dim,), initializer="zeros"
+            )
+            self.value_bias = self.add_weight(
+                name="value_bias", shape=(self.dim,), initializer="zeros"
+            )
+        if self.relative_position_bias:
+            self.relative_position_bias.build()
+        self.built = True
+
+    def call(
+        self, tokens: Tensor, bias: Tensor | None = None, index: Tensor | None = None
+    ) -> Tensor:
+        """Attention.
+
+        Args:
+            tokens: (B, T, D).
+            bias: added to the logits, broadcastable to (B, heads, T, T).
+            index: (B, K), the grid cells of the tokens (without class token), where not all are
+                there; only the relative bias reads it.
+        """
+        length, head_dim = tokens.shape[1], self.dim // self.num_heads
+        qkv = self.qkv(tokens)
+        if self.qkv_bias == "qv":
+            shared = ops.concatenate(
+                [self.query_bias, ops.zeros_like(self.query_bias), self.value_bias]
+            )
+            qkv = qkv + ops.cast(shared, qkv.dtype)
+        qkv = ops.reshape(qkv, (-1, length, 3, self.num_heads, head_dim))
+        query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
+        if self.relative_position_bias:
+            own = self.relative_position_bias(tokens, index=index)
+            bias = own if bias is None else bias + own
+        out = attention(query, key, value, bias)
+        out = ops.reshape(ops.transpose(out, (0, 2, 1, 3)), (-1, length, self.dim))
+        return self.projection(out)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "num_heads": self.num_heads,
+            "qkv_bias": self.qkv_bias,
+            "relative_position_grid": self.relative_position_grid,
+            "class_token": self.class_token,
+        }

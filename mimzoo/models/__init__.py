@@ -1,0 +1,7 @@
+"""Backbones and classifiers. Nothing here knows of masks, losses or files."""
+
+from mimzoo.models.backbone import Backbone
+from mimzoo.models.image_classifier import ImageClassifier
+from mimzoo.models.vit import ViTBackbone, ViTImageClassifier
+
+__all__ = ["Backbone", "ImageClassifier", "ViTBackbone", "ViTImageClassifier"]

@@ -1,0 +1,64 @@
+"""What every mimzoo backbone shares: presets by name, and arguments that are never ignored."""
+
+import difflib
+import inspect
+from collections.abc import Iterable
+
+import keras_hub
+
+
+def check_arguments(given: Iterable[str], known: Iterable[str], owner: str) -> None:
+    """Raises TypeError naming the nearest known argument for one that is not known."""
+    known = sorted(known)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
+            raise TypeError(f"{owner} has no argument {name!r}.{hint}")
+
+
+def constructor_arguments(cls: type) -> set[str]:
+    """Names of a constructor's arguments along its bases, with Keras' `dtype`, `name`."""
+    names = {"dtype", "name"}
+    for base in cls.__mro__:
+        if base.__module__.startswith("mimzoo") and "__init__" in vars(base):
+            names |= set(inspect.signature(base.__init__).parameters)
+    return names - {"self", "args", "kwargs"}
+
+
+class Backbone(keras_hub.models.FeaturePyramidBackbone):
+    """A KerasHub backbone that says how it embeds and how it encodes.
+
+    `backbone(images)` gives the features that fine-tuning uses. A MIM method works between the
+    two halves, which are public: `embed(images) -> tokens`, `encode(tokens, ...) -> features`.
+    """
+
+    def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
+        """(regex over variable paths, learning-rate multiplier), first match wins."""
+        raise NotImplementedError(f"{type(self).__name__} defines no layer-wise decay.")
+
+    @classmethod
+    def from_preset(cls, preset: str, load_weights: bool = True, **kwargs) -> "Backbone":
+        """Loads a backbone.
+
+        Args:
+            preset: a name from `mimzoo.list_presets()`, a folder, or `hf://org/name[@revision]`.
+            load_weights: False: the architecture with new weights.
+            **kwargs: arguments of the backbone that replace the preset's, such as
+                `image_shape=(384, 384, 3)` or `drop_path_rate=0.1`. Positions are resized.
+
+        Raises:
+            TypeError: an argument that the backbone does not have.
+            ValueError: an unknown preset; the message offers the nearest names.
+        """
+        from mimzoo.hub import preset_class, resolve
+
+        folder = resolve(preset)
+        backbone_cls = preset_class(folder)
+        if not issubclass(backbone_cls, cls):
+            raise ValueError(
+                f"preset {preset!r} holds a {backbone_cls.__name__}, not a {cls.__name__}: "
+                f"call {backbone_cls.__name__}.from_preset."
+            )
+        check_arguments(kwargs, constructor_arguments(backbone_cls), backbone_cls.__name__)
+        return super().from_preset(str(folder), load_weights=load_weights, **kwargs)

@@ -1,0 +1,105 @@
+"""Loading a task so that every argument arrives."""
+
+import inspect
+import json
+import os
+from pathlib import Path
+
+import keras
+import keras_hub
+
+from mimzoo.models.backbone import check_arguments, constructor_arguments
+
+
+class PresetTask:
+    """Mixin of classifiers and MIM tasks: `from_preset` with every backbone argument.
+
+    KerasHub's own forwards `dtype` and `image_shape` only, the rest is lost without a word.
+    """
+
+    @classmethod
+    def from_preset(cls, preset: str, load_weights: bool = True, **kwargs) -> keras_hub.models.Task:
+        """Loads a task.
+
+        Args:
+            preset: a name from `mimzoo.list_presets()`, a folder, or `hf://org/name[@revision]`.
+            load_weights: False: the architecture with new weights.
+            **kwargs: arguments of the task (`num_classes=10`) and of its backbone
+                (`drop_path_rate=0.1`, `image_shape=(384, 384, 3)`), replacing the preset's.
+
+        Raises:
+            TypeError: an argument that neither the task nor its backbone has.
+            ValueError: an unknown preset, or one of another kind.
+        """
+        from mimzoo.hub import preset_class, resolve
+
+        folder = Path(resolve(preset))
+        backbone_cls = preset_class(folder)
+        stored = _read_json(folder / "task.json")
+        stored_cls = (
+            keras.saving.get_registered_object(stored["registered_name"]) if stored else None
+        )
+        same_task = stored_cls is not None and issubclass(stored_cls, cls)
+        task_cls = stored_cls if same_task else cls.for_backbone(backbone_cls)
+
+        backbone_names = constructor_arguments(backbone_cls)
+        task_names = (constructor_arguments(task_cls) | {"backbone", "preprocessor"}) - {"dtype"}
+        check_arguments(
+            kwargs, backbone_names | task_names, f"{task_cls.__name__} on {backbone_cls.__name__}"
+        )
+        for_backbone = {k: v for k, v in kwargs.items() if k in backbone_names - task_names}
+        for_task = {k: v for k, v in kwargs.items() if k in task_names}
+
+        config = dict(stored["config"]) if same_task else {}
+        for name in ("backbone", "preprocessor", "name"):
+            config.pop(name, None)
+        config = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
+        if "backbone" not in for_task:
+            for_task["backbone"] = backbone_cls.from_preset(
+                str(folder), load_weights=load_weights, **for_backbone
+            )
+        elif for_backbone:
+            raise TypeError(
+                f"backbone={for_task['backbone'].name!r} is given, so "
+                f"{', '.join(sorted(for_backbone))} cannot change it: set it on the backbone."
+            )
+        if "preprocessor" not in for_task:
+            for_task["preprocessor"] = task_cls.load_preprocessor(
+                folder, for_task["backbone"].image_shape
+            )
+        task = task_cls(**{**config, **for_task})
+        weights = folder / "task.weights.h5"
+        replaced = set(for_task) & set(task_cls.reset_weights_arguments)
+        if load_weights and same_task and weights.exists() and not replaced:
+            task.load_task_weights(os.fspath(weights))
+        return task
+
+    # Arguments that, when given, mean a new head or decoder instead of the stored one.
+    reset_weights_arguments: tuple[str, ...] = ()
+
+    @classmethod
+    def for_backbone(cls, backbone_cls: type) -> type:
+        """The concrete class of this task for a backbone class."""
+        return cls
+
+    @classmethod
+    def load_preprocessor(cls, folder: Path, image_shape: tuple) -> keras.layers.Layer | None:
+        """The preprocessor of a preset folder, at the backbone's image size."""
+        stored = _read_json(folder / "image_converter.json")
+        preprocessor_cls = getattr(cls, "preprocessor_cls", None)
+        if preprocessor_cls is None:
+            return None
+        if stored is None:
+            return preprocessor_cls.for_image_shape(image_shape)
+        converter = keras.saving.deserialize_keras_object(stored)
+        converter.image_size = tuple(image_shape[:2])
+        return preprocessor_cls(image_converter=converter)
+
+
+def task_arguments(cls: type) -> set[str]:
+    """Names of the arguments of a class's own constructor."""
+    return set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+
+
+def _read_json(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,254 @@
+"""The plain vision transformer."""
+
+import keras
+from keras import ops
+
+from mimzoo.backend import Tensor
+from mimzoo.layers.class_token import ClassToken
+from mimzoo.layers.drop_path import drop_path_rates
+from mimzoo.layers.patches import PatchEmbed, patch_grid
+from mimzoo.layers.positions import PositionEmbedding, RelativePositionBias
+from mimzoo.layers.transformer_block import TransformerBlock
+from mimzoo.models.backbone import Backbone
+from mimzoo.optimizers.groups import vit_layer_decay_scales
+
+POSITIONS = ("sincos", "learned", "none")
+RELATIVE_BIASES = ("none", "shared", "per_block")
+
+# embed_dim, depth, num_heads, patch_size. Ti and S: DeiT (arXiv 2012.12877); B, L, H: MAE
+# (models_mae.py); nano: ours, for 28 px images.
+VIT_SIZES = {
+    "nano": (128, 6, 4, 4),
+    "tiny": (192, 12, 3, 16),
+    "small": (384, 12, 6, 16),
+    "base": (768, 12, 12, 16),
+    "large": (1024, 24, 16, 16),
+    "huge": (1280, 32, 16, 14),
+}
+
+
+def vit_size(size: str) -> dict:
+    """`embed_dim`, `depth`, `num_heads`, `patch_size` of nano, tiny, small, base, large, huge.
+
+    Raises:
+        ValueError: an unknown size.
+    """
+    if size not in VIT_SIZES:
+        raise ValueError(f"unknown ViT size {size!r}: choose one of {', '.join(VIT_SIZES)}.")
+    return dict(
+        zip(("embed_dim", "depth", "num_heads", "patch_size"), VIT_SIZES[size], strict=True)
+    )
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class ViTBackbone(Backbone):
+    """Vision transformer: images (B, H, W, C) -> tokens (B, [1 +] N, embed_dim).
+
+    Dosovitskiy et al., arXiv 2010.11929, in the variants of MAE (models_vit.py) and SimMIM
+    (models/vision_transformer.py). With a class token it stands first. Pooling is the
+    classifier's business.
+
+    Args:
+        image_shape: (H, W, C) in pixels; any rectangle that `patch_size` divides.
+        patch_size: side of a patch in pixels.
+        embed_dim: width of a token.
+        depth: number of blocks.
+        num_heads: attention heads of a block.
+        mlp_ratio: hidden width of a block's MLP over `embed_dim`.
+        class_token: whether a learned class token is prepended.
+        position_embedding: "sincos" (fixed, MAE), "learned" (starting at sine-cosine) or "none".
+        relative_position_bias: "none", "shared" (one table, SimMIM's pretraining) or "per_block"
+            (SimMIM's and BEiT's fine-tuning).
+        qkv_bias: "qkv", "qv" (SimMIM, BEiT) or "none".
+        layer_scale_init: LayerScale's start, None for no LayerScale.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        final_norm: whether the tokens are normalised at the end. MAE's fine-tuning sets False
+            and normalises after pooling.
+        layer_norm_epsilon: of all norms.
+        remat: recompute activations of the blocks in the backward pass, saving memory.
+        dtype: Keras dtype or policy.
+
+    Raises:
+        ValueError: the patch does not divide the image, heads do not divide the width, or an
+            unknown option.
+
+    Example:
+    ```python
+    backbone = mimzoo.models.ViTBackbone.from_size("base", image_shape=(224, 224, 3))
+    tokens = backbone(images)  # (B, 197, 768)
+    ```
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int] = (224, 224, 3),
+        patch_size: int = 16,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        class_token: bool = True,
+        position_embedding: str = "sincos",
+        relative_position_bias: str = "none",
+        qkv_bias: str = "qkv",
+        layer_scale_init: float | None = None,
+        drop_path_rate: float = 0.0,
+        final_norm: bool = True,
+        layer_norm_epsilon: float = 1e-6,
+        remat: bool = False,
+        dtype: str | keras.DTypePolicy | None = None,
+        **kwargs,
+    ):
+        for name, value, known in (
+            ("position_embedding", position_embedding, POSITIONS),
+            ("relative_position_bias", relative_position_bias, RELATIVE_BIASES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+        grid = patch_grid(image_shape, patch_size)
+        shared = {"dtype": dtype}
+
+        # === Layers ===
+        self.patch_embed = PatchEmbed(patch_size, embed_dim, name="patch_embed", **shared)
+        self.positions = (
+            PositionEmbedding(
+                grid, trainable=position_embedding == "learned", name="positions", **shared
+            )
+            if position_embedding != "none"
+            else None
+        )
+        self.class_token_layer = (
+            ClassToken(position=position_embedding == "learned", name="class_token", **shared)
+            if class_token
+            else None
+        )
+        self.shared_bias = (
+            RelativePositionBias(
+                grid, num_heads, class_token, name="relative_position_bias", **shared
+            )
+            if relative_position_bias == "shared"
+            else None
+        )
+        self.blocks = [
+            TransformerBlock(
+                embed_dim,
+                num_heads,
+                mlp_ratio,
+                qkv_bias,
+                layer_scale_init,
+                rate,
+                relative_position_grid=grid if relative_position_bias == "per_block" else None,
+                class_token=class_token,
+                remat=remat,
+                layer_norm_epsilon=layer_norm_epsilon,
+                name=f"block_{i}",
+                **shared,
+            )
+            for i, rate in enumerate(drop_path_rates(drop_path_rate, depth))
+        ]
+        self.norm = (
+            keras.layers.LayerNormalization(epsilon=layer_norm_epsilon, name="norm", **shared)
+            if final_norm
+            else None
+        )
+
+        # === Functional Model ===
+        images = keras.Input(shape=image_shape, name="images")
+        tokens = self.embed(images)
+        outputs, intermediates = self._encode(tokens)
+        super().__init__(inputs=images, outputs=outputs, dtype=dtype, **kwargs)
+
+        # === Config ===
+        self.image_shape = tuple(image_shape)
+        self.patch_size = patch_size
+        self.embed_dim = embed_dim
+        self.depth = depth
+        self.num_heads = num_heads
+        self.mlp_ratio = mlp_ratio
+        self.class_token = class_token
+        self.position_embedding = position_embedding
+        self.relative_position_bias = relative_position_bias
+        self.qkv_bias = qkv_bias
+        self.layer_scale_init = layer_scale_init
+        self.drop_path_rate = drop_path_rate
+        self.final_norm = final_norm
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.remat = remat
+        self.grid = grid
+        self.intermediate_outputs = intermediates
+        self.pyramid_outputs = self._pyramid(outputs)
+
+    @classmethod
+    def from_size(cls, size: str, **kwargs) -> "ViTBackbone":
+        """A new backbone of a named size; `kwargs` are the constructor's arguments."""
+        return cls(**{**vit_size(size), **kwargs})
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim)."""
+        return self.patch_embed(images)
+
+    def encode(self, tokens: Tensor, index: Tensor | None = None) -> Tensor:
+        """Adds positions and class token and runs the blocks.
+
+        Args:
+            tokens: (B, N, embed_dim), or (B, K, embed_dim) with `index`.
+            index: (B, K) integers, the grid cell of each token where some are left out (MAE).
+
+        Returns:
+            (B, [1 +] N or K, embed_dim), the class token first.
+        """
+        return self._encode(tokens, index)[0]
+
+    def _encode(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        if self.positions is not None:
+            x = self.positions(x, index=index)
+        if self.class_token_layer is not None:
+            x = self.class_token_layer(x)
+        bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
+        intermediates = []
+        for block in self.blocks:
+            x = block(x, bias=bias, index=index)
+            intermediates.append(x)
+        return (x if self.norm is None else self.norm(x)), intermediates
+
+    def feature_map(self, tokens: Tensor) -> Tensor:
+        """Tokens of a whole image as a map: (B, [1 +] N, D) -> (B, rows, cols, D)."""
+        patches = tokens[:, 1:] if self.class_token else tokens
+        return ops.reshape(patches, (-1, *self.grid, self.embed_dim))
+
+    def _pyramid(self, tokens: Tensor) -> dict[str, Tensor]:
+        # ViTDet (arXiv 2203.16527) makes all levels from the last map; without weights of its
+        # own that is bilinear up-sampling and average pooling.
+        level = self.patch_size.bit_length() - 1
+        if self.patch_size != 2**level or level < 2:
+            return {}
+        outputs, last = {}, self.feature_map(tokens)
+        for n in range(2, level + 2):
+            if n < level:
+                outputs[f"P{n}"] = keras.layers.UpSampling2D(
+                    2 ** (level - n), interpolation="bilinear", name=f"pyramid_{n}"
+                )(last)
+            elif n == level:
+                outputs[f"P{n}"] = last
+            elif min(self.grid) > 1:
+                outputs[f"P{n}"] = keras.layers.AveragePooling2D(2, name=f"pyramid_{n}")(last)
+        return outputs
+
+    def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
+        """MAE's groups (util/lr_decay.py): embedding 0, block k -> k + 1, the rest depth + 1."""
+        return vit_layer_decay_scales(self.depth, layer_decay)
+
+    def default_lora_layer_names(self) -> list[str]:
+        """LoRA adapts the fused projection of queries, keys and values."""
+        return ["qkv"]
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        config = super().get_config()
+        for name in (
+            "image_shape patch_size embed_dim depth num_heads mlp_ratio class_token "
+            "position_embedding relative_position_bias qkv_bias layer_scale_init drop_path_rate "
+            "final_norm layer_norm_epsilon remat"
+        ).split():
+            config[name] = getattr(self, name)
+        return config

@@ -1,0 +1,98 @@
+"""From the features of what is visible to predictions for every patch."""
+
+import keras
+from keras import ops
+
+from mimzoo.backend import Tensor, gather_tokens
+from mimzoo.layers.positions import PositionEmbedding
+from mimzoo.layers.transformer_block import TransformerBlock
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class MAEDecoder(keras.layers.Layer):
+    """The transformer decoder of MAE (models_mae.py, `forward_decoder`; papers.md 6.3 step 4).
+
+    Args:
+        embed_dim: width of the decoder.
+        depth: blocks.
+        num_heads: attention heads of a block.
+        mlp_ratio: hidden width of a block's MLP over `embed_dim`.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int = 512,
+        depth: int = 8,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.embed_dim = embed_dim
+        self.depth = depth
+        self.num_heads = num_heads
+        self.mlp_ratio = mlp_ratio
+
+    def attach(self, backbone: keras.Model, output_dim: int) -> None:
+        """Creates the weights for a backbone; the task calls it once.
+
+        Args:
+            backbone: whose `grid`, `embed_dim` and `class_token` the decoder follows.
+            output_dim: numbers to predict per patch.
+        """
+        self.class_token = backbone.class_token
+        shared = {"dtype": self.dtype_policy}
+        self.embed = keras.layers.Dense(self.embed_dim, name="embed", **shared)
+        self.positions = PositionEmbedding(backbone.grid, name="positions", **shared)
+        self.blocks = [
+            TransformerBlock(
+                self.embed_dim, self.num_heads, self.mlp_ratio, name=f"block_{i}", **shared
+            )
+            for i in range(self.depth)
+        ]
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", **shared)
+        self.prediction = keras.layers.Dense(output_dim, name="prediction", **shared)
+        self.embed.build((None, None, backbone.embed_dim))
+        for layer in (self.positions, *self.blocks, self.norm, self.prediction):
+            layer.build((None, None, self.embed_dim))
+        self.mask_token = self.add_weight(
+            name="mask_token",
+            shape=(1, 1, self.embed_dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+        )
+        self.built = True
+
+    def call(self, features: Tensor, masks: Tensor) -> Tensor:
+        """Predictions for all patches.
+
+        Args:
+            features: ([1 +] K) visible tokens, in the order of the grid: (B, [1 +] K, D).
+            masks: (B, N), 1 = hidden; K of them are 0 in each row.
+
+        Returns:
+            (B, N, output_dim).
+        """
+        x = self.embed(features)
+        first = 1 if self.class_token else 0
+        # Where each cell of the grid finds its token: the k-th visible cell takes row k. The
+        # rows of hidden cells are replaced, so whatever they gather gets no gradient.
+        rank = ops.cumsum(1 - ops.cast(masks, "int32"), axis=1) - 1
+        tokens = gather_tokens(x, ops.maximum(rank, 0) + first)
+        hidden = ops.cast(masks[..., None], "bool")
+        tokens = ops.where(hidden, ops.cast(self.mask_token, tokens.dtype), tokens)
+        tokens = self.positions(tokens)
+        if self.class_token:
+            tokens = ops.concatenate([x[:, :1], tokens], axis=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.prediction(self.norm(tokens)[:, first:])
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "embed_dim": self.embed_dim,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "mlp_ratio": self.mlp_ratio,
+        }

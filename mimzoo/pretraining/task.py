@@ -1,0 +1,234 @@
+"""The base of all MIM tasks: backbone + masking + decoder + target, trained by `fit`.
+
+A method adds `call` and `compute_loss`. Nothing overrides `train_step`: every backend, wrapper
+and distribution that Keras supports works.
+"""
+
+from typing import Any
+
+import keras
+import keras_hub
+import numpy as np
+from keras import ops
+
+from mimzoo.models.image_classifier import ImageClassifier
+from mimzoo.models.preprocessing import ImageConverter
+from mimzoo.models.task import PresetTask
+from mimzoo.pretraining.batches import masked_batches
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class MIMPreprocessor(keras_hub.models.Preprocessor):
+    """Resizes and normalises images for a MIM task."""
+
+    def __init__(self, image_converter: ImageConverter, **kwargs):
+        super().__init__(**kwargs)
+        self.image_converter = image_converter
+
+    def call(self, images: np.ndarray) -> np.ndarray:
+        """(B, H, W, 1 or 3) in [0, 255] -> float32 at the backbone's size."""
+        return self.image_converter(images)
+
+
+class MIMTask(PresetTask, keras_hub.models.Task):
+    """Base class of the methods.
+
+    `fit`, `evaluate` and `predict` take images, without labels or masks: an array, or any data
+    set of images that Keras takes. Masks are drawn from (seed, epoch, example index);
+    evaluation always uses epoch 0. A data set that yields {"images", "masks"}, such as
+    `mimzoo.data.Loader` does, is used as it is.
+
+    Args:
+        backbone: a mimzoo backbone; the only part that fine-tuning keeps.
+        masking: draws the masks.
+        decoder: from features to predictions.
+        target: what is predicted, and its loss.
+        preprocessor: see MAE.
+    """
+
+    preprocessor_cls = MIMPreprocessor
+    reset_weights_arguments = ("decoder", "target")
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        masking: Any,
+        decoder: keras.layers.Layer,
+        target: Any,
+        preprocessor: keras.layers.Layer | str | None = "auto",
+        **kwargs,
+    ):
+        super().__init__(compile=False, **kwargs)
+        if preprocessor == "auto":
+            converter_cls = self._converter_cls(type(backbone))
+            preprocessor = MIMPreprocessor(converter_cls(image_size=backbone.image_shape[:2]))
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.masking = masking
+        self.decoder = decoder
+        self.target = target
+        self.dtype_policy = backbone.dtype_policy
+
+    @staticmethod
+    def _converter_cls(backbone_cls: type) -> type:
+        return ImageClassifier.for_backbone(backbone_cls).preprocessor_cls.image_converter_cls
+
+    def draw_masks(self, index: np.ndarray, epoch: int = 0) -> np.ndarray:
+        """Masks (B, N) of the examples `index` (B,) in an epoch; 1 = hidden."""
+        return self.masking.draw(np.asarray(index), epoch, self.backbone.grid)
+
+    def compile(self, optimizer: Any = "auto", **kwargs) -> None:
+        """`keras.Model.compile` without a loss: the target brings it.
+
+        "auto" is AdamW as MAE pretrains at batch 256 (learning rate 1.5e-4, betas 0.9 and 0.95,
+        weight decay 0.05; papers.md section 2).
+        """
+        if kwargs.get("loss") is not None:
+            raise ValueError("a MIM task takes its loss from its target: compile without `loss`.")
+        if isinstance(optimizer, str) and optimizer == "auto":
+            optimizer = keras.optimizers.AdamW(1.5e-4, weight_decay=0.05, beta_2=0.95)
+        super().compile(optimizer=optimizer, **kwargs)
+
+    # --- data ---------------------------------------------------------------------------------
+
+    def preprocess(self, images: np.ndarray) -> np.ndarray:
+        """Images as users have them -> float32 (B, H, W, C) as the backbone takes them.
+
+        Raises:
+            ValueError: without a preprocessor, images of another shape than the backbone's.
+        """
+        if self.preprocessor is not None:
+            images = self.preprocessor(images)
+        images = np.asarray(keras.ops.convert_to_numpy(images), "float32")
+        if images.shape[1:] != self.backbone.image_shape:
+            raise ValueError(
+                f"images have shape {images.shape}, the backbone takes "
+                f"(N, {', '.join(map(str, self.backbone.image_shape))}): "
+                "resize them, or load the backbone with another image_shape."
+            )
+        return images
+
+    def check_inputs(self, inputs: dict) -> None:
+        """Raises ValueError unless `inputs` are {"images", "masks"} that fit the backbone."""
+        if set(inputs) != {"images", "masks"}:
+            raise ValueError(f"expected the keys 'images' and 'masks', got {sorted(inputs)}.")
+        masks = np.asarray(ops.convert_to_numpy(inputs["masks"]))
+        count = self.backbone.grid[0] * self.backbone.grid[1]
+        hidden = count - self.masking.num_visible(count)
+        if masks.shape[1:] != (count,) or not np.all((masks != 0).sum(1) == hidden):
+            raise ValueError(
+                f"masks must be (N, {count}) with {hidden} ones in each row (1 = hidden), "
+                f"got shape {masks.shape}."
+            )
+
+    def fit(
+        self,
+        x: Any = None,
+        *,
+        batch_size: int | None = None,
+        validation_data: Any = None,
+        epochs: int = 1,
+        shuffle: bool = True,
+        **kwargs,
+    ) -> keras.callbacks.History:
+        """Trains on images; see the class for what `x` and `validation_data` may be.
+
+        Args:
+            x: images.
+            batch_size: of both, default 32.
+            validation_data: images, evaluated after each epoch with masks that never change.
+            epochs: passes over `x`.
+            shuffle: whether arrays are visited in a new order each epoch.
+            **kwargs: of `keras.Model.fit`.
+        """
+        data = masked_batches(self, x, batch_size, training=True, shuffle=shuffle)
+        if validation_data is not None:
+            validation_data = masked_batches(self, validation_data, batch_size, training=False)
+        return keras.Model.fit(
+            self,
+            data,
+            batch_size=batch_size if isinstance(data, dict) else None,
+            validation_data=validation_data,
+            epochs=epochs,
+            shuffle=shuffle,
+            **kwargs,
+        )
+
+    def evaluate(self, x: Any = None, *, batch_size: int | None = None, **kwargs) -> Any:
+        """Loss on images with the masks of epoch 0: the same for every batch size and backend."""
+        if not kwargs.get("_use_cached_eval_dataset"):
+            x = masked_batches(self, x, batch_size, training=False)
+            batch_size = batch_size if isinstance(x, dict) else None
+        return keras.Model.evaluate(self, x, batch_size=batch_size, **kwargs)
+
+    def predict(self, x: Any = None, *, batch_size: int | None = None, **kwargs) -> np.ndarray:
+        """Predictions (N, patches, P) with the masks of epoch 0."""
+        x = masked_batches(self, x, batch_size, training=False)
+        batch_size = batch_size if isinstance(x, dict) else None
+        return keras.Model.predict(self, x, batch_size=batch_size, **kwargs)
+
+    def check_no_labels(self, y: Any, sample_weight: Any) -> None:
+        """Raises ValueError where labels or weights reach a task that has no use for them."""
+        if y is not None or sample_weight is not None:
+            raise ValueError(
+                f"{type(self).__name__} takes images only: pass neither labels nor sample weights."
+            )
+
+    # --- pictures -----------------------------------------------------------------------------
+
+    def reconstruct(self, images: np.ndarray, epoch: int = 0, batch_size: int = 32) -> dict:
+        """Pictures of what the model sees and makes of it.
+
+        Args:
+            images: (N, H, W, 1 or 3) in [0, 255].
+            epoch: which masks.
+            batch_size: images per forward pass.
+
+        Returns:
+            "original", "masked" (hidden patches grey) and "reconstruction" (visible patches
+            pasted back), each (N, H, W, C) uint8, and "masks" (N, patches).
+        """
+        from mimzoo.layers.patches import unpatchify
+
+        x = self.preprocess(images)
+        masks = self.draw_masks(np.arange(len(x)), epoch)
+        inputs = {"images": x, "masks": masks}
+        predictions = keras.Model.predict(self, inputs, batch_size=batch_size, verbose=0)
+        patch = self.backbone.patch_size
+        painted = ops.convert_to_numpy(self.target.pictures(x, predictions, patch))
+        cells = np.repeat(masks[..., None].astype("float32"), patch**2 * x.shape[-1], axis=-1)
+        hidden = ops.convert_to_numpy(
+            unpatchify(ops.convert_to_tensor(cells), self.backbone.grid, patch)
+        )
+        return {
+            "original": self.to_pixels(x),
+            "masked": np.where(hidden > 0, np.uint8(128), self.to_pixels(x)),
+            "reconstruction": self.to_pixels(np.where(hidden > 0, painted, x)),
+            "masks": masks,
+        }
+
+    def to_pixels(self, images: np.ndarray) -> np.ndarray:
+        """Normalised images back to uint8 in [0, 255]."""
+        if self.preprocessor is not None:
+            converter = self.preprocessor.image_converter
+            images = (images * np.float32(converter.std) + np.float32(converter.mean)) * 255.0
+        return np.clip(np.round(images), 0, 255).astype("uint8")
+
+    @classmethod
+    def load_preprocessor(cls, folder: Any, image_shape: tuple) -> keras.layers.Layer | None:
+        """The stored converter at the backbone's size, or the default for the backbone."""
+        if not (folder / "image_converter.json").exists():
+            return "auto"
+        return super().load_preprocessor(folder, image_shape)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        config = super().get_config()
+        for name in ("masking", "decoder", "target"):
+            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict) -> "MIMTask":
+        """The inverse of `get_config`."""
+        return cls(**{k: keras.saving.deserialize_keras_object(v) for k, v in config.items()})
