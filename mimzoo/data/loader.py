@@ -1,0 +1,273 @@
+"""The loader: batches as a pure function of the step, fed to `fit` through grain."""
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mimzoo.data.random import permutation, uniform
+from mimzoo.data.reader import Reader
+from mimzoo.data.sources import ArraySource, Source
+from mimzoo.data.transforms import Normalize, Transform
+
+Masking = Callable[[np.ndarray, int], np.ndarray]
+Finish = Callable[[dict[str, np.ndarray], int], dict[str, np.ndarray]]
+
+
+class Loader:
+    """Batches for `keras.Model.fit`, the same on every machine and backend.
+
+    Batch k follows from `seed` and k alone: the order from (seed, epoch), an example's
+    augmentation and mask from (seed, epoch, example index). So a run that is started again at
+    step k, with `start_step=k`, sees what it would have seen. A batch is made by: read, transform,
+    stack, `finish` (float32 images of 0..255), `normalize`.
+
+    Pass `loader.dataset()` to `fit`. Keras starts a data set anew each epoch unless it is told
+    how long an epoch is, so train, and evaluate within `fit`, with `epochs=None` here and
+    `fit(loader.dataset(), steps_per_epoch=loader.steps_per_epoch, epochs=...)`, likewise
+    `validation_steps`.
+
+    What comes out: with `masking` a dict {"images": (B, H, W, 3) float32, "masks": (B, N) uint8};
+    with `labels` a tuple (images, labels), labels (B,) int32 or what `finish` makes of them, and
+    with `pad_remainder` (images, labels, sample_weight (B,) float32); else the images alone.
+
+    Args:
+        source: the examples.
+        batch_size: examples in a batch, over all devices.
+        transform: from `mimzoo.data.transforms` or alike, applied to each uint8 image.
+        normalize: applied to each batch, usually `Normalize`; by default images stay 0..255.
+        seed: of order, augmentation and `finish`. Masks have their own.
+        shuffle: whether each epoch has a new order and new augmentation. If not, every epoch is
+            epoch 0 in the order of the source, as evaluation wants it.
+        epochs: how often the source is passed through; None for ever.
+        drop_remainder: leaves out the examples that do not fill a batch (with `shuffle`, others
+            each epoch). If not, the last batch of an epoch is smaller.
+        masking: called with (example indices (B,), epoch), returns masks (B, N) uint8.
+        labels: whether labels are wanted.
+        finish: callables on a batch {"images", and with `labels` "labels"} and a seed that
+            follows from (seed, epoch, batch); each returns such a dict. For mixup and the like.
+        start_step: the global step to begin with.
+        num_threads: that prepare batches ahead; default: 2 for images in memory, else one for
+            each CPU, 16 at most. 0 prepares them in the calling thread.
+        max_corrupt: the greatest share of unreadable files. Each is logged by name and replaced
+            by the next readable one of the source. See `Reader`.
+        pad_remainder: needs `labels` and no `drop_remainder`: fills the last batch up with copies
+            of its last example, whose sample weight is 0. All other examples weigh the same, a
+            little more than 1, so that the mean is 1 and the loss of `evaluate` exact. Give
+            Keras accuracy and the like as `weighted_metrics`.
+
+    Attributes:
+        steps_per_epoch: batches in an epoch.
+
+    Raises:
+        ValueError: arguments that contradict each other, or a source smaller than a batch.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        *,
+        transform: Transform | None = None,
+        normalize: Normalize | Callable[[np.ndarray], np.ndarray] | None = None,
+        seed: int = 0,
+        shuffle: bool = True,
+        epochs: int | None = 1,
+        drop_remainder: bool = True,
+        masking: Masking | None = None,
+        labels: bool = False,
+        finish: Sequence[Finish] | None = None,
+        start_step: int = 0,
+        num_threads: int | None = None,
+        max_corrupt: float = 0.01,
+        pad_remainder: bool = False,
+    ) -> None:
+        self.source = source
+        self.batch_size = batch_size
+        self.transform = transform
+        self.normalize = normalize
+        self.seed = seed
+        self.shuffle = shuffle
+        self.epochs = epochs
+        self.drop_remainder = drop_remainder
+        self.masking = masking
+        self.finish = tuple(finish or ())
+        self.start_step = start_step
+        self.pad_remainder = pad_remainder
+        self.in_memory = isinstance(source, ArraySource)
+        if num_threads is None:
+            num_threads = 2 if self.in_memory else min(16, os.cpu_count() or 1)
+        self.num_threads = num_threads
+        self.labels = source.labels if labels else None
+        self._check(max_corrupt)
+        full, rest = divmod(len(source), batch_size)
+        self.steps_per_epoch = full if drop_remainder else full + bool(rest)
+        if epochs is not None and start_step > epochs * self.steps_per_epoch:
+            raise ValueError(
+                f"start_step {start_step} lies beyond the end, "
+                f"{epochs} epochs of {self.steps_per_epoch} steps"
+            )
+        self._reader = Reader(source, max_corrupt, getattr(transform, "min_size", None))
+        self._order = functools.lru_cache(maxsize=2)(self._draw_order)
+        self._order_lock = threading.Lock()
+
+    def _check(self, max_corrupt: float) -> None:
+        count, name = len(self.source), self.source.name
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if count == 0:
+            raise ValueError(f"{name} has no examples")
+        if self.drop_remainder and count < self.batch_size:
+            raise ValueError(
+                f"{name} has {count} examples, fewer than batch_size {self.batch_size}; "
+                "use a smaller batch or drop_remainder=False"
+            )
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, or None for ever, got {self.epochs}")
+        if self.start_step < 0 or self.num_threads < 0:
+            raise ValueError("start_step and num_threads cannot be negative")
+        if not 0 <= max_corrupt <= 1:
+            raise ValueError(f"max_corrupt must be a share in [0, 1], got {max_corrupt}")
+        if self.masking is not None and self.labels is not None:
+            raise ValueError("give either masking (for pretraining) or labels=True, not both")
+        if self.pad_remainder and (self.labels is None or self.drop_remainder):
+            raise ValueError("pad_remainder needs labels=True and drop_remainder=False")
+
+    # === Steps ===
+
+    def position(self, step: int) -> tuple[int, int]:
+        """(epoch, batch in this epoch) of a global step, both counted from 0."""
+        return divmod(step, self.steps_per_epoch)
+
+    def __len__(self) -> int:
+        """Batches from `start_step` to the end; TypeError if there is no end."""
+        if self.epochs is None:
+            raise TypeError("a loader with epochs=None has no length; see steps_per_epoch")
+        return self.epochs * self.steps_per_epoch - self.start_step
+
+    def state(self, step: int) -> dict[str, Any]:
+        """What a checkpoint written after `step` global steps has to keep to go on exactly."""
+        return {
+            "step": int(step),
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "num_examples": len(self.source),
+            "shuffle": self.shuffle,
+            "drop_remainder": self.drop_remainder,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Begins at the step of `state`.
+
+        Raises:
+            ValueError: this loader would not go on with the same batches.
+        """
+        for name, value in self.state(state["step"]).items():
+            if state[name] != value:
+                raise ValueError(f"cannot resume: {name} was {state[name]!r} and is {value!r} now")
+        self.start_step = state["step"]
+
+    # === Batches ===
+
+    def batch(self, step: int) -> Any:
+        """The batch of a global step, as `fit` takes it."""
+        epoch, number = self.position(step)
+        if not self.shuffle:
+            epoch = 0
+        first = number * self.batch_size
+        indices = self._indices(epoch)[first : first + self.batch_size]
+        padding = self.batch_size - len(indices) if self.pad_remainder else 0
+        if padding:
+            indices = np.concatenate([indices, np.repeat(indices[-1:], padding)])
+        images, ids = self._images(indices, epoch)
+        batch = {"images": images}
+        if self.labels is not None:
+            batch["labels"] = self.labels[ids]
+        if self.finish:
+            batch["images"] = images.astype(np.float32)
+            draws = uniform(self.seed, epoch, np.array([number]), 2, stream="finish")[0]
+            step_seed = int(draws[0] * 2**24) * 2**7 + int(draws[1] * 2**7)
+            for finish in self.finish:
+                batch = finish(batch, step_seed)
+        images = np.asarray(batch["images"])
+        if self.normalize is not None:
+            images = self.normalize(images)
+        images = np.asarray(images, np.float32)
+        if self.masking is not None:
+            return {"images": images, "masks": self.masking(indices, epoch)}
+        if self.labels is None:
+            return images
+        if not self.pad_remainder:
+            return images, batch["labels"]
+        # Keras divides a weighted loss by the number of rows, so the weights' mean has to be 1.
+        mean_one = self.steps_per_epoch * self.batch_size / len(self.source)
+        weight = np.full(len(indices), mean_one, np.float32)
+        weight[len(indices) - padding :] = 0
+        return images, batch["labels"], weight
+
+    def _images(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """(B, H, W, 3) uint8 and the numbers of the examples that were read."""
+        transform = self.transform
+        draws = transform.draws if transform is not None else 0
+        u = uniform(self.seed, epoch, indices, draws, stream="augment")
+        if self.in_memory:
+            images = self.source.images[indices]
+            return (images if transform is None else transform.batch(images, u)), indices
+        examples = self._reader.fetch(indices)
+        images = [example["image"] for example in examples]
+        if transform is not None:
+            images = [transform(image, row) for image, row in zip(images, u, strict=True)]
+        odd = next((i for i, image in enumerate(images) if image.shape != images[0].shape), None)
+        if odd is not None:
+            names = [self.source.example_name(examples[i]["id"]) for i in (0, odd)]
+            raise ValueError(
+                f"images of a batch differ in size: {names[0]} is {images[0].shape[:2]}, "
+                f"{names[1]} is {images[odd].shape[:2]}; "
+                "give a transform that ends in one size, such as ResizeCrop(224)"
+            )
+        return np.stack(images), np.array([example["id"] for example in examples])
+
+    def _indices(self, epoch: int) -> np.ndarray:
+        with self._order_lock:
+            return self._order(epoch)
+
+    def _draw_order(self, epoch: int) -> np.ndarray:
+        count = len(self.source)
+        return permutation(self.seed, epoch, count) if self.shuffle else np.arange(count)
+
+    @property
+    def corrupt(self) -> dict[int, str]:
+        """The unreadable examples met so far: number -> name and reason."""
+        return dict(self._reader.corrupt)
+
+    # === Grain ===
+
+    def dataset(self) -> "grain.IterDataset":  # noqa: F821
+        """A `grain.IterDataset` of the batches from `start_step` on, prepared ahead in order."""
+        import grain
+
+        threads = self.num_threads
+        return grain.MapDataset.source(_Steps(self)).to_iter_dataset(
+            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads))
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.dataset())
+
+
+class _Steps:
+    """The loader as a random-access sequence of batches, which is what grain takes."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+        self.start = loader.start_step
+
+    def __len__(self) -> int:
+        return sys.maxsize if self.loader.epochs is None else len(self.loader)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.loader.batch(self.start + number)

@@ -1,0 +1,296 @@
+"""Augmentation that follows from given random numbers, and from nothing else.
+
+A transform is a frozen dataclass, so that its repr records it. It is called with one image
+(H, W, 3) uint8 and `u`, the `draws` uniform numbers of that example, which the loader takes from
+`mimzoo.data.random.uniform(seed, epoch, index, draws, stream="augment")`. `batch` does the same
+to (B, H, W, 3) images of one size with `u` (B, draws).
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_TRIES = 10
+
+
+class Transform(Protocol):
+    """What the loader asks of a transform; `Example` gives `batch` and `min_size`."""
+
+    draws: int
+    min_size: int | None
+
+    def __call__(self, image: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """One (H, W, 3) uint8 image and its (draws,) numbers -> (H', W', 3) uint8."""
+
+    def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) uint8 and (B, draws) -> (B, H', W', 3) uint8."""
+
+
+class Example:
+    """Base of transforms that work image by image.
+
+    `draws` is how many uniform numbers an image takes. `min_size` is the least side that a
+    decoder may shrink a large photograph to without the transform losing detail; None forbids.
+    """
+
+    draws = 0
+    min_size: int | None = None
+
+    def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) uint8 images and (B, draws) numbers -> (B, H', W', 3) uint8."""
+        return np.stack([self(image, row) for image, row in zip(images, u, strict=True)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Compose(Example):
+    """Transforms in a row.
+
+    Args:
+        transforms: the first is applied first.
+    """
+
+    transforms: Sequence[Transform]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "transforms", tuple(self.transforms))
+
+    @property
+    def draws(self) -> int:
+        """The sum of what the transforms draw."""
+        return sum(transform.draws for transform in self.transforms)
+
+    @property
+    def min_size(self) -> int | None:
+        """That of the first transform, which alone sees the decoded image."""
+        return self.transforms[0].min_size if self.transforms else None
+
+    def __call__(self, image: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(H, W, 3) and (draws,) -> (H', W', 3)."""
+        for transform in self.transforms:
+            image = transform(image, u[: transform.draws])
+            u = u[transform.draws :]
+        return image
+
+    def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) and (B, draws) -> (B, H', W', 3)."""
+        for transform in self.transforms:
+            images = transform.batch(images, u[:, : transform.draws])
+            u = u[:, transform.draws :]
+        return images
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop(Example):
+    """A random part of the image, resized to a square.
+
+    torchvision's rule, which MAE, SimMIM and MixMIM pretrain with (papers.md section 2): up to
+    ten times draw an area share from `scale` and an aspect ratio log-uniformly from `ratio`; the
+    first box that fits is placed at random. If none fits, the largest central box is taken whose
+    ratio lies in `ratio`.
+
+    Args:
+        size: side of the result in pixels.
+        scale: least and greatest share of the image's area. MAE: (0.2, 1), SimMIM: (0.67, 1).
+        ratio: least and greatest width / height.
+        interpolation: "nearest", "bilinear" or "bicubic", antialiased as in Pillow.
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.2, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = "bicubic"
+    draws = 2 * _TRIES + 2
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        _resampling(self.interpolation)
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale must be two rising shares in (0, 1], got {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"ratio must be two rising positive numbers, got {self.ratio}")
+
+    @property
+    def min_size(self) -> int:
+        """Shrunk to this, not even the smallest crop has to be enlarged."""
+        return math.ceil(
+            self.size / math.sqrt(self.scale[0] * min(self.ratio[0], 1 / self.ratio[1]))
+        )
+
+    def box(self, height: int, width: int, u: np.ndarray) -> tuple[int, int, int, int]:
+        """(top, left, height, width) of the crop, in pixels."""
+        u = u.tolist()
+        log_low, log_high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        for share, shape in zip(u[0 : 2 * _TRIES : 2], u[1 : 2 * _TRIES : 2], strict=True):
+            area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * share)
+            aspect = math.exp(log_low + (log_high - log_low) * shape)
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                return int(u[-2] * (height - h + 1)), int(u[-1] * (width - w + 1)), h, w
+        w, h = width, height
+        if width < height * self.ratio[0]:
+            h = max(1, round(width / self.ratio[0]))
+        elif width > height * self.ratio[1]:
+            w = max(1, round(height * self.ratio[1]))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+    def __call__(self, image: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(H, W, 3) and (22,) -> (size, size, 3)."""
+        top, left, height, width = self.box(*image.shape[:2], u)
+        crop = image[top : top + height, left : left + width]
+        return _resize(crop, self.size, self.size, self.interpolation)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomFlip(Example):
+    """Mirrors left and right.
+
+    Args:
+        probability: of the mirror image.
+    """
+
+    probability: float = 0.5
+    draws = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability must lie in [0, 1], got {self.probability}")
+
+    def __call__(self, image: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(H, W, 3) and (1,) -> (H, W, 3)."""
+        return image[:, ::-1] if u[0] < self.probability else image
+
+    def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) and (B, 1) -> (B, H, W, 3)."""
+        images = np.array(images)
+        flipped = u[:, 0] < self.probability
+        images[flipped] = images[flipped, :, ::-1]
+        return images
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomCropPad(Example):
+    """Pads on all sides and cuts out the old size at random, for images of 28 or 32 pixels.
+
+    Args:
+        padding: pixels on each side, more than 0.
+        mode: "constant" (black) or "reflect" (the edge pixel is not repeated).
+    """
+
+    padding: int
+    mode: str = "constant"
+    draws = 2
+
+    def __post_init__(self) -> None:
+        if self.padding < 1:
+            raise ValueError(f"padding must be at least 1 pixel, got {self.padding}")
+        if self.mode not in ("constant", "reflect"):
+            raise ValueError(f"mode must be 'constant' or 'reflect', got {self.mode!r}")
+
+    def __call__(self, image: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(H, W, 3) and (2,) -> (H, W, 3)."""
+        return self.batch(image[None], u[None])[0]
+
+    def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) and (B, 2) -> (B, H, W, 3)."""
+        _, height, width, _ = images.shape
+        pad = self.padding
+        if self.mode == "reflect" and pad >= min(height, width):
+            raise ValueError(f"cannot reflect {pad} pixels of a {height} x {width} image")
+        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), self.mode)
+        result = np.empty(images.shape, images.dtype)
+        offsets = (u * (2 * pad + 1)).astype(int).tolist()
+        for i, (top, left) in enumerate(offsets):
+            result[i] = padded[i, top : top + height, left : left + width]
+        return result
+
+
+@dataclasses.dataclass(frozen=True)
+class ResizeCrop(Example):
+    """For evaluation: resizes the shorter side to int(size / crop_fraction), cuts the centre.
+
+    The rule of the MAE and SimMIM evaluations (papers.md section 3), with torchvision's rounding;
+    antialiased as in Pillow.
+
+    Args:
+        size: side of the result in pixels.
+        crop_fraction: size / the resized shorter side.
+        interpolation: "nearest", "bilinear" or "bicubic".
+    """
+
+    size: int
+    crop_fraction: float = 224 / 256
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        _resampling(self.interpolation)
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
+
+    def __call__(self, image: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
+        """(H, W, 3) -> (size, size, 3)."""
+        height, width = image.shape[:2]
+        short = int(self.size / self.crop_fraction)
+        if width <= height:
+            height, width = int(short * height / width), short
+        else:
+            height, width = short, int(short * width / height)
+        if image.shape[:2] != (height, width):
+            image = _resize(image, height, width, self.interpolation)
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return image[top : top + self.size, left : left + self.size]
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalize:
+    """(image / 255 - mean) / std, in float32.
+
+    Args:
+        mean: of each channel, on the scale 0..1.
+        std: of each channel, on the scale 0..1.
+    """
+
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean and std must be three numbers each, std positive: {self!r}")
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """(..., H, W, 3) uint8 or float of 0..255 -> (..., H, W, 3) float32."""
+        *front, width, channels = images.shape
+        std = 255.0 * np.array(self.std)
+        scale = np.tile(1 / std, width).astype(np.float32)
+        shift = np.tile(255.0 * np.array(self.mean) / std, width).astype(np.float32)
+        # Rows of W * 3 numbers: broadcasting along an axis of 3 would be many times slower.
+        result = np.multiply(images.reshape(*front, width * channels), scale, dtype=np.float32)
+        result -= shift
+        return result.reshape(images.shape)
+
+
+def _check_size(size: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a positive number of pixels, got {size!r}")
+
+
+def _resampling(name: str) -> int:
+    # Pillow's numbers, fixed by its API: importing it is left to the first image.
+    numbers = {"nearest": 0, "bilinear": 2, "bicubic": 3}
+    if name not in numbers:
+        raise ValueError(f"interpolation must be one of {', '.join(numbers)}, got {name!r}")
+    return numbers[name]
+
+
+def _resize(image: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(picture.resize((width, height), _resampling(interpolation)))
