@@ -1,6 +1,7 @@
 """Images as users have them -> what a backbone takes."""
 
-import keras
+from typing import Any
+
 import keras_hub
 import numpy as np
 from keras import ops
@@ -41,16 +42,14 @@ class ImageConverter(keras_hub.layers.ImageConverter):
         self.mean = tuple(mean)
         self.std = tuple(std)
 
-    def call(self, inputs: np.ndarray) -> np.ndarray:
+    def call(self, inputs: Any) -> Any:
         """Converts one image or a batch; images already of `image_size` are not resampled."""
-        if isinstance(inputs, list | tuple) and len({np.shape(x) for x in inputs}) > 1:
-            # Images of several sizes: each is resized on its own.
-            return ops.stack([self.call(_as_batch(x))[0] for x in inputs])
-        if isinstance(inputs, np.ndarray | list | tuple):
-            inputs = _as_rgb(np.asarray(inputs))
-        elif inputs.shape[-1] == 1:
-            inputs = keras.ops.repeat(inputs, 3, axis=-1)
-        if self.image_size and tuple(inputs.shape[-3:-1]) == tuple(self.image_size):
+        if isinstance(inputs, list | tuple):
+            if len({np.shape(x) for x in inputs}) > 1:  # images of several sizes, one by one
+                return ops.stack([self.call(np.asarray(x)[None])[0] for x in inputs])
+            inputs = np.asarray(inputs)
+        inputs = _with_channels(inputs)
+        if self.image_size and tuple(inputs.shape[-3:-1]) == self.image_size:
             size, self.image_size = self.image_size, None
             try:
                 return super().call(inputs)
@@ -66,18 +65,13 @@ class ImageConverter(keras_hub.layers.ImageConverter):
         return {**config, "mean": self.mean, "std": self.std}
 
 
-def _as_batch(image: np.ndarray) -> np.ndarray:
-    return _as_rgb(np.asarray(image))[None]
-
-
-def _as_rgb(images: np.ndarray) -> np.ndarray:
-    """(…, H, W), (…, H, W, 1) -> (…, H, W, 3); three channels stay as they are."""
-    if images.shape[-1] == 3 and images.ndim in (3, 4):
+def _with_channels(images: Any) -> Any:
+    """(…, H, W) -> (…, H, W, 1). Grey becomes RGB when the three means are subtracted."""
+    shape = tuple(images.shape)
+    if len(shape) in (3, 4) and shape[-1] in (1, 3):
         return images
-    if images.shape[-1] == 1 and images.ndim in (3, 4):
-        return np.repeat(images, 3, axis=-1)
-    if images.ndim in (2, 3):
-        return np.repeat(images[..., None], 3, axis=-1)
+    if len(shape) in (2, 3):
+        return images[..., None]
     raise ValueError(
-        f"expected images of shape (N, H, W, 3), (N, H, W, 1) or (N, H, W), got {images.shape}."
+        f"expected images of shape (N, H, W, 3), (N, H, W, 1) or (N, H, W), got {shape}."
     )

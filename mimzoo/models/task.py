@@ -1,8 +1,9 @@
 """Loading a task so that every argument arrives."""
 
-import inspect
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -74,6 +75,16 @@ class PresetTask:
             task.load_task_weights(os.fspath(weights))
         return task
 
+    def save_task_weights(self, filepath: str | os.PathLike) -> None:
+        """Saves what the backbone does not hold."""
+        with _without_optimizer(self):
+            super().save_task_weights(filepath)
+
+    def load_task_weights(self, filepath: str | os.PathLike) -> None:
+        """Loads what `save_task_weights` saved."""
+        with _without_optimizer(self):
+            super().load_task_weights(filepath)
+
     # Arguments that, when given, mean a new head or decoder instead of the stored one.
     reset_weights_arguments: tuple[str, ...] = ()
 
@@ -96,9 +107,14 @@ class PresetTask:
         return preprocessor_cls(image_converter=converter)
 
 
-def task_arguments(cls: type) -> set[str]:
-    """Names of the arguments of a class's own constructor."""
-    return set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+@contextlib.contextmanager
+def _without_optimizer(model: keras.Model) -> Iterator[None]:
+    # Keras would store its state too, which a preset has no use for.
+    optimizer, model.optimizer = model.optimizer, None
+    try:
+        yield
+    finally:
+        model.optimizer = optimizer
 
 
 def _read_json(path: Path) -> dict | None:

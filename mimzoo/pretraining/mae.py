@@ -47,14 +47,21 @@ class MAE(MIMTask):
                 f"MAE drops tokens, which a {type(backbone).__name__} cannot encode: "
                 "use a ViTBackbone."
             )
-        decoder = decoder or MAEDecoder(dtype=backbone.dtype_policy, name="decoder")
-        target = target or PixelTarget()
         super().__init__(
-            backbone, masking or RandomMasking(), decoder, target, preprocessor, **kwargs
+            backbone,
+            masking or RandomMasking(),
+            decoder or MAEDecoder(dtype=backbone.dtype_policy, name="decoder"),
+            target or PixelTarget(),
+            preprocessor,
+            **kwargs,
         )
+
+    def attach(self) -> None:
+        """Counts the visible patches and gives the decoder its weights."""
+        backbone = self.backbone
         self.num_visible = self.masking.num_visible(backbone.grid[0] * backbone.grid[1])
-        decoder.attach(backbone, target.size(backbone.patch_size, backbone.image_shape[-1]))
-        self.built = True
+        size = self.target.size(backbone.patch_size, backbone.image_shape[-1])
+        self.decoder.attach(backbone, size)
 
     def call(self, inputs: dict) -> Tensor:
         """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, N, P)."""

@@ -56,6 +56,7 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         decoder: keras.layers.Layer,
         target: Any,
         preprocessor: keras.layers.Layer | str | None = "auto",
+        compile: bool = True,
         **kwargs,
     ):
         super().__init__(compile=False, **kwargs)
@@ -68,6 +69,14 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         self.decoder = decoder
         self.target = target
         self.dtype_policy = backbone.dtype_policy
+        self.attach()
+        self.built = True
+        if compile:
+            self.compile()
+
+    def attach(self) -> None:
+        """Fits masking, decoder and target to the backbone; the constructor calls it once."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its parts fit.")
 
     @staticmethod
     def _converter_cls(backbone_cls: type) -> type:

@@ -15,6 +15,24 @@ from mimzoo.optimizers.groups import vit_layer_decay_scales
 POSITIONS = ("sincos", "learned", "none")
 RELATIVE_BIASES = ("none", "shared", "per_block")
 
+_ARGUMENTS = (
+    "image_shape",
+    "patch_size",
+    "embed_dim",
+    "depth",
+    "num_heads",
+    "mlp_ratio",
+    "class_token",
+    "position_embedding",
+    "relative_position_bias",
+    "qkv_bias",
+    "layer_scale_init",
+    "drop_path_rate",
+    "final_norm",
+    "layer_norm_epsilon",
+    "remat",
+)
+
 # embed_dim, depth, num_heads, patch_size. Ti and S: DeiT (arXiv 2012.12877); B, L, H: MAE
 # (models_mae.py); nano: ours, for 28 px images.
 VIT_SIZES = {
@@ -245,10 +263,6 @@ class ViTBackbone(Backbone):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         config = super().get_config()
-        for name in (
-            "image_shape patch_size embed_dim depth num_heads mlp_ratio class_token "
-            "position_embedding relative_position_bias qkv_bias layer_scale_init drop_path_rate "
-            "final_norm layer_norm_epsilon remat"
-        ).split():
+        for name in _ARGUMENTS:
             config[name] = getattr(self, name)
         return config
