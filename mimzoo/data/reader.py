@@ -62,8 +62,7 @@ class Reader:
                 self._tried[candidate] = True
                 return example
         raise TooManyCorruptError(
-            f"none of the {count} images in {self.source.name} can be read, "
-            f"the first because of: {self._first(1)}"
+            f"none of the {count} images in {self.source.name} can be read: {self._first(1)}"
         )
 
     def _note(self, index: int, reason: str) -> None:
@@ -74,7 +73,13 @@ class Reader:
             self.corrupt[index] = reason
             bad, tried = len(self.corrupt), int(self._tried.sum())
         logger.warning("corrupt image, the next one is taken instead: %s", reason)
-        if bad >= min(MIN_CORRUPT, len(self.source)) and bad > self.max_corrupt * tried:
+        count = len(self.source)
+        if bad == tried and bad >= min(MIN_CORRUPT, count):
+            raise TooManyCorruptError(
+                f"none of the {count} images in {self.source.name} can be read, as far as "
+                f"{bad} were tried: {self._first(1)}"
+            )
+        if bad >= MIN_CORRUPT and bad > self.max_corrupt * tried:
             raise TooManyCorruptError(
                 f"{bad} of the {tried} images read so far from {self.source.name} are corrupt, "
                 f"more than max_corrupt={self.max_corrupt:g} allows: {self._first(3)}"

@@ -1,0 +1,150 @@
+"""Decoding: every kind of file becomes upright uint8 RGB or one clear error."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mimzoo.data.images import ImageError, decode_image, to_rgb
+
+
+def encode(image, kind="png", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def ramp(height=5, width=7):
+    return np.arange(height * width, dtype=np.uint8).reshape(height, width)
+
+
+@pytest.mark.parametrize("from_path", [False, True])
+def test_rgb_is_kept(tmp_path, from_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    data = encode(Image.fromarray(pixels))
+    if from_path:
+        (tmp_path / "a.png").write_bytes(data)
+        data = tmp_path / "a.png"
+    result = decode_image(data)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, pixels)
+
+
+def test_greyscale_is_repeated():
+    result = decode_image(encode(Image.fromarray(ramp())))
+    np.testing.assert_array_equal(result, np.repeat(ramp()[..., None], 3, axis=-1))
+
+
+def test_sixteen_bits_are_scaled():
+    values = np.array([[0, 257, 65535], [257 * 100, 257 * 7 + 128, 257 * 7 + 129]], np.uint16)
+    result = decode_image(encode(Image.fromarray(values)))
+    np.testing.assert_array_equal(result[..., 0], [[0, 1, 255], [100, 7, 8]])
+
+
+def test_float_image():
+    values = np.array([[0.0, 0.5, 1.0]], np.float32)
+    np.testing.assert_array_equal(
+        decode_image(encode(Image.fromarray(values), "tiff"))[0, :, 1], [0, 128, 255]
+    )
+    np.testing.assert_array_equal(
+        decode_image(encode(Image.fromarray(values * 200), "tiff"))[0, :, 1], [0, 100, 200]
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_lies_over_white(mode):
+    image = Image.new("RGBA", (3, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (0, 0, 0, 255))
+    image.putpixel((2, 0), (0, 0, 0, 51))
+    result = decode_image(encode(image.convert(mode)))
+    np.testing.assert_array_equal(result[0], [[255] * 3, [0] * 3, [204] * 3])
+
+
+def test_palette_with_transparency():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert decode_image(encode(image))[0].tolist() == [[10, 20, 30], [40, 50, 60]]
+    result = decode_image(encode(image, transparency=0))
+    assert result[0].tolist() == [[255, 255, 255], [40, 50, 60]]
+
+
+def test_cmyk():
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    red = decode_image(encode(image, "jpeg", quality=100))[4, 4]
+    assert red[0] > 240
+    assert max(red[1:]) < 15
+
+
+def test_exif_orientation():
+    image = Image.fromarray(ramp(2, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side: turn clockwise
+    result = decode_image(encode(image, exif=exif))
+    np.testing.assert_array_equal(result[..., 0], np.rot90(ramp(2, 3), -1))
+
+
+def test_min_size_shrinks_only_large_jpegs():
+    data = encode(Image.new("RGB", (640, 320), "red"), "jpeg")
+    assert decode_image(data).shape == (320, 640, 3)
+    assert decode_image(data, min_size=100).shape == (160, 320, 3)
+    assert decode_image(data, min_size=161).shape == (320, 640, 3)
+
+
+def test_broken_files_tell_name_and_reason(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encode(Image.fromarray(noise))
+    cases = {
+        "empty.png": (b"", "empty"),
+        "text.jpg": (b"no picture at all", "not an image"),
+        "cut.png": (data[: len(data) // 2], "truncated|Truncated"),
+        "header.png": (data[:20], ""),
+        "flipped.png": (data[:100] + bytes(100) + data[200:], ""),
+    }
+    for name, (content, reason) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match=f"{name}.*({reason})"):
+            decode_image(tmp_path / name)
+    with pytest.raises(ImageError, match=r"gone\.png: no such file"):
+        decode_image(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match=r"x\.tar:a\.jpg: the file is empty"):
+        decode_image(b"", name="x.tar:a.jpg")
+
+
+def test_decompression_bomb_is_refused(monkeypatch):
+    data = encode(Image.new("L", (100, 100)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError, match="exceeds limit"):
+        decode_image(data, name="bomb")
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((5, 7), (5, 7, 3)),
+        ((5, 7, 1), (5, 7, 3)),
+        ((5, 7, 3), (5, 7, 3)),
+        ((2, 5, 7), (2, 5, 7, 3)),
+        ((2, 5, 7, 1), (2, 5, 7, 3)),
+        ((2, 5, 7, 3), (2, 5, 7, 3)),
+    ],
+)
+def test_to_rgb_shapes(shape, expected):
+    array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    result = to_rgb(array)
+    assert result.shape == expected
+    np.testing.assert_array_equal(result[..., 0], array.reshape(*expected[:-1], -1)[..., 0])
+
+
+def test_to_rgb_values():
+    np.testing.assert_array_equal(to_rgb(np.array([[True, False]]))[0, :, 0], [255, 0])
+    np.testing.assert_array_equal(to_rgb(np.array([[3, 255]]))[0, :, 0], [3, 255])
+    np.testing.assert_array_equal(to_rgb(np.array([[0.0, 1.0]]))[0, :, 0], [0, 255])
+    for bad in ([[-1, 0]], [[0, 256]], [[np.nan, 0.5]]):
+        with pytest.raises(ValueError, match="must lie in"):
+            to_rgb(np.array(bad))
+    with pytest.raises(ValueError, match="shape"):
+        to_rgb(np.zeros((2, 5, 7, 4), np.uint8))
+    with pytest.raises(ValueError, match="numbers"):
+        to_rgb(np.array([["a"]]))
