@@ -1,0 +1,50 @@
+"""Loss and gradients of a model, the same call on every backend."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def value_and_gradients(
+    function: Callable, model: keras.Model, inputs: np.ndarray
+) -> tuple[float, np.ndarray, list[np.ndarray]]:
+    """`function(model, inputs) -> scalar`: its value, gradient by inputs, by trainable weights."""
+    backend = keras.config.backend()
+    if backend == "torch":
+        import torch
+
+        x = torch.tensor(inputs, requires_grad=True)
+        variables = [v.value for v in model.trainable_variables]
+        loss = function(model, x)
+        grads = torch.autograd.grad(loss, [x, *variables])
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = function(model, x)
+        grads = tape.gradient(loss, [x, *[v.value for v in model.trainable_variables]])
+    else:
+        import jax
+
+        variables = model.trainable_variables
+
+        def pure(x, values):
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                return function(model, x)
+
+        loss, (gx, gv) = jax.value_and_grad(pure, argnums=(0, 1))(
+            ops.convert_to_tensor(inputs), [v.value for v in variables]
+        )
+        grads = [gx, *gv]
+    arrays = [None if g is None else ops.convert_to_numpy(g) for g in grads]
+    return float(ops.convert_to_numpy(loss)), arrays[0], arrays[1:]
+
+
+def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
+    """‖actual - expected‖ / ‖expected‖ in float64."""
+    actual, expected = np.float64(actual), np.float64(expected)
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
