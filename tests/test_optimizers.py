@@ -254,7 +254,7 @@ def test_stateless_apply_in_a_jitted_step():
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_fit_trains_and_keeps_the_frozen_part(jit_compile):
     if BACKEND == "torch" and jit_compile:
-        pytest.skip("torch.compile needs a C++ compiler and minutes")
+        pytest.skip("torch.compile takes more than a minute")
     model = tiny_vit()
     scales = [("patch_embed", 0.0), (".*", 1.0)]
     optimizer = optimizers.LayerDecay(keras.optimizers.AdamW(0.05), scales)
