@@ -359,6 +359,15 @@ def test_fit_tells_clearly_what_is_wrong_with_the_data(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_every_exported_name_is_there():
+    import mimzoo.data
+
+    for name in mimzoo.data.__all__:
+        assert getattr(mimzoo.data, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Laoder'"):
+        _ = mimzoo.data.Laoder
+
+
 def test_import_is_light():
     code = (
         "import sys, types, pathlib; p = types.ModuleType('mimzoo'); "

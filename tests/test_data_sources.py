@@ -4,10 +4,8 @@ import gzip
 import io
 import pathlib
 import pickle
-import sys
 import tarfile
 import threading
-import types
 import zlib
 
 import numpy as np
@@ -354,67 +352,3 @@ def test_no_fashion_mnist_at_all(monkeypatch):
     fm.load.cache_clear()
     with pytest.raises(FileNotFoundError, match=r"no network.*'embedded'"):
         open_source("fashion_mnist")
-
-
-# === TensorFlow Datasets ===
-
-
-class FakeBuilder:
-    data_path = "/data/fake"
-
-    def __init__(self, features=("image", "label"), splits=("train", "test"), ready=True):
-        label = types.SimpleNamespace(num_classes=3, names=["x", "y", "z"])
-        self.info = types.SimpleNamespace(
-            features=dict.fromkeys(features, label), splits=splits, full_name="fake/1.0.0"
-        )
-        self.ready = ready
-
-    def as_data_source(self, split, decoders=None):
-        if not self.ready:
-            raise AssertionError("Dataset fake: could not find data")
-        record = {"image": b"raw"} if decoders else {"image": np.full((4, 4, 1), 5, np.uint8)}
-        return [{**record, "label": np.int64(i % 3)} for i in range(6)]
-
-
-def fake_tfds(monkeypatch, builder):
-    class DatasetNotFoundError(ValueError):
-        pass
-
-    def find(name):
-        if name != "fake":
-            raise DatasetNotFoundError(name)
-        return builder
-
-    module = types.ModuleType("tensorflow_datasets")
-    module.builder = find
-    module.core = types.SimpleNamespace(DatasetNotFoundError=DatasetNotFoundError)
-    module.decode = types.SimpleNamespace(SkipDecoding=object)
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
-
-
-def test_tfds(monkeypatch):
-    fake_tfds(monkeypatch, FakeBuilder())
-    source = open_source("tfds:fake", "validation")
-    assert source.class_names == ("x", "y", "z")
-    assert source[4]["label"] == 1
-    assert source[4]["image"].shape == (4, 4, 3)
-    assert source.labels.tolist() == [0, 1, 2, 0, 1, 2]
-    with pytest.raises(ValueError, match="no data set 'nope'"):
-        open_source("tfds:nope")
-    fake_tfds(monkeypatch, FakeBuilder(features=("audio",)))
-    with pytest.raises(ValueError, match="no feature 'image', only audio"):
-        open_source("tfds:fake")
-    fake_tfds(monkeypatch, FakeBuilder(ready=False))
-    with pytest.raises(FileNotFoundError, match=r"not prepared.*download_and_prepare"):
-        open_source("tfds:fake")
-    fake_tfds(monkeypatch, FakeBuilder(features=("image",)))
-    source = open_source("tfds:fake")
-    assert not source.labelled
-    with pytest.raises(ValueError, match="no labels"):
-        _ = source.labels
-
-
-def test_tfds_is_not_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(ImportError, match=r"mimzoo\[tfds\]"):
-        open_source("tfds:cifar10")

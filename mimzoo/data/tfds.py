@@ -22,9 +22,9 @@ class TfdsSource(Source):
         self._builder, self._split = builder, split
         self._data = _data_source(builder, split)
         super().__init__(f"tfds:{builder.info.full_name} {split}")
-        feature = builder.info.features.get("label")
-        self._has_labels = feature is not None
+        self._has_labels = "label" in builder.info.features
         if self._has_labels:
+            feature = builder.info.features["label"]
             self.num_classes = feature.num_classes
             self.class_names = tuple(feature.names)
 

@@ -1,0 +1,88 @@
+"""TensorFlow Datasets: a tiny prepared data set, and what is said where there is none."""
+
+import pickle
+import sys
+
+import numpy as np
+import pytest
+
+from mimzoo.data import Loader, open_source
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+
+class TinyPictures(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 1)),
+            "label": tfds.features.ClassLabel(names=["x", "y", "z"]),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(12), "test": self._generate_examples(5)}
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield i, {"image": np.full((4, 4, 1), i, np.uint8), "label": i % 3}
+
+
+class TinyNumbers(TinyPictures):
+    def _info(self):
+        features = tfds.features.FeaturesDict({"number": np.int64})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield i, {"number": i}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The folder of two prepared data sets, one with labels and one without images."""
+    folder = tmp_path_factory.mktemp("tfds")
+    for builder in (TinyPictures, TinyNumbers):
+        builder(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+def look_in(folder, monkeypatch):
+    # What TFDS_DATA_DIR sets; the library reads it once, when it is imported.
+    from tensorflow_datasets.core import constants
+
+    monkeypatch.setattr(constants, "DATA_DIR", str(folder))
+
+
+def test_a_prepared_data_set(prepared, monkeypatch):
+    look_in(prepared, monkeypatch)
+    source = open_source("tfds:tiny_pictures")
+    assert len(source) == 12
+    assert source.class_names == ("x", "y", "z")
+    assert source.num_classes == 3
+    example = source[7]
+    assert example["image"].shape == (4, 4, 3)
+    assert example["label"] == example["image"][0, 0, 0] % 3
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.labels.tolist() == [example["label"] for example in source.fetch(range(12))]
+    images, labels = next(iter(Loader(source, 4, labels=True)))
+    np.testing.assert_array_equal(images[:, 0, 0, 0] % 3, labels)
+    assert len(open_source("tfds:tiny_pictures", "test")) == 5
+    assert len(open_source("tfds:tiny_pictures:1.0.0", "validation")) == 5
+    with pytest.raises(ValueError, match="no feature 'image', only number"):
+        open_source("tfds:tiny_numbers")
+    with pytest.raises(ValueError, match="no data set 'nope'"):
+        open_source("tfds:nope")
+
+
+def test_a_data_set_that_is_not_there(prepared, monkeypatch, tmp_path):
+    look_in(tmp_path, monkeypatch)
+    with pytest.raises(FileNotFoundError, match=r"not prepared.*download_and_prepare"):
+        open_source("tfds:tiny_pictures")
+
+
+def test_tfds_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ImportError, match=r"mimzoo\[tfds\]"):
+        open_source("tfds:cifar10")
