@@ -1,0 +1,90 @@
+"""The state of a run in one safetensors file: tensors, and a little JSON. No pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mimzoo_training.workdir import RunError, write_file
+
+KEEP = 2
+
+
+def variables(model: keras.Model) -> dict[str, Any]:
+    """Name -> variable of all that a step changes: weights, random states, optimizer."""
+    groups = {"model": model.variables, "optimizer": model.optimizer.variables}
+    # Paths may repeat, so each name has its number in front.
+    return {
+        f"{group}/{number:04d}/{variable.path}": variable
+        for group, members in groups.items()
+        for number, variable in enumerate(members)
+    }
+
+
+def size(model: keras.Model) -> int:
+    """Bytes of one checkpoint, about."""
+    return sum(4 * int(np.prod(v.shape)) for v in variables(model).values()) + 100_000
+
+
+def save(folder: Path, model: keras.Model, state: dict) -> Path:
+    """Writes `step_<step>.safetensors` and removes all but the last two.
+
+    Args:
+        folder: of the checkpoints.
+        model: compiled, its optimizer built.
+        state: JSON that goes with it; has "step".
+
+    Raises:
+        RunError: the file cannot be written; older ones are left as they are.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    tensors = {
+        name: np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value))
+        for name, variable in variables(model).items()
+    }
+
+    def write(path: Path) -> None:
+        try:
+            save_file(tensors, path, metadata={"mimzoo": json.dumps(state)})
+        except SafetensorError as error:  # its form of a full disk
+            raise OSError(str(error)) from error
+
+    path = folder / f"step_{state['step']:09d}.safetensors"
+    write_file(path, write)
+    for old in sorted(folder.glob("step_*.safetensors"))[:-KEEP]:
+        old.unlink()
+    return path
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint of a folder, or None."""
+    return max(folder.glob("step_*.safetensors"), default=None)
+
+
+def load(path: Path, model: keras.Model) -> dict:
+    """Puts a checkpoint into the model and its optimizer and returns its JSON.
+
+    Raises:
+        RunError: the file is damaged or belongs to another model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            state = json.loads(file.metadata()["mimzoo"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"the checkpoint {path} is damaged ({error}): delete it to go on from the one before."
+        ) from error
+    targets = variables(model)
+    if {n: tuple(v.shape) for n, v in targets.items()} != {n: t.shape for n, t in tensors.items()}:
+        odd = sorted(set(targets) ^ set(tensors)) or ["shapes"]
+        raise RunError(f"the checkpoint {path} belongs to another model ({odd[0]} differs).")
+    for name, variable in targets.items():
+        variable.assign(tensors[name])
+    return state

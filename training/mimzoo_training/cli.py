@@ -1,0 +1,145 @@
+"""The command `mimzoo`. Heavy imports stand inside the commands, so `--help` is quick."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from mimzoo_training.interrupt import Interrupted
+from mimzoo_training.workdir import RunError
+
+EXPECTED = (ValueError, TypeError, OSError, RunError, ModuleNotFoundError)
+SOURCES = "embedded, fashion_mnist, tfds:NAME, a folder of images, or a .tar file of one"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+        0 if all went well, 1 after an error that is told in one sentence on stderr (2 if the
+        arguments are wrong), 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(argv)
+    args.command_line = shlex.join(["mimzoo", *argv])
+    # TensorFlow tells much about itself, and KerasHub imports it on every backend.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        if args.needs_backend:
+            from mimzoo_training import backend
+
+            line = backend.choose(getattr(args, "backend", None))
+            if line:
+                print(line, file=sys.stderr)
+        from mimzoo_training import commands
+
+        getattr(commands, args.run)(args)
+    except Interrupted as stop:
+        print(f"mimzoo: {stop}", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        print("mimzoo: stopped; the same command goes on from what was saved.", file=sys.stderr)
+        return 130
+    except EXPECTED as error:
+        if args.debug:
+            raise
+        print(f"mimzoo: {one_sentence(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def one_sentence(error: BaseException) -> str:
+    """What an error says, on one line."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}."
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their arguments."""
+    parser = argparse.ArgumentParser(
+        prog="mimzoo", description="Masked image modeling: pretrain, load a preset, fine-tune."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    keras = argparse.ArgumentParser(add_help=False, parents=[shared])
+    keras.add_argument(
+        "--backend", choices=("jax", "torch", "tensorflow"), help="default: Keras' own choice"
+    )
+
+    def add(
+        name: str, parent: argparse.ArgumentParser, help: str, **more: bool
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[parent], help=help, description=help)
+        command.set_defaults(run=name, needs_backend=True, **more)
+        return command
+
+    add("list", shared, "list presets and recipes")
+    info = add("info", shared, "show a preset or a recipe")
+    info.add_argument("name", help="of a preset or a recipe")
+    _pretrain(add("pretrain", keras, "pretrain a model by a recipe, or go on with it"))
+    _finetune(add("finetune", keras, "make a classifier of a pretrained model, or go on with it"))
+    evaluate = add("evaluate", keras, "measure a preset, or the result of a run")
+    evaluate.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    evaluate.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
+    evaluate.add_argument(
+        "--split", default="test", help="train, validation, test (default) or all"
+    )
+    evaluate.add_argument("--batch-size", type=int, default=256, metavar="N")
+    reconstruct = add("reconstruct", keras, "draw what a model makes of masked images")
+    reconstruct.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    reconstruct.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
+    reconstruct.add_argument("--mask-ratio", type=float, metavar="R", help="in place of its own")
+    return parser
+
+
+def _run_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
+    command.add_argument("--workdir", required=True, metavar="DIR", help="a run goes on from here")
+    command.add_argument("--validation", metavar="SOURCE", help="default: a part of --data")
+    command.add_argument("--length", metavar="L", help="50ep, 5000it or 1e6img")
+    command.add_argument("--batch-size", type=int, metavar="N", help="over all devices")
+    command.add_argument("--image-size", type=int, metavar="PIXELS")
+    command.add_argument("--seed", type=int, metavar="N")
+    command.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
+    command.add_argument(
+        "--validation-every", type=int, default=1, metavar="N", help="epochs (default 1)"
+    )
+    command.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="between two checkpoints (default 120); Ctrl-C and SIGTERM always leave one",
+    )
+
+
+def _pretrain(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", help="`mimzoo list` shows them; ..._50ep sets the length")
+    _run_arguments(command)
+    command.add_argument("--mask-ratio", type=float, metavar="R", help="hidden share, in (0, 1)")
+
+
+def _finetune(command: argparse.ArgumentParser) -> None:
+    command.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    _run_arguments(command)
+    command.add_argument("--recipe", help="default: the one for the preset's backbone")
+    command.add_argument(
+        "--num-labels", type=int, metavar="N", help="train on N labelled images, evenly by class"
+    )
+    command.add_argument("--num-classes", type=int, metavar="N", help="default: those of --data")
+    command.add_argument("--learning-rate", type=float, metavar="LR", help="at a batch of 256")
+    command.add_argument("--layer-decay", type=float, metavar="D", help="in (0, 1]")
+    command.add_argument("--drop-path-rate", type=float, metavar="P", help="in [0, 1)")
+    command.add_argument("--ema", type=float, metavar="M", help="momentum of averaged weights")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--from-scratch", action="store_true", help="new weights, same schedule")
+    how.add_argument("--linear-probe", action="store_true", help="only a linear layer on top")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""A finished run as a preset: weights, the recipe that made them, the measured results."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mimzoo_training.loop import Trainer
+from mimzoo_training.pictures import draw_curve
+from mimzoo_training.recipes.base import Recipe
+from mimzoo_training.workdir import write_folder
+
+
+def copy_weights(source: keras.Model, target: keras.Model, dtype: str) -> None:
+    """Gives `target` the weights of `source`, rounded to `dtype`."""
+    for old, new in zip(source.weights, target.weights, strict=True):
+        value = keras.ops.convert_to_numpy(old.value).astype("float32")
+        new.assign(value.astype(dtype).astype("float32"))
+
+
+def store_as(folder: Path, dtype: str) -> None:
+    """Rewrites the weight files of a preset with another type of number.
+
+    Loading turns them into the model's own type; where the values were rounded before, nothing
+    is lost.
+    """
+    import h5py
+
+    for path in folder.glob("*.weights.h5"):
+        shrunk = path.with_suffix(".tmp")
+        with h5py.File(path) as old, h5py.File(shrunk, "w") as new:
+            _copy(old, new, dtype)
+        shrunk.replace(path)
+
+
+def _copy(old: Any, new: Any, dtype: str) -> None:
+    import h5py
+
+    new.attrs.update(old.attrs)
+    for name, item in old.items():
+        if isinstance(item, h5py.Group):
+            _copy(item, new.create_group(name), dtype)
+        else:
+            value = item[()]
+            if getattr(value, "dtype", None) == np.float32:
+                value = value.astype(dtype)
+            new.create_dataset(name, data=value).attrs.update(item.attrs)
+
+
+def result(metric: str, value: float, data: str, command: str, **more: Any) -> dict:
+    """One entry of results.json."""
+    return {
+        "metric": metric,
+        "value": round(float(value), 6),
+        "data": data,
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+        **more,
+    }
+
+
+def write_preset(
+    trainer: Trainer, task: Any, recipe: Recipe, run: dict, results: list[dict], dtype: str
+) -> None:
+    """Writes `preset/` into the work directory, whole or not at all.
+
+    Args:
+        trainer: of the finished run.
+        task: float32, with the weights to publish.
+        recipe: that was followed.
+        run: what it ran on, as in the work directory's recipe.json.
+        results: entries of `result`.
+        dtype: of the stored weights.
+    """
+
+    def write(folder: Path) -> None:
+        task.save_to_preset(str(folder))
+        if dtype != "float32":
+            store_as(folder, dtype)
+        for name, data in (
+            ("recipe.json", {"recipe": recipe.to_json(), "run": run}),
+            ("results.json", results),
+        ):
+            text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+            (folder / name).write_text(text, encoding="utf-8")
+        trainer.log.write_csv(folder / "curve.csv")
+        draw_curve(trainer.log.rows, folder / "curve.png")
+        (folder / "README.md").write_text(card(recipe, run, results), encoding="utf-8")
+
+    write_folder(trainer.workdir.preset, write)
+
+
+def card(recipe: Recipe, run: dict, results: list[dict]) -> str:
+    """The model card, Markdown with the Hub's front matter."""
+    finetuned = recipe.kind == "finetune"
+    classes = "" if finetuned else ", num_classes=10"
+    lines = [
+        "---",
+        "library_name: keras-hub",
+        "license: apache-2.0",
+        f"pipeline_tag: image-{'classification' if finetuned else 'feature-extraction'}",
+        "tags: [keras, mimzoo, masked-image-modeling]",
+        "---",
+        f"# {recipe.name}",
+        "",
+        "```python",
+        "import mimzoo",
+        "",
+        f'model = mimzoo.models.ImageClassifier.from_preset("{recipe.name}"{classes})',
+        "```",
+        "",
+        f"Made by the recipe in `recipe.json` ({recipe.origin}) on {run['source']}, "
+        f"{run['num_examples']} images, with the {run['backend']} backend in {run['precision']}. "
+        "The losses of each epoch are in `curve.csv`.",
+        "",
+    ]
+    if recipe.inferred:
+        lines += ["Figures of the recipe that nobody published, and the rule behind each:", ""]
+        lines += [f"- `{name}`: {rule}" for name, rule in recipe.inferred.items()]
+        lines += [""]
+    lines += ["| measured | value | on | date | command |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| {r['metric']} | {r['value']:.4f} | {r['data']} | {r['date']} | `{r['command']}` |"
+        for r in results
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,262 @@
+"""`model.fit`, made so that it can stop after any step and go on as if nothing had happened.
+
+A run is at most three calls of `fit`: the rest of an epoch that was cut off, whole epochs, and
+the part of an epoch that a length in steps may end with.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from mimzoo_training import checkpoint
+from mimzoo_training.interrupt import Interrupted, SignalGuard
+from mimzoo_training.progress import Progress
+from mimzoo_training.workdir import Log, RunError, Workdir
+
+Hook = Callable[["Trainer", float], None]
+
+
+class LazyCallbackList(keras.callbacks.CallbackList):
+    """Hands the logs of a step on as they are.
+
+    Keras turns them into numbers first, which makes the host wait for the device in every step.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """As in Keras, with tensors in `logs`."""
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs=logs)
+
+
+@dataclass
+class Trainer:
+    """A run over a loader, and where it is.
+
+    Attributes:
+        model: compiled, its optimizer built.
+        loader: with `epochs=None`.
+        total_steps: of the run.
+        workdir: where checkpoints and logs go.
+        evaluate: measures "val_loss" and the like.
+        schedule: step -> learning rate, for the log.
+        hooks: called after each epoch's row, with the epoch.
+        metrics: names of metrics that the model reports beside the loss.
+        validation_every: epochs between two validations; the end is always validated.
+        checkpoint_seconds: between two checkpoints.
+        state: step, seconds, best and last val_loss, sums over the unfinished epoch.
+    """
+
+    model: keras.Model
+    loader: Any
+    total_steps: int
+    workdir: Workdir
+    evaluate: Callable[[], dict[str, float]]
+    schedule: Callable[[int], float]
+    hooks: list[Hook] = field(default_factory=list)
+    metrics: tuple[str, ...] = ()
+    validation_every: int = 1
+    checkpoint_seconds: float = 120.0
+    state: dict = field(
+        default_factory=lambda: {"step": 0, "seconds": 0.0, "best": None, "sums": {}, "count": 0}
+    )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in a pass over the data."""
+        return self.loader.steps_per_epoch
+
+    def epoch(self, step: int) -> float:
+        """Passes over the data after `step` steps; whole ones are integers."""
+        epoch = step / self.steps_per_epoch
+        return int(epoch) if epoch.is_integer() else round(epoch, 4)
+
+    def run(self) -> None:
+        """Trains to the end, from the last checkpoint if there is one.
+
+        Raises:
+            Interrupted: a signal came; all is saved.
+            RunError: the loss is not finite, or a file cannot be written.
+        """
+        found = checkpoint.latest(self.workdir.checkpoints)
+        if found is not None:
+            self.state = checkpoint.load(found, self.model)
+        step = self.state["step"]
+        extra = tuple(f"{part}{name}" for name in self.metrics for part in ("", "val_"))
+        self.log = Log(self.workdir.path, step, extra)
+        self.progress = Progress(self.total_steps, step, self.loader.batch_size)
+        if step >= self.total_steps:
+            return
+        # In this thread an unreadable file is an error with its name, on every backend.
+        self.loader.batch(step)
+        with SignalGuard() as guard, self.progress, _averages_last(self.model.optimizer) as finish:
+            callback = _Steps(self, guard)
+            for initial, epochs, steps in segments(step, self.total_steps, self.steps_per_epoch):
+                self.loader.start_step = self.state["step"]
+                callback.segment_steps = steps
+                keras.Model.fit(
+                    self.model,
+                    self.loader.dataset(),
+                    initial_epoch=initial,
+                    epochs=epochs,
+                    steps_per_epoch=steps,
+                    callbacks=LazyCallbackList([callback], add_history=True, model=self.model),
+                    shuffle=False,
+                    verbose=0,
+                )
+                if guard.received is not None:
+                    break
+            if self.state["step"] < self.total_steps:
+                self.stop(guard.received)
+            finish()
+        self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        checkpoint.save(self.workdir.checkpoints, self.model, self.state)
+
+    def stop(self, number: int | None) -> None:
+        """Saves and raises Interrupted, or RunError if `fit` ended for no known reason."""
+        self.save()
+        step = self.state["step"]
+        if number is None:
+            raise RunError(f"training ended at step {step} of {self.total_steps} unasked.")
+        raise Interrupted(
+            f"stopped and saved at step {step} of {self.total_steps}; "
+            "run the same command again to go on.",
+            number,
+        )
+
+
+def segments(step: int, total: int, per_epoch: int) -> Iterator[tuple[int, int, int]]:
+    """(initial_epoch, epochs, steps_per_epoch) of the calls of `fit` from `step` to `total`."""
+    if step % per_epoch and step < total:
+        steps = min(per_epoch - step % per_epoch, total - step)
+        yield step // per_epoch, step // per_epoch + 1, steps
+        step += steps
+    whole = (total - step) // per_epoch
+    if whole > 0:
+        yield step // per_epoch, step // per_epoch + whole, per_epoch
+        step += whole * per_epoch
+    if step < total:
+        yield step // per_epoch, step // per_epoch + 1, total - step
+
+
+@contextlib.contextmanager
+def _averages_last(optimizer: keras.optimizers.Optimizer) -> Iterator[Callable[[], None]]:
+    """Keeps `fit` from putting a moving average in place: that is for the end of the run."""
+    finish = optimizer.finalize_variable_values
+    variables = optimizer._trainable_variables
+    optimizer.finalize_variable_values = lambda variables: None
+    try:
+        yield lambda: finish(variables)
+    finally:
+        del optimizer.finalize_variable_values
+
+
+class _Steps(keras.callbacks.Callback):
+    """Counts steps, watches the loss, and does at the end of an epoch what is due."""
+
+    def __init__(self, trainer: Trainer, guard: SignalGuard) -> None:
+        super().__init__()
+        self.trainer, self.guard = trainer, guard
+        self.segment_steps = 0
+        self.saved = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.pending: list[tuple[int, Any]] = []
+        self.logs: dict = {}
+        self.done = 0
+        self.carried = (dict(self.trainer.state["sums"]), self.trainer.state["count"])
+        self.before = self.trainer.state["seconds"]
+        self.started = self.checked = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        state = self.trainer.state
+        state["step"] += 1
+        self.done += 1
+        self.logs = logs
+        self.pending.append((state["step"], logs["loss"]))
+        now = time.monotonic()
+        if now - self.checked >= 1.0 or len(self.pending) >= 100:
+            self._check(now)
+            if now - self.saved >= self.trainer.checkpoint_seconds:
+                self._note_sums()
+                # On JAX the weights travel from step to step outside of the model.
+                if hasattr(self.model, "jax_state_sync"):
+                    self.model.jax_state_sync()
+                self._save()
+        if self.guard.received is not None:
+            self.model.stop_training = True
+
+    def _check(self, now: float) -> None:
+        """Reads the loss of the last step, and where it is not finite finds the first such."""
+        trainer, (step, loss) = self.trainer, self.pending[-1]
+        # Keras reports the mean over the epoch, so one bad step shows from there on.
+        if not math.isfinite(float(loss)):
+            step, loss = next((s, v) for s, v in self.pending if not math.isfinite(float(v)))
+            kept = checkpoint.latest(trainer.workdir.checkpoints)
+            where = f"the last checkpoint is {kept.name}" if kept else "there is no checkpoint yet"
+            raise RunError(
+                f"the loss is {float(loss)} at step {step}: the run is stopped and {where}. "
+                "Lower the learning rate, or look at the data of that step."
+            )
+        self.pending.clear()
+        self.checked = now
+        trainer.state["seconds"] = self.before + now - self.started
+        trainer.progress.update(step, step / trainer.steps_per_epoch, float(loss))
+
+    def _note_sums(self) -> None:
+        """Sums of the epoch so far, so that a resumed epoch's mean is over all of it."""
+        sums, count = self.carried
+        totals = {k: sums.get(k, 0.0) + float(v) * self.done for k, v in self.logs.items()}
+        self.trainer.state.update(sums=totals, count=count + self.done)
+
+    def _save(self) -> None:
+        self.trainer.save()
+        self.saved = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        trainer, state = self.trainer, self.trainer.state
+        if self.pending:
+            self._check(time.monotonic())
+        self._note_sums()
+        if self.done < self.segment_steps:
+            return  # a signal came: the epoch goes on another time
+        trainer.progress.pause()
+        seconds = state["seconds"] - self.before
+        step, epoch = state["step"], trainer.epoch(state["step"])
+        row = {name: total / state["count"] for name, total in state["sums"].items()}
+        row |= {
+            "step": step,
+            "epoch": epoch,
+            "lr": trainer.schedule(step),
+            "images_per_second": round(self.done * trainer.loader.batch_size / seconds, 2),
+            "images": step * trainer.loader.batch_size,
+            "seconds": round(state["seconds"], 2),
+        }
+        last = step == trainer.total_steps
+        if last or math.ceil(epoch) % trainer.validation_every == 0:
+            values = trainer.evaluate()
+            row |= values
+            if "val_loss" in values:
+                best = state["best"]
+                state["best"] = values["val_loss"] if best is None else min(best, row["val_loss"])
+        state.update(sums={}, count=0)
+        trainer.log.add(row)
+        trainer.progress.line(_sentence(row, trainer))
+        for hook in trainer.hooks:
+            hook(trainer, epoch)
+        if time.monotonic() - self.saved >= trainer.checkpoint_seconds:
+            self._save()
+        trainer.progress.go_on()
+
+
+def _sentence(row: dict, trainer: Trainer) -> str:
+    names = ["loss", *trainer.metrics, "val_loss", *(f"val_{m}" for m in trainer.metrics)]
+    values = "  ".join(f"{name} {row[name]:.4f}" for name in names if row.get(name) is not None)
+    return f"epoch {row['epoch']}  {values}  {row['images_per_second']:.0f} images/s"

@@ -1,0 +1,81 @@
+"""What a run prints: a bar with the time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import Any, Self
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Progress over a whole run.
+
+    Args:
+        total: steps of the run.
+        start: steps already done.
+        batch_size: images in a step.
+        every: seconds between plain lines within an epoch.
+    """
+
+    def __init__(self, total: int, start: int, batch_size: int, every: float = 60.0) -> None:
+        self.total, self.step, self.batch_size, self.every = total, start, batch_size, every
+        self.rate: float | None = None
+        self._bar: Any = None
+        self._last = (time.monotonic(), start)
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if sys.stdout.isatty():
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                TextColumn("{task.percentage:3.0f}%"),
+                BarColumn(),
+                TextColumn("{task.description}"),
+            )
+            self._task = self._bar.add_task("starting", total=self.total, completed=self.step)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def pause(self) -> None:
+        """The time until `go_on` (validation, pictures) does not count into the rate."""
+        self._paused = time.monotonic()
+
+    def go_on(self) -> None:
+        """Ends `pause`."""
+        self._last = (self._last[0] + time.monotonic() - self._paused, self._last[1])
+
+    def update(self, step: int, epoch: float, loss: float) -> None:
+        """Shows where the run is."""
+        now = time.monotonic()
+        seconds, steps = now - self._last[0], step - self._last[1]
+        if steps > 0 and seconds > 0:
+            rate = steps / seconds
+            self.rate = rate if self.rate is None else 0.8 * self.rate + 0.2 * rate
+            self._last = (now, step)
+        self.step = step
+        text = f"epoch {epoch:.2f}  loss {loss:.4f}"
+        if self.rate:
+            left = duration((self.total - step) / self.rate)
+            text += f"  {self.rate * self.batch_size:.0f} images/s  {left} left"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, description=text)
+        elif now - self._printed >= self.every:
+            self.line(f"step {step}/{self.total}  {text}")
+
+    def line(self, text: str) -> None:
+        """Prints a line, above the bar if there is one."""
+        self._printed = time.monotonic()
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False)
+        else:
+            print(text, flush=True)

@@ -1,0 +1,65 @@
+"""Recipes by name."""
+
+import difflib
+import re
+from collections.abc import Callable
+from functools import partial
+
+from mimzoo_training.recipes.base import (
+    FinetuneRecipe,
+    PretrainRecipe,
+    Recipe,
+    recipe_from_json,
+)
+from mimzoo_training.recipes.mae import vit_mae_finetune_in1k, vit_mae_in1k
+from mimzoo_training.recipes.nano import vit_nano_finetune_fmnist, vit_nano_mae_fmnist
+
+__all__ = [
+    "FinetuneRecipe",
+    "PretrainRecipe",
+    "Recipe",
+    "get_recipe",
+    "list_recipes",
+    "recipe_from_json",
+]
+
+_MAKERS: list[Callable[[], Recipe]] = [
+    vit_nano_mae_fmnist,
+    *(
+        partial(vit_mae_in1k, size, length)
+        for size in ("base", "large", "huge")
+        for length in ("800ep", "1600ep")
+    ),
+    vit_nano_finetune_fmnist,
+    *(partial(vit_mae_finetune_in1k, size) for size in ("base", "large", "huge")),
+]
+_LENGTH = re.compile(r"[0-9.]+(e[0-9]+)?(ep|it|img)")
+
+
+def _recipes() -> dict[str, Recipe]:
+    made = (make() for make in _MAKERS)
+    return {recipe.name: recipe for recipe in made}
+
+
+def list_recipes(kind: str | None = None) -> list[str]:
+    """Names of all recipes, or of those of a kind: "pretrain" or "finetune"."""
+    return [name for name, r in _recipes().items() if kind in (None, r.kind)]
+
+
+def get_recipe(name: str) -> PretrainRecipe | FinetuneRecipe:
+    """A recipe by name. A pretraining recipe is found at any length: `..._30ep`.
+
+    Raises:
+        ValueError: an unknown name; the message offers the nearest ones.
+    """
+    known = _recipes()
+    if name in known:
+        return known[name]
+    stem, _, length = name.rpartition("_")
+    if _LENGTH.fullmatch(length):
+        for recipe in known.values():
+            if recipe.kind == "pretrain" and recipe.name.rpartition("_")[0] == stem:
+                return recipe.with_length(length)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"Nearest names: {', '.join(near)}." if near else "`mimzoo list` shows all names."
+    raise ValueError(f"unknown recipe {name!r}. {hint}")

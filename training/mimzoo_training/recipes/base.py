@@ -1,0 +1,231 @@
+"""What a recipe is: a frozen dataclass that a function makes, and JSON keeps."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CROPS = ("random_resized_crop", "crop_pad")
+# Shortened runs keep the warm-up, unless it would take more than this share of the run.
+MAX_WARMUP = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What pretraining and fine-tuning share.
+
+    Attributes:
+        name: <backbone>_<size>_<method>_<data>_<length>; of fine-tuning see FinetuneRecipe.
+        kind: "pretrain" or "finetune".
+        size: of the ViT: nano, tiny, small, base, large, huge.
+        data: short name of the data set.
+        num_examples: images in its training part, by which a run knows whether it has that set.
+        image_size: side in pixels.
+        length: "100ep", "5000it" or "1e6img".
+        batch_size: images in a step, over all devices.
+        base_learning_rate: at a batch of 256; the peak is this times batch / 256.
+        final_learning_rate: at the end of the half-cosine.
+        warmup: a length, or a share of the run such as "5%".
+        beta_1, beta_2, weight_decay: of AdamW; 1-D weights and biases are not decayed.
+        drop_path_rate: of the last block.
+        crop: "random_resized_crop", or "crop_pad": pad and cut out, for small images.
+        crop_scale: least and greatest share of the area, for "random_resized_crop".
+        crop_padding: pixels on each side, for "crop_pad".
+        flip: probability of the mirror image.
+        crop_fraction: for evaluation, image_size / the resized shorter side.
+        mean, std: of each channel, of pixels in 0..1.
+        clip_norm: greatest norm of the whole gradient; None for none.
+        seed: of weights, order, augmentation and masks.
+        origin: who set the figures, and where they are published.
+        inferred: name of a field that was not published -> the rule that gave it.
+    """
+
+    name: str
+    kind: str
+    size: str
+    data: str
+    num_examples: int
+    image_size: int
+    length: str
+    batch_size: int
+    base_learning_rate: float
+    warmup: str
+    beta_2: float
+    origin: str
+    beta_1: float = 0.9
+    weight_decay: float = 0.05
+    final_learning_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    crop: str = "random_resized_crop"
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_padding: int = 0
+    flip: float = 0.5
+    crop_fraction: float = 224 / 256
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    clip_norm: float | None = None
+    seed: int = 0
+    inferred: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise ValueError(f"crop must be one of {', '.join(CROPS)}, got {self.crop!r}.")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+        unknown = set(self.inferred) - {f.name for f in dataclasses.fields(self)}
+        if unknown:
+            raise ValueError(f"inferred names no field of a recipe: {', '.join(sorted(unknown))}.")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """base_learning_rate times batch / 256."""
+        from mimzoo.optimizers import scaled_learning_rate
+
+        return scaled_learning_rate(self.base_learning_rate, self.batch_size)
+
+    def steps(self, num_examples: int) -> tuple[int, int]:
+        """(all steps, warm-up steps) on a data set of `num_examples` images.
+
+        Raises:
+            ValueError: the length is less than one step.
+        """
+        from mimzoo.optimizers import steps
+
+        total = steps(self.length, self.batch_size, num_examples)
+        if total < 1:
+            raise ValueError(
+                f"{self.length} of {num_examples} images at batch {self.batch_size} is less than "
+                "one step: give a greater length or a smaller batch."
+            )
+        if self.warmup.endswith("%"):
+            return total, int(total * float(self.warmup[:-1]) / 100)
+        return total, steps(self.warmup, self.batch_size, num_examples)
+
+    def to_json(self) -> dict:
+        """Plain JSON types; `recipe_from_json` is the inverse."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    # --- changes, which the name tells ----------------------------------------------------------
+
+    def with_length(self, length: str) -> Self:
+        """The recipe at another length; a warm-up of more than a tenth of it is cut to that."""
+        if length == self.length:
+            return self
+        warmup, inferred = self.warmup, dict(self.inferred)
+        if not warmup.endswith("%") and not _within(warmup, length, MAX_WARMUP):
+            warmup = f"{MAX_WARMUP * 100:g}%"
+            inferred["warmup"] = f"the warm-up of {self.warmup} is cut to a tenth of the run"
+        inferred["length"] = f"set for this run; the recipe {self.name} has {self.length}"
+        return self._changed(length=length, warmup=warmup, inferred=inferred)
+
+    def with_changes(self, **changes: Any) -> Self:
+        """The recipe with other values of fields, told by the name and by `inferred`."""
+        changes = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
+        if not changes:
+            return self
+        inferred = dict(self.inferred)
+        for name in changes:
+            inferred[name] = f"set for this run; the recipe {self.name} has {getattr(self, name)}"
+        return self._changed(**changes, inferred=inferred)
+
+    def _changed(self, **changes: Any) -> Self:
+        changed = dataclasses.replace(self, **changes)
+        name = self.name
+        for field_name in ("data", "length"):
+            old, new = getattr(self, field_name), getattr(changed, field_name)
+            if old != new:
+                name = _replace_part(name, old, new)
+        for field_name, short in _SUFFIXES.items():
+            old, new = getattr(self, field_name, None), getattr(changed, field_name, None)
+            if old != new:
+                name += f"_{short}{new:g}"
+        return dataclasses.replace(changed, name=name)
+
+
+_SUFFIXES = {"batch_size": "batch", "seed": "seed", "mask_ratio": "mask"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRecipe(Recipe):
+    """How a model is pretrained.
+
+    Attributes:
+        method: "mae".
+        patch_size: side of a patch in pixels.
+        mask_ratio: hidden share of the patches.
+        normalize_target: whether each patch is normalised before it is compared.
+        decoder_dim, decoder_depth, decoder_heads: of MAE's decoder.
+        preset_dtype: type of number that the weights are stored as.
+    """
+
+    kind: str = "pretrain"
+    method: str = "mae"
+    patch_size: int = 16
+    mask_ratio: float = 0.75
+    normalize_target: bool = True
+    decoder_dim: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    preset_dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe(Recipe):
+    """How a classifier is made of a pretrained model.
+
+    Attributes:
+        layer_decay: learning rate of a layer over that of the next.
+        label_smoothing, mixup, cutmix, random_erasing: 0 for none.
+        rand_augment: whether images go through RandAugment.
+        pooling: "avg" or "token".
+        head_init_std: deviation that the linear layer starts from.
+        learned_positions: whether the fixed positions are trained on.
+        ema_momentum: of the moving average of the weights; None for none.
+    """
+
+    kind: str = "finetune"
+    layer_decay: float = 0.65
+    label_smoothing: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    random_erasing: float = 0.25
+    rand_augment: bool = True
+    pooling: str = "avg"
+    head_init_std: float = 2e-5
+    learned_positions: bool = True
+    ema_momentum: float | None = None
+
+
+def recipe_from_json(data: dict) -> PretrainRecipe | FinetuneRecipe:
+    """The inverse of `Recipe.to_json`.
+
+    Raises:
+        ValueError: fields that recipes do not have, or that are missing.
+    """
+    cls = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}.get(data.get("kind"))
+    if cls is None:
+        raise ValueError(f"a recipe's kind is 'pretrain' or 'finetune', got {data.get('kind')!r}.")
+    data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    try:
+        return cls(**data)
+    except TypeError as error:
+        raise ValueError(f"this is no recipe of this version of mimzoo: {error}.") from error
+
+
+def _within(part: str, whole: str, share: float) -> bool:
+    from mimzoo.optimizers.schedules import steps
+
+    if part[-2:] != whole[-2:]:
+        return False
+    # Any data set will do to compare two lengths of one unit.
+    return steps(part, 1, 1000) <= share * steps(whole, 1, 1000)
+
+
+def _replace_part(name: str, old: str, new: str) -> str:
+    parts = name.split("_")
+    if old in parts:
+        parts[len(parts) - 1 - parts[::-1].index(old)] = new
+        return "_".join(parts)
+    return f"{name}_{new}"

@@ -1,0 +1,137 @@
+"""Pretraining: a recipe, a source of images and a folder give a preset."""
+
+import os
+from collections.abc import Callable
+
+import keras
+
+from mimzoo.data import Source
+from mimzoo_training import checkpoint, export, parts
+from mimzoo_training.loop import Trainer
+from mimzoo_training.pictures import Curves, Reconstructions, tensorboard_hook
+from mimzoo_training.recipes.base import PretrainRecipe
+from mimzoo_training.workdir import RunError, Workdir, write_json
+
+PRECISIONS = ("float32", "mixed_bfloat16")
+PICTURES = 10
+
+
+def pretrain(
+    recipe: PretrainRecipe,
+    source: Source | str,
+    workdir: str | os.PathLike,
+    *,
+    validation: Source | str | None = None,
+    precision: str = "float32",
+    validation_every: int = 1,
+    checkpoint_seconds: float = 120.0,
+    command: str = "mimzoo_training.runner.pretrain",
+    say: Callable[[str], None] = print,
+) -> Workdir:
+    """Pretrains, or goes on with what was begun in the folder.
+
+    A run that was stopped goes on from its last checkpoint with the very same batches, masks and
+    random states. A finished one is left as it is.
+
+    Args:
+        recipe: of `mimzoo_training.recipes`.
+        source: images to train on, or what `mimzoo.data.open_source` opens ("train" split).
+        workdir: the folder; see Workdir for what it will hold.
+        validation: images for the validation loss; default: the source's "validation" split if
+            `source` is a name, else none.
+        precision: "float32" or "mixed_bfloat16".
+        validation_every: epochs between two validations.
+        checkpoint_seconds: between two checkpoints; a signal always leaves one.
+        command: recorded with the results.
+        say: gets a line about what happens.
+
+    Returns:
+        The work directory, its run complete.
+
+    Raises:
+        RunError: the folder cannot be used, or the loss is not finite.
+        Interrupted: Ctrl-C or SIGTERM; all is saved.
+        ValueError: recipe and data do not fit.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    if recipe.kind != "pretrain":
+        raise ValueError(f"{recipe.name} is a recipe for fine-tuning: use `mimzoo finetune`.")
+    place = Workdir(workdir)
+    place.stop_unless_resumable()
+    if validation is None and isinstance(source, str):
+        validation = parts.to_source(source, "validation")
+    elif validation is not None:
+        validation = parts.to_source(validation, "validation")
+    source = parts.to_source(source, "train")
+    recipe = parts.named_for(recipe, source)
+
+    keras.utils.set_random_seed(recipe.seed)
+    task = parts.build_task(recipe, precision)
+    loader = parts.pretrain_loader(recipe, source, task)
+    rate = parts.schedule(recipe, len(source))
+    optimizer = parts.pretrain_optimizer(recipe, task, rate)
+    task.compile(optimizer=optimizer)
+    run = {
+        "source": source.name,
+        "num_examples": len(source),
+        "validation": validation.name if validation else None,
+        "backend": keras.backend.backend(),
+        "precision": precision,
+    }
+    place.claim(recipe.to_json(), run)
+    if place.finished:
+        say(f"{recipe.name} is finished: {place.preset}")
+        return place
+    # Two checkpoints, one being written, and the preset.
+    place.require_space((checkpoint.KEEP + 2) * checkpoint.size(task))
+
+    transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
+
+    def evaluate() -> dict[str, float]:
+        if validation is None:
+            return {}
+        batch = recipe.batch_size
+        return {"val_loss": parts.masked_loss(task, validation, transform, norm, batch)}
+
+    images = parts.first_images(validation or source, recipe)
+    total = rate.total_steps
+    every = round(total / loader.steps_per_epoch / PICTURES)
+    trainer = Trainer(
+        task,
+        loader,
+        total,
+        place,
+        evaluate,
+        schedule=lambda step: float(rate(step)),
+        hooks=[Curves(), Reconstructions(images, every), *tensorboard_hook(place.path, say)],
+        validation_every=validation_every,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    say(
+        f"{recipe.name}: {total} steps of {recipe.batch_size} images from {source.name} "
+        f"({len(source)}), {run['backend']} backend, {precision}"
+    )
+    trainer.run()
+    if trainer.state["step"] < total:
+        raise RunError(f"the run ended at step {trainer.state['step']} of {total}.")
+
+    final = parts.build_task(recipe)
+    export.copy_weights(task, final, recipe.preset_dtype)
+    final.compile()
+    on = validation or source
+    loss = parts.masked_loss(final, on, transform, norm, recipe.batch_size)
+    results = [
+        export.result(
+            "masked loss, masks of seed 0",
+            loss,
+            f"{on.name} ({len(on)} images)",
+            command,
+            backend=run["backend"],
+            training_seconds=round(trainer.state["seconds"], 1),
+        )
+    ]
+    export.write_preset(trainer, final, recipe, run, results, recipe.preset_dtype)
+    write_json(place.path / "results.json", results)
+    say(f"{recipe.name} is finished: {place.preset}, {results[0]['metric']} {loss:.4f}")
+    return place
