@@ -8,7 +8,7 @@ loader. Importing mimzoo registers its classes, so KerasHub finds them.
 import importlib
 from typing import Any
 
-from mimzoo import models
+from mimzoo import models, optimizers
 from mimzoo.hub import list_presets, preset_info
 from mimzoo.version import __version__
 

@@ -89,10 +89,9 @@ class MultiHeadAttention(keras.layers.Layer):
         length, head_dim = tokens.shape[1], self.dim // self.num_heads
         qkv = self.qkv(tokens)
         if self.qkv_bias == "qv":
-            shared = ops.concatenate(
-                [self.query_bias, ops.zeros_like(self.query_bias), self.value_bias]
-            )
-            qkv = qkv + ops.cast(shared, qkv.dtype)
+            no_bias = ops.zeros((self.dim,), self.query_bias.dtype)
+            biases = ops.concatenate([self.query_bias, no_bias, self.value_bias])
+            qkv = qkv + ops.cast(biases, qkv.dtype)
         qkv = ops.reshape(qkv, (-1, length, 3, self.num_heads, head_dim))
         query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
         if self.relative_position_bias:

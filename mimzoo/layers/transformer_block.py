@@ -91,9 +91,17 @@ class TransformerBlock(keras.layers.Layer):
     ) -> Tensor:
         """(B, T, D) -> (B, T, D); `bias` and `index` as in MultiHeadAttention."""
         factors = [self.drop_path.factor(tokens, training) for _ in range(2)]
-        if self.remat and training:
-            return keras.remat(self._forward)(tokens, bias, index, *factors)
-        return self._forward(tokens, bias, index, *factors)
+        optional = (bias, index, *factors)
+        if not (self.remat and training):
+            return self._forward(tokens, *optional)
+        # TensorFlow's recompute_grad takes tensors only, so None stays outside.
+        given = [x for x in optional if x is not None]
+
+        def forward(tokens: Tensor, *tensors: Tensor) -> Tensor:
+            rest = iter(tensors)
+            return self._forward(tokens, *(None if x is None else next(rest) for x in optional))
+
+        return keras.remat(forward)(tokens, *given)
 
     def _forward(
         self,
