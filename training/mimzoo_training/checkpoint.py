@@ -43,7 +43,7 @@ def save(folder: Path, model: keras.Model, state: dict) -> Path:
     from safetensors.numpy import save_file
 
     tensors = {
-        name: np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value))
+        name: np.array(keras.ops.convert_to_numpy(variable.value), order="C")
         for name, variable in variables(model).items()
     }
 

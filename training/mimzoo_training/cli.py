@@ -26,13 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # TensorFlow tells much about itself, and KerasHub imports it on every backend.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        if args.needs_backend:
-            from mimzoo_training import backend
+        from mimzoo_training import backend, commands
 
-            line = backend.choose(getattr(args, "backend", None))
-            if line:
-                print(line, file=sys.stderr)
-        from mimzoo_training import commands
+        line = backend.choose(getattr(args, "backend", None))
+        if line:
+            print(line, file=sys.stderr)
 
         getattr(commands, args.run)(args)
     except Interrupted as stop:
@@ -71,13 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     def add(
-        name: str, parent: argparse.ArgumentParser, help: str, **more: bool
+        name: str, parent: argparse.ArgumentParser, help: str, run: str | None = None
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[parent], help=help, description=help)
-        command.set_defaults(run=name, needs_backend=True, **more)
+        command.set_defaults(run=run or name)
         return command
 
-    add("list", shared, "list presets and recipes")
+    add("list", shared, "list presets and recipes", "list_all")
     info = add("info", shared, "show a preset or a recipe")
     info.add_argument("name", help="of a preset or a recipe")
     _pretrain(add("pretrain", keras, "pretrain a model by a recipe, or go on with it"))

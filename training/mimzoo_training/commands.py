@@ -9,7 +9,7 @@ from typing import Any
 from mimzoo_training.workdir import RunError
 
 
-def list(args: argparse.Namespace) -> None:  # noqa: A001
+def list_all(args: argparse.Namespace) -> None:
     """Prints the presets and the recipes."""
     from mimzoo.hub.catalogue import catalogue
     from mimzoo_training.recipes import get_recipe, list_recipes
