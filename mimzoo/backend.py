@@ -4,12 +4,33 @@ The rest of mimzoo speaks `keras.ops`. What stands here is here because the gene
 wrong or slow on one of the three; each function says which.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
 Tensor = Any
+
+
+class TorchParameters:
+    """Mixin of models whose `parameters()`, on torch, has to list every weight.
+
+    Keras' own list is empty for a model that sets attributes before `super().__init__()`, as
+    KerasHub's do, and leaves out one of two variables with the same path. Keras' training step
+    clears gradients by that list: what is missing there adds up its gradients over all steps.
+    """
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Any]]:
+        """(name, torch parameter) of all variables; the arguments are torch's."""
+        import torch
+
+        dot = "." if prefix else ""
+        for number, variable in enumerate(self.variables):
+            if isinstance(variable.value, torch.nn.Parameter):
+                yield f"{prefix}{dot}{number}.{variable.path}", variable.value
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:

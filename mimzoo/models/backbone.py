@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import keras_hub
 
+from mimzoo.backend import TorchParameters
+
 
 def check_arguments(given: Iterable[str], known: Iterable[str], owner: str) -> None:
     """Raises TypeError naming the nearest known argument for one that is not known."""
@@ -26,7 +28,7 @@ def constructor_arguments(cls: type) -> set[str]:
     return names - {"self", "args", "kwargs"}
 
 
-class Backbone(keras_hub.models.FeaturePyramidBackbone):
+class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
     """A KerasHub backbone that says how it embeds and how it encodes.
 
     `backbone(images)` gives the features that fine-tuning uses. A MIM method works between the

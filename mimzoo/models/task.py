@@ -9,10 +9,11 @@ from pathlib import Path
 import keras
 import keras_hub
 
+from mimzoo.backend import TorchParameters
 from mimzoo.models.backbone import check_arguments, constructor_arguments
 
 
-class PresetTask:
+class PresetTask(TorchParameters):
     """Mixin of classifiers and MIM tasks: `from_preset` with every backbone argument.
 
     KerasHub's own forwards `dtype` and `image_shape` only, the rest is lost without a word.
