@@ -15,9 +15,9 @@ KEEP = 2
 def variables(model: keras.Model) -> dict[str, Any]:
     """Name -> variable of all that a step changes: weights, random states, optimizer."""
     groups = {"model": model.variables, "optimizer": model.optimizer.variables}
-    # Paths may repeat, so each name has its number in front.
+    # By number: paths repeat, and Keras counts up the name of each new optimizer in a process.
     return {
-        f"{group}/{number:04d}/{variable.path}": variable
+        f"{group}/{number:04d}": variable
         for group, members in groups.items()
         for number, variable in enumerate(members)
     }
