@@ -87,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--split", default="test", help="train, validation, test (default) or all"
     )
     evaluate.add_argument("--batch-size", type=int, default=256, metavar="N")
+    evaluate.add_argument(
+        "--crop-fraction", type=float, metavar="F", help="default: the recipe's, else 0.875"
+    )
     reconstruct = add("reconstruct", keras, "draw what a model makes of masked images")
     reconstruct.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
     reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help="image files")

@@ -61,6 +61,82 @@ def pretrain(args: argparse.Namespace) -> None:
     )
 
 
+def finetune(args: argparse.Namespace) -> None:
+    """Fine-tunes a preset, or probes it."""
+    import mimzoo  # noqa: F401 (registers the classes)
+    from mimzoo_training.classify import recipe_for
+    from mimzoo_training.recipes import get_recipe
+
+    preset = _folder(args.preset)
+    recipe = get_recipe(args.recipe) if args.recipe else recipe_for(preset)
+    recipe = _override(
+        recipe,
+        args,
+        base_learning_rate=args.learning_rate,
+        layer_decay=args.layer_decay,
+        drop_path_rate=args.drop_path_rate,
+        ema_momentum=args.ema,
+    )
+    _check_positive(args)
+    from mimzoo_training.finetune import finetune
+
+    finetune(
+        preset,
+        args.data,
+        args.workdir,
+        recipe,
+        validation=args.validation,
+        num_labels=args.num_labels,
+        num_classes=args.num_classes,
+        from_scratch=args.from_scratch,
+        linear_probe=args.linear_probe,
+        precision=args.precision,
+        validation_every=args.validation_every,
+        checkpoint_seconds=args.checkpoint_seconds,
+        command=args.command_line,
+    )
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Prints the masked loss of a MIM preset, or the accuracy of a classifier."""
+    from mimzoo.data import open_source
+    from mimzoo.models import ImageClassifier
+    from mimzoo_training import classify, measure, parts
+
+    task = measure.load_task(_folder(args.preset))
+    source = open_source(args.data, args.split)
+    transform, norm = measure.transforms(task, _folder(args.preset), args.crop_fraction)
+    on = f"{source.name} ({len(source)} images)"
+    if isinstance(task, ImageClassifier):
+        classify.check_source(source, task.num_classes)
+        classify.compile_classifier(task, 0.0, "sgd")
+        values = classify.measure(task, source, transform, norm, args.batch_size)
+        print(f"accuracy {values['accuracy']:.4f}  loss {values['loss']:.4f}  on {on}")
+    else:
+        loss = parts.masked_loss(task, source, transform, norm, args.batch_size)
+        print(f"masked loss {loss:.4f} on {on}, masks of seed {task.masking.seed}")
+
+
+def reconstruct(args: argparse.Namespace) -> None:
+    """Draws originals, masked images and reconstructions."""
+    import numpy as np
+
+    from mimzoo.data import decode_image
+    from mimzoo_training import measure
+    from mimzoo_training.pictures import draw_reconstruction
+
+    folder = _folder(args.preset)
+    images = [decode_image(path) for path in args.images]
+    task = measure.load_mim_task(folder, args.mask_ratio)
+    transform, _ = measure.transforms(task, folder)
+    pictures = task.reconstruct(np.stack([transform(image) for image in images]))
+    out = Path(args.out)
+    if not out.parent.is_dir():
+        raise ValueError(f"there is no folder {out.parent} for the picture: make it first.")
+    draw_reconstruction(pictures, out)
+    print(f"{out}: {len(images)} images, mask ratio {task.masking.mask_ratio:g}")
+
+
 # --- help ---------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,7 @@ class Trainer:
             return
         # In this thread an unreadable file is an error with its name, on every backend.
         self.loader.batch(step)
-        with SignalGuard() as guard, self.progress, _averages_last(self.model.optimizer) as finish:
+        with SignalGuard() as guard, self.progress, _averages_last(self.model) as finish:
             callback = _Steps(self, guard)
             for initial, epochs, steps in segments(step, self.total_steps, self.steps_per_epoch):
                 self.loader.start_step = self.state["step"]
@@ -147,13 +147,13 @@ def segments(step: int, total: int, per_epoch: int) -> Iterator[tuple[int, int, 
 
 
 @contextlib.contextmanager
-def _averages_last(optimizer: keras.optimizers.Optimizer) -> Iterator[Callable[[], None]]:
+def _averages_last(model: keras.Model) -> Iterator[Callable[[], None]]:
     """Keeps `fit` from putting a moving average in place: that is for the end of the run."""
+    optimizer = model.optimizer
     finish = optimizer.finalize_variable_values
-    variables = optimizer._trainable_variables
     optimizer.finalize_variable_values = lambda variables: None
     try:
-        yield lambda: finish(variables)
+        yield lambda: finish(model.trainable_variables)
     finally:
         del optimizer.finalize_variable_values
 

@@ -137,6 +137,12 @@ class Recipe:
             old, new = getattr(self, field_name), getattr(changed, field_name)
             if old != new:
                 name = _replace_part(name, old, new)
+        if self.image_size != changed.image_size:
+            parts = name.split("_")
+            if str(self.image_size) in parts:
+                name = _replace_part(name, str(self.image_size), str(changed.image_size))
+            else:
+                name += f"_{changed.image_size}px"
         for field_name, short in _SUFFIXES.items():
             old, new = getattr(self, field_name, None), getattr(changed, field_name, None)
             if old != new:
@@ -144,7 +150,15 @@ class Recipe:
         return dataclasses.replace(changed, name=name)
 
 
-_SUFFIXES = {"batch_size": "batch", "seed": "seed", "mask_ratio": "mask"}
+_SUFFIXES = {
+    "batch_size": "batch",
+    "seed": "seed",
+    "mask_ratio": "mask",
+    "base_learning_rate": "lr",
+    "layer_decay": "decay",
+    "drop_path_rate": "drop",
+    "ema_momentum": "ema",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

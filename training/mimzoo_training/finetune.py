@@ -1,0 +1,204 @@
+"""Fine-tuning and linear probing: a preset, labelled images and a folder give a classifier."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from mimzoo.data import Loader, Source, take_subset
+from mimzoo_training import checkpoint, classify, export, parts
+from mimzoo_training.loop import Trainer
+from mimzoo_training.pictures import Curves, tensorboard_hook
+from mimzoo_training.recipes.base import FinetuneRecipe
+from mimzoo_training.runner import PRECISIONS
+from mimzoo_training.workdir import Workdir, write_json
+
+
+def finetune(
+    preset: str | keras.Model,
+    source: Source | str,
+    workdir: str | os.PathLike,
+    recipe: FinetuneRecipe | None = None,
+    *,
+    validation: Source | str | None = None,
+    test: Source | str | None = None,
+    num_labels: int | None = None,
+    num_classes: int | None = None,
+    from_scratch: bool = False,
+    linear_probe: bool = False,
+    precision: str = "float32",
+    validation_every: int = 1,
+    checkpoint_seconds: float = 120.0,
+    command: str = "mimzoo_training.finetune.finetune",
+    say: Callable[[str], None] = print,
+) -> Workdir:
+    """Makes a classifier of a pretrained model, or goes on with what was begun in the folder.
+
+    Args:
+        preset: name, folder or hf:// handle of a pretrained model, or a backbone.
+        source: labelled images to train on, or what `mimzoo.data.open_source` opens ("train").
+        workdir: the folder; see Workdir.
+        recipe: default: the one of the preset's size.
+        validation: measured as training goes on; default: the source's "validation" split if
+            `source` is a name, else none.
+        test: measured at the end; default: the source's "test" split if `source` is a name, else
+            `validation`.
+        num_labels: train on so many images, spread evenly over the classes.
+        num_classes: default: those of the source.
+        from_scratch: new weights, with the same schedule: what pretraining has to be better than.
+        linear_probe: the backbone stays as it is; see `mimzoo.downstream.linear_probe`. Leaves
+            results, no preset.
+        precision: "float32" or "mixed_bfloat16".
+        validation_every: epochs between two validations.
+        checkpoint_seconds: between two checkpoints; a signal always leaves one.
+        command: recorded with the results.
+        say: gets a line about what happens.
+
+    Returns:
+        The work directory, its run complete.
+
+    Raises:
+        RunError: the folder cannot be used, or the loss is not finite.
+        Interrupted: Ctrl-C or SIGTERM; all is saved.
+        ValueError: preset, recipe and data do not fit, or labels are out of range.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    if recipe is None:
+        if isinstance(preset, keras.Model):
+            raise ValueError("give a recipe with a backbone: only a preset's size is known.")
+        recipe = classify.recipe_for(preset)
+    if recipe.kind != "finetune":
+        raise ValueError(f"{recipe.name} is a recipe for pretraining: use `mimzoo pretrain`.")
+    place = Workdir(workdir)
+    place.stop_unless_resumable()
+    if isinstance(source, str):
+        validation = source if validation is None else validation
+        test = source if test is None else test
+    validation = None if validation is None else parts.to_source(validation, "validation")
+    test = validation if test is None else parts.to_source(test, "test")
+    source = parts.to_source(source, "train")
+    classes = num_classes or _labelled(source).num_classes
+    for labelled in (source, validation, test):
+        if labelled is not None:
+            classify.check_source(labelled, classes)
+    recipe = parts.named_for(recipe, source)
+    if num_labels is not None:
+        source = take_subset(source, count=num_labels, seed=recipe.seed)
+
+    keras.utils.set_random_seed(recipe.seed)
+    model = classify.build_classifier(preset, recipe, classes, not from_scratch, precision)
+    recipe = classify.with_statistics_of(recipe, model)
+    start = "backbone" if isinstance(preset, keras.Model) else classify.preset_name(preset)
+    start += "_scratch" if from_scratch else "_probe" if linear_probe else ""
+    recipe = dataclasses.replace(recipe, name=classify.run_name(recipe, start, num_labels))
+    run = {
+        "source": source.name,
+        "num_examples": len(source),
+        "num_classes": classes,
+        "validation": validation.name if validation else None,
+        "test": test.name if test else None,
+        "start": start,
+        "backend": keras.backend.backend(),
+        "precision": precision,
+    }
+    place.claim(recipe.to_json(), run)
+    if place.finished:
+        say(f"{recipe.name} is finished: {place.path}")
+        return place
+    if linear_probe:
+        return _probe(place, model, recipe, source, test, command, say)
+
+    loader = classify.train_loader(recipe, source, classes)
+    rate = parts.schedule(recipe, len(source))
+    optimizer = classify.finetune_optimizer(recipe, model, rate)
+    classify.compile_classifier(model, recipe.label_smoothing, optimizer)
+    place.require_space((checkpoint.KEEP + 2) * checkpoint.size(model))
+    transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
+
+    def evaluate() -> dict[str, float]:
+        if validation is None:
+            return {}
+        values = classify.measure(model, validation, transform, norm, recipe.batch_size)
+        return {f"val_{name}": value for name, value in values.items()}
+
+    trainer = Trainer(
+        model,
+        loader,
+        rate.total_steps,
+        place,
+        evaluate,
+        schedule=lambda step: float(rate(step)),
+        hooks=[Curves(), *tensorboard_hook(place.path, say)],
+        metrics=("accuracy",),
+        validation_every=validation_every,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    say(
+        f"{recipe.name}: {trainer.total_steps} steps of {recipe.batch_size} images from "
+        f"{source.name} ({len(source)}, {classes} classes), {run['backend']} backend, {precision}"
+    )
+    trainer.run()
+
+    final = model
+    if precision != "float32":
+        final = classify.build_classifier(preset, recipe, classes, False, "float32")
+        export.copy_weights(model, final, "float32")
+    classify.compile_classifier(final, recipe.label_smoothing, "sgd")
+    results = []
+    if test is not None:
+        values = classify.measure(final, test, transform, norm, recipe.batch_size)
+        seconds = round(trainer.state["seconds"], 1)
+        results = [_accuracy(values["accuracy"], test, command, training_seconds=seconds)]
+    export.write_preset(trainer, final, recipe, run, results, "float32")
+    write_json(place.path / "results.json", results)
+    told = f", test accuracy {results[0]['value']:.4f}" if results else ""
+    say(f"{recipe.name} is finished: {place.preset}{told}")
+    return place
+
+
+def _labelled(source: Source) -> Source:
+    _ = source.labels  # says how labels are given where there are none
+    return source
+
+
+def _accuracy(value: float, test: Source, command: str, **more: Any) -> dict:
+    on = f"{test.name} ({len(test)} images)"
+    return export.result("accuracy", value, on, command, backend=keras.backend.backend(), **more)
+
+
+def _probe(
+    place: Workdir,
+    model: Any,
+    recipe: FinetuneRecipe,
+    source: Source,
+    test: Source | None,
+    command: str,
+    say: Callable[[str], None],
+) -> Workdir:
+    from mimzoo.downstream import extract_features, linear_probe
+
+    if test is None:
+        raise ValueError("a linear probe needs images to test on: give `test` or `validation`.")
+    say(f"{recipe.name}: features of {len(source)} and {len(test)} images")
+
+    def features(images: Source) -> tuple:
+        loader = Loader(
+            images,
+            min(recipe.batch_size, len(images)),
+            transform=parts.test_transform(recipe),
+            normalize=parts.normalize(recipe),
+            shuffle=False,
+            drop_remainder=False,
+            labels=True,
+        )
+        return extract_features(model.backbone, loader, recipe.pooling)
+
+    value = linear_probe(*features(source), *features(test), num_classes=model.num_classes)
+    write_json(
+        place.path / "results.json", [_accuracy(value, test, command, protocol="linear probe")]
+    )
+    say(f"{recipe.name} is finished: test accuracy {value:.4f}")
+    return place
