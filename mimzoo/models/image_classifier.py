@@ -47,7 +47,7 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
     Example:
     ```python
     model = mimzoo.models.ImageClassifier.from_preset(
-        "vit_nano_mae_fmnist_100ep", num_classes=10, drop_path_rate=0.1
+        "vit_nano_mae_fmnist_20ep", num_classes=10, drop_path_rate=0.1
     )
     model.fit(images, labels)
     ```
