@@ -1,6 +1,7 @@
 """The command `mimzoo`. Heavy imports stand inside the commands, so `--help` is quick."""
 
 import argparse
+import logging
 import os
 import shlex
 import sys
@@ -25,14 +26,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.command_line = shlex.join(["mimzoo", *argv])
     # TensorFlow tells much about itself, and KerasHub imports it on every backend.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    unreadable = UnreadableImages()
+    logger = logging.getLogger("mimzoo.data")
+    logger.addHandler(unreadable)
     try:
         from mimzoo_training import backend, commands
 
         line = backend.choose(getattr(args, "backend", None))
         if line:
             print(line, file=sys.stderr)
-
         getattr(commands, args.run)(args)
+        unreadable.tell()
     except Interrupted as stop:
         print(f"mimzoo: {stop}", file=sys.stderr)
         return stop.exit_code
@@ -44,7 +48,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"mimzoo: {one_sentence(error)}", file=sys.stderr)
         return 1
+    finally:
+        logger.removeHandler(unreadable)
     return 0
+
+
+class UnreadableImages(logging.Handler):
+    """Tells once, at the end, which images could not be read, instead of a line for each."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps the message."""
+        self.messages.append(record.getMessage())
+
+    def tell(self) -> None:
+        """Prints how many there were, and the first."""
+        if self.messages:
+            first = self.messages[0]
+            print(f"{len(self.messages)} images could not be read: {first}", file=sys.stderr)
 
 
 def one_sentence(error: BaseException) -> str:

@@ -54,7 +54,7 @@ def load_mim_task(preset: str, mask_ratio: float | None = None) -> MIMTask:
     if task is None:
         raise ValueError(
             f"{preset} was not pretrained with a decoder, so it reconstructs nothing: "
-            "name a preset of a MIM method, such as vit_nano_mae_fmnist_100ep."
+            "name a preset of a MIM method, such as vit_nano_mae_fmnist_20ep."
         )
     return task
 

@@ -11,6 +11,9 @@ from typing import Any
 
 COLUMNS = ("step", "epoch", "loss", "val_loss", "lr", "images_per_second", "images", "seconds")
 
+# Fields of a recipe that no number depends on.
+REMARKS = {"origin", "inferred"}
+
 
 class RunError(RuntimeError):
     """A run cannot start or go on; the message says why and what to do."""
@@ -136,7 +139,8 @@ class Workdir:
                 f"{path} is no recipe of a run ({error}): choose an empty --workdir."
             ) from error
         new = {**wanted["recipe"], **wanted["run"]}
-        differing = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+        names = {*old, *new} - REMARKS
+        differing = sorted(k for k in names if old.get(k) != new.get(k))
         if differing:
             told = ", ".join(f"{k} (was {old.get(k)!r}, is {new.get(k)!r})" for k in differing)
             raise RunError(

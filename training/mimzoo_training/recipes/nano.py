@@ -59,7 +59,7 @@ def vit_nano_mae_fmnist(length: str = "20ep") -> PretrainRecipe:
             "base_learning_rate": "ten times MAE's: the model is six times narrower than ViT-B",
             "batch_size": "the batch that MAE's learning rate is quoted for",
             "warmup": "MAE's 40 of 800 epochs",
-            "decoder_dim": "half the encoder's: it sees all 49 patches and would be most of the work",
+            "decoder_dim": "half the encoder's: it sees all 49 patches, which would be most work",
             "decoder_depth": "a third of the encoder's blocks; MAE-B has two thirds",
             "decoder_heads": "heads of 32, as the encoder has and MAE's decoder",
             "preset_dtype": "keeps the preset below 5 MB",

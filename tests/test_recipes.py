@@ -1,0 +1,165 @@
+"""Recipes hold the published figures, say which are not, and survive JSON."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from mimzoo_training.recipes import get_recipe, list_recipes, recipe_from_json
+
+from mimzoo.data.fashion_mnist import DEBIAN_FOLDER, FOLDER_VARIABLE, load
+from mimzoo.hub.catalogue import catalogue
+from mimzoo.models.vit import VIT_SIZES
+
+# papers' notes, section 2, column MAE; steps: 1,281,167 // 4096 = 312 an epoch.
+MAE_PRETRAIN = {
+    "batch_size": 4096,
+    "base_learning_rate": 1.5e-4,
+    "beta_1": 0.9,
+    "beta_2": 0.95,
+    "weight_decay": 0.05,
+    "warmup": "40ep",
+    "final_learning_rate": 0.0,
+    "mask_ratio": 0.75,
+    "crop": "random_resized_crop",
+    "crop_scale": (0.2, 1.0),
+    "flip": 0.5,
+    "clip_norm": None,
+    "drop_path_rate": 0.0,
+    "normalize_target": True,
+    "image_size": 224,
+    "decoder_dim": 512,
+    "decoder_depth": 8,
+    "decoder_heads": 16,
+}
+# section 3, column MAE B / L / H.
+MAE_FINETUNE = {
+    "base": ("100ep", 5e-4, 0.65, 0.1),
+    "large": ("50ep", 1e-3, 0.75, 0.2),
+    "huge": ("50ep", 1e-3, 0.75, 0.3),
+}
+
+
+@pytest.mark.parametrize("size", ["base", "large", "huge"])
+@pytest.mark.parametrize("epochs", [800, 1600])
+def test_mae_pretraining_is_as_published(size, epochs):
+    recipe = get_recipe(f"vit_{size}_mae_in1k_{epochs}ep")
+    assert {name: getattr(recipe, name) for name in MAE_PRETRAIN} == MAE_PRETRAIN
+    assert recipe.peak_learning_rate == pytest.approx(2.4e-3)
+    assert recipe.steps(1_281_167) == (312 * epochs, 312 * 40)
+    assert recipe.patch_size == VIT_SIZES[size][3]
+    assert recipe.origin.startswith("published")
+    assert set(recipe.inferred) == {"crop_fraction"}
+
+
+@pytest.mark.parametrize("size", ["base", "large", "huge"])
+def test_mae_finetuning_is_as_published(size):
+    recipe = get_recipe(f"vit_{size}_mae_finetune_in1k_224")
+    length, rate, decay, drop = MAE_FINETUNE[size]
+    assert (recipe.length, recipe.base_learning_rate) == (length, rate)
+    assert (recipe.layer_decay, recipe.drop_path_rate) == (decay, drop)
+    assert recipe.peak_learning_rate == pytest.approx({"base": 2e-3}.get(size, 4e-3))
+    assert (recipe.batch_size, recipe.warmup, recipe.final_learning_rate) == (1024, "5ep", 1e-6)
+    assert (recipe.beta_1, recipe.beta_2, recipe.weight_decay) == (0.9, 0.999, 0.05)
+    assert (recipe.mixup, recipe.cutmix, recipe.label_smoothing) == (0.8, 1.0, 0.1)
+    assert (recipe.rand_augment, recipe.random_erasing) == (True, 0.25)
+    assert (recipe.pooling, recipe.head_init_std, recipe.ema_momentum) == ("avg", 2e-5, None)
+    assert recipe.clip_norm is None
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_json_keeps_a_recipe(name):
+    recipe = get_recipe(name)
+    assert recipe.name == name
+    assert recipe_from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_what_is_ours_is_marked_with_its_rule():
+    for name in ("vit_nano_mae_fmnist_20ep", "vit_nano_mae_finetune_fmnist_28"):
+        recipe = get_recipe(name)
+        assert recipe.origin.startswith("ours")
+        assert {"base_learning_rate", "batch_size", "mean", "crop"} <= set(recipe.inferred)
+        assert all(len(rule) > 10 for rule in recipe.inferred.values())
+
+
+def test_a_name_tells_what_was_changed():
+    recipe = get_recipe("vit_nano_mae_fmnist_20ep")
+    short = get_recipe("vit_nano_mae_fmnist_2ep")
+    assert short == recipe.with_length("2ep")
+    assert short.name == "vit_nano_mae_fmnist_2ep"
+    assert "length" in short.inferred
+    changed = short.with_changes(batch_size=64, mask_ratio=0.5, seed=3, data="photos")
+    assert changed.name == "vit_nano_mae_photos_2ep_batch64_seed3_mask0.5"
+    assert changed.with_changes(batch_size=64, seed=None) is changed
+    tuned = get_recipe("vit_nano_mae_finetune_fmnist_28").with_changes(image_size=32)
+    assert tuned.name == "vit_nano_mae_finetune_fmnist_32"
+
+
+def test_a_shortened_run_shortens_a_long_warmup():
+    recipe = get_recipe("vit_base_mae_in1k_800ep")
+    assert recipe.with_length("400ep").warmup == "40ep"
+    assert recipe.with_length("1600ep").warmup == "40ep"
+    short = recipe.with_length("100ep")
+    assert short.steps(1_281_167) == (31200, 3120)
+    assert "warmup" in short.inferred
+    assert recipe.with_length("5000it").steps(10_000) == (5000, 500)
+    assert recipe.with_length("1e6img").steps(10_000) == (244, 24)
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(ValueError, match="vit_nano_mae_fmnist_20ep"):
+        get_recipe("vit_nano_mae_fmnst_100ep")
+    with pytest.raises(ValueError, match="mimzoo list"):
+        get_recipe("0000")
+
+
+def test_lengths_that_make_no_run():
+    recipe = get_recipe("vit_nano_mae_fmnist_20ep")
+    with pytest.raises(ValueError, match="less than one step"):
+        recipe.with_length("0.001ep").steps(60_000)
+    with pytest.raises(ValueError, match="no length"):
+        recipe.with_length("soon").steps(60_000)
+    with pytest.raises(ValueError, match="batch_size"):
+        recipe.with_changes(batch_size=0)
+    with pytest.raises(ValueError, match="no recipe of this version"):
+        recipe_from_json({**recipe.to_json(), "momentum": 0.9})
+
+
+def test_the_catalogue_stands_on_recipes():
+    presets = catalogue()
+    assert {"vit_nano_mae_fmnist_20ep", "vit_huge_mae_in1k_1600ep"} <= set(presets)
+    for name, preset in presets.items():
+        assert preset.state in ("bundled", "recipe only")
+        assert set(preset.axes) == {"method", "backbone", "size", "data", "length"}
+        for entry in preset.published:
+            assert set(entry) >= {"metric", "value", "source"}
+        for entry in preset.measured:
+            assert set(entry) >= {"metric", "value", "data", "date", "command"}
+        assert preset.state == "recipe only" or (preset.folder / "config.json").is_file(), name
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_nano_mae_fmnist_20ep", "vit_base_mae_in1k_800ep", "vit_huge_mae_in1k_1600ep"]
+)
+def test_a_preset_has_the_recipe_it_is_named_after(name):
+    recipe = get_recipe(catalogue()[name].recipe)
+    axes = catalogue()[name].axes
+    assert recipe.name == name
+    assert (recipe.method, recipe.size, recipe.data, recipe.length) == (
+        axes["method"],
+        axes["size"],
+        axes["data"],
+        axes["length"],
+    )
+
+
+@pytest.mark.skipif(
+    FOLDER_VARIABLE not in os.environ and not os.path.isdir(DEBIAN_FOLDER),
+    reason="needs the whole of Fashion-MNIST on this machine",
+)
+def test_fashion_mnist_statistics():
+    images = load("train")[0].astype("float64") / 255
+    recipe = get_recipe("vit_nano_mae_fmnist_20ep")
+    assert len(images) == recipe.num_examples
+    np.testing.assert_allclose(recipe.mean, [images.mean()] * 3, rtol=1e-12)
+    np.testing.assert_allclose(recipe.std, [images.std()] * 3, rtol=1e-12)
