@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    """Every test starts from the same seeds and names."""
+@pytest.fixture(autouse=True, scope="module")
+def _fresh_names():
+    """Layer names start at zero in every file."""
     keras.utils.clear_session()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_seed():
+    """Every test starts from the same seed and in float32."""
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
