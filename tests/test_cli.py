@@ -1,0 +1,329 @@
+"""The command line: what it does, and the one sentence it says where it cannot."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from mimzoo_training import backend, cli
+from PIL import Image
+
+from mimzoo.hub.catalogue import presets_folder
+
+RECIPE = "vit_nano_mae_fmnist_20ep"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of 40 images of 28 px in two classes."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for number in range(40):
+        path = folder / ("dark", "light")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        pixels = random.integers(0, 120, (28, 28, 3)) + 120 * (number % 2)
+        Image.fromarray(pixels.astype("uint8")).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    """The work directory of a short run by the command line."""
+    folder = tmp_path_factory.mktemp("runs") / "nano"
+    arguments = ["--data", str(photos), "--workdir", str(folder), "--length", "3it"]
+    assert cli.main(["pretrain", RECIPE, *arguments, "--batch-size", "8"]) == 0
+    return folder
+
+
+def says(capsys, *arguments, code=1):
+    """Runs a command that has to fail, and returns what it says: one line, no traceback."""
+    assert cli.main([str(a) for a in arguments]) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("mimzoo: ")
+    return lines[0]
+
+
+def test_help_is_quick():
+    code = "import sys, mimzoo_training.cli as c; c.build_parser(); print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"keras", "numpy", "rich", "mimzoo"} & set(loaded)
+
+
+def test_the_library_never_imports_the_training_package():
+    code = (
+        "import sys, mimzoo, mimzoo.data.loader, mimzoo.downstream, mimzoo.pretraining, "
+        "mimzoo.optimizers, mimzoo.hub; print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not [name for name in loaded if name.startswith("mimzoo_training")]
+
+
+def test_usage_errors_end_with_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["pretrain", RECIPE])
+    assert stop.value.code == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_list_is_an_aligned_table(capsys):
+    assert cli.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    preset = next(line for line in lines if line.startswith("vit_base_mae_in1k_1600ep"))
+    assert "83.6 (published)" in preset
+    assert lines[0].index("state") == preset.index("recipe only")
+    assert any(line.startswith("vit_huge_mae_finetune_in1k_224") for line in lines)
+
+
+def test_info_shows_a_preset_and_a_recipe(capsys):
+    assert cli.main(["info", "vit_base_mae_in1k_1600ep"]) == 0
+    out = capsys.readouterr().out
+    assert "README.md" in out
+    assert "base_learning_rate" in out
+    assert cli.main(["info", "vit_nano_mae_finetune_fmnist_28"]) == 0
+    assert "layer_decay" in capsys.readouterr().out
+
+
+def test_pretrain_names_the_run_after_what_was_changed(run):
+    stored = json.loads((run / "recipe.json").read_text())
+    # A folder without splits keeps some of its 40 images back for validation.
+    assert stored["recipe"]["name"].endswith("_3it_batch8")
+    assert "fmnist" not in stored["recipe"]["name"]
+    assert stored["run"]["num_examples"] < 40
+    result = json.loads((run / "preset" / "results.json").read_text())[0]
+    assert result["command"].startswith(f"mimzoo pretrain {RECIPE} --data")
+
+
+def test_a_finished_run_says_so(run, photos, capsys):
+    arguments = ["--data", str(photos), "--workdir", str(run), "--length", "3it"]
+    assert cli.main(["pretrain", RECIPE, *arguments, "--batch-size", "8"]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_evaluate_reconstruct_and_finetune_a_run(run, photos, tmp_path, capsys):
+    assert cli.main(["evaluate", str(run), "--data", str(photos), "--split", "validation"]) == 0
+    loss = json.loads((run / "preset" / "results.json").read_text())[0]["value"]
+    assert f"masked loss {loss:.4f}" in capsys.readouterr().out
+
+    images = sorted(map(str, photos.rglob("*.png")))[:3]
+    picture = tmp_path / "out.png"
+    arguments = ["--out", str(picture), "--mask-ratio", "0.5"]
+    assert cli.main(["reconstruct", str(run), *images, *arguments]) == 0
+    assert Image.open(picture).width > 100
+    assert "mask ratio 0.5" in capsys.readouterr().out
+
+    tuned = tmp_path / "tuned"
+    arguments = ["--data", str(photos), "--length", "2it", "--batch-size", "8"]
+    assert cli.main(["finetune", str(run), "--workdir", str(tuned), *arguments]) == 0
+    accuracy = json.loads((tuned / "results.json").read_text())[0]["value"]
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(tuned), "--data", str(photos)]) == 0
+    assert f"accuracy {accuracy:.4f}" in capsys.readouterr().out
+    assert "reconstructs nothing" in says(
+        capsys, "reconstruct", tuned, images[0], "--out", tmp_path / "no.png"
+    )
+
+
+# === Errors ===
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--mask-ratio", "0"], "mask_ratio must lie strictly between 0 and 1"),
+        (["--mask-ratio", "1"], "mask_ratio must lie strictly between 0 and 1"),
+        (["--mask-ratio", "1.5"], "mask_ratio must lie strictly between 0 and 1"),
+        (["--mask-ratio", "0.99"], "leaves 0 visible"),
+        (["--image-size", "30"], "patch"),
+        (["--batch-size", "0"], "batch_size must be at least 1"),
+        (["--batch-size", "5000"], "5000"),
+        (["--length", "soon"], "'soon' is no length"),
+        (["--validation-every", "0"], "--validation-every"),
+    ],
+)
+def test_pretrain_says_what_is_wrong(arguments, told, tmp_path, capsys):
+    where = ["--data", "embedded", "--workdir", tmp_path / "w"]
+    assert told in says(capsys, "pretrain", RECIPE, *where, *arguments)
+
+
+def test_unknown_names_get_the_nearest(tmp_path, capsys):
+    where = ["--data", "embedded", "--workdir", tmp_path / "w"]
+    assert RECIPE in says(capsys, "pretrain", "vit_nano_mae_fmnst_20ep", *where)
+    assert "vit_base_mae_in1k" in says(capsys, "finetune", "vit_bse_mae_in1k_1600ep", *where)
+    assert "vit_base_mae_in1k" in says(capsys, "info", "vit_bse_mae_in1k_1600ep")
+    assert "use `mimzoo finetune`" in says(
+        capsys, "pretrain", "vit_nano_mae_finetune_fmnist_28", *where
+    )
+    assert "mimzoo pretrain" in says(capsys, "finetune", "vit_base_mae_in1k_1600ep", *where)
+
+
+def test_data_that_is_not_there(tmp_path, capsys):
+    def pretrain(data):
+        return says(capsys, "pretrain", RECIPE, "--data", data, "--workdir", tmp_path / "w")
+
+    (tmp_path / "empty").mkdir()
+    assert "no images in" in pretrain(tmp_path / "empty")
+    assert "no folder or .tar file" in pretrain(tmp_path / "missing")
+    assert "unknown source" in pretrain("imagenet")
+
+
+def test_a_folder_of_unreadable_files(tmp_path, capsys):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"{number}.jpg").write_bytes(b"no image")
+    told = says(
+        capsys,
+        *("pretrain", RECIPE, "--data", folder, "--workdir", tmp_path / "w"),
+        *("--batch-size", 4, "--length", "2it"),
+    )
+    assert ".jpg" in told
+
+
+def test_labels_out_of_range(run, photos, tmp_path, capsys):
+    where = ["--data", "embedded", "--workdir", tmp_path / "w", "--batch-size", "8"]
+    assert "is out of range: 5 classes" in says(
+        capsys, "finetune", run, *where, "--num-classes", "5"
+    )
+    assert "has no labels" in says(
+        capsys, "finetune", run, "--data", photos / "dark", "--workdir", tmp_path / "w"
+    )
+
+
+def test_a_run_that_is_not_finished_has_no_preset(tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    assert "not finished" in says(capsys, "evaluate", tmp_path, "--data", "embedded")
+
+
+def test_a_work_directory_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "cannot write to the work directory" in says(
+        capsys, "pretrain", RECIPE, "--data", "embedded", "--workdir", tmp_path / "file" / "w"
+    )
+
+
+def fill(path):
+    with contextlib.suppress(OSError), open(path, "wb", buffering=0) as file:
+        while True:
+            file.write(b"0" * 4096)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0 or sys.platform != "linux",
+    reason="mounting a small disk needs root on Linux",
+)
+def test_a_disk_that_is_full(tmp_path, capsys):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let us mount a small disk")
+    try:
+        where = ["--data", "embedded", "--workdir", disk / "w"]
+        assert "make room" in says(capsys, "pretrain", RECIPE, *where)
+        fill(disk / "filler")
+        where = ["--data", "embedded", "--workdir", disk / "v"]
+        assert "No space left" in says(capsys, "pretrain", RECIPE, *where)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_debug_shows_the_traceback(capsys):
+    with pytest.raises(ValueError, match="unknown"):
+        cli.main(["info", "nothing", "--debug"])
+
+
+def test_an_image_that_cannot_be_read(run, tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(b"")
+    told = says(capsys, "reconstruct", run, tmp_path / "a.png", "--out", tmp_path / "b.png")
+    assert "the file is empty" in told
+    told = says(capsys, "reconstruct", run, tmp_path / "x.png", "--out", tmp_path / "b.png")
+    assert "no such file" in told
+
+
+# === Backends ===
+
+
+@pytest.fixture
+def unset(monkeypatch, tmp_path):
+    """No backend is asked for, and Keras has no settings."""
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_the_backend_that_is_installed_is_taken(unset, monkeypatch):
+    monkeypatch.setattr(backend, "installed", lambda: ["torch"])
+    assert "using the torch backend" in backend.choose(None)
+    assert os.environ["KERAS_BACKEND"] == "torch"
+
+
+def test_the_backend_asked_for_wins(unset, monkeypatch):
+    monkeypatch.setattr(backend, "installed", lambda: ["jax", "tensorflow"])
+    (unset / "keras.json").write_text('{"backend": "jax"}')
+    assert backend.choose(None) is None
+    assert os.environ["KERAS_BACKEND"] == "jax"
+    assert backend.choose("tensorflow") is None
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
+    with pytest.raises(ValueError, match=r"pip install mimzoo\[torch\]"):
+        backend.choose("torch")
+    monkeypatch.setattr(backend, "installed", list)
+    with pytest.raises(ValueError, match=r"no backend here: `pip install mimzoo\[jax\]`"):
+        backend.choose(None)
+
+
+# === Ctrl-C ===
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(photos, tmp_path):
+    folder = tmp_path / "w"
+    arguments = ["pretrain", RECIPE, "--data", str(photos), "--workdir", str(folder)]
+    arguments += ["--validation-every", "1000", "--length", "80it", "--batch-size", "8"]
+    command = [sys.executable, "-m", "mimzoo_training.cli", *arguments]
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(folder / "log.jsonl", process)
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    told = [line for line in err.splitlines() if line.startswith("mimzoo:")]
+    assert len(told) == 1
+    assert "run the same command again" in told[0]
+    assert "Traceback" not in err
+    saved = max((folder / "checkpoints").iterdir()).name
+    step = int(saved[5:14])
+    assert f"step {step} of 80" in told[0]
+    assert 0 < step < 80
+    assert cli.main(arguments) == 0
+    steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").open()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 80
+    assert (folder / "preset" / "config.json").is_file()
+
+
+def wait_for(path, process, seconds=120):
+    """Until a run has written its first row."""
+    end = time.monotonic() + seconds
+    while not (path.exists() and path.stat().st_size):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end, "the run did not start"
+        time.sleep(0.1)
+
+
+def test_the_catalogue_is_found():
+    assert (presets_folder() / "mae.json").is_file()
