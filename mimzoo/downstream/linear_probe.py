@@ -77,7 +77,7 @@ def linear_probe(
         test_features: (M, D).
         test_labels: (M,) integers.
         num_classes: default: one more than the greatest training label.
-        steps: of AdamW; with more than 65,536 features, passes over parts of that size.
+        steps: of AdamW; with more than 65,536 features, passes over parts of at most that size.
         learning_rate: at the beginning.
         weight_decay: of AdamW.
 
@@ -107,18 +107,34 @@ def linear_probe(
         ((features - mean) / deviation).astype("float32")
         for features in (train_features, test_features)
     )
-    batch = min(len(train), FULL_BATCH)
+    passes = _Passes(train, train_labels, steps)
     head = keras.Sequential(
         [
             keras.Input((train.shape[1],)),
             keras.layers.Dense(num_classes, kernel_initializer="zeros", dtype="float32"),
         ]
     )
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * -(-len(train) // batch))
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, len(passes))
     head.compile(
         keras.optimizers.AdamW(rate, weight_decay=weight_decay),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    head.fit(train, train_labels, batch_size=batch, epochs=steps, shuffle=False, verbose=0)
-    logits = head.predict(test, batch_size=batch, verbose=0)
+    head.fit(passes, verbose=0)
+    logits = head.predict(test, batch_size=FULL_BATCH, verbose=0)
     return float((logits.argmax(1) == test_labels).mean())
+
+
+class _Passes(keras.utils.PyDataset):
+    """All features, or all parts of them, again and again, as one epoch."""
+
+    def __init__(self, features: np.ndarray, labels: np.ndarray, passes: int) -> None:
+        super().__init__()
+        self.features, self.labels, self.passes = features, labels, passes
+        self.parts = -(-len(features) // FULL_BATCH)
+
+    def __len__(self) -> int:
+        return self.passes * self.parts
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = slice(step % self.parts, None, self.parts)
+        return self.features[rows], self.labels[rows]
