@@ -8,7 +8,7 @@ PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
 # Without a pin, pip takes torch with several gigabytes of CUDA libraries.
 TORCH ?= torch==2.13.0
 
-.PHONY: help quickstart test lint benchmark clean
+.PHONY: help quickstart test test-lowest lint benchmark clean
 
 help:
 	@echo "make quickstart   fine-tune the bundled preset: about 5 minutes on two cores"
@@ -45,3 +45,7 @@ benchmark: $(VENV)/test.stamp
 
 clean:
 	rm -rf $(VENV)
+
+# The lower bounds of pyproject.toml, tried on one backend.
+test-lowest:
+	$(MAKE) test VENV=.venv-lowest BACKENDS=torch PIP="$(CURDIR)/.venv-lowest/bin/python -m pip install --quiet --constraint tests/lowest.txt"

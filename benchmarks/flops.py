@@ -35,6 +35,9 @@ def matmul_flops_per_second(step: object) -> float:
 
     from benchmarks.side_by_side import interleave
 
-    a, b = (np.random.default_rng(0).normal(size=s).astype("float32") for s in ((4096, 1024), (1024, 1024)))
+    a, b = (
+        np.random.default_rng(0).normal(size=s).astype("float32")
+        for s in ((4096, 1024), (1024, 1024))
+    )
     timing = interleave({"matmul": lambda: step(a, b)}, rounds=7)[0]
     return 2 * 4096 * 1024 * 1024 / timing.median

@@ -65,9 +65,7 @@ def peer_step(size: str, batch_size: int, image_size: int, compiled: bool) -> ob
     )
     torch.manual_seed(0)
     model = transformers.ViTMAEForPreTraining(config).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), 1.5e-4, betas=(0.9, 0.95), weight_decay=0.05
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), 1.5e-4, betas=(0.9, 0.95), weight_decay=0.05)
     run = torch.compile(model) if compiled else model
     pixels = torch.randn(batch_size, 3, image_size, image_size)
 

@@ -62,6 +62,19 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = N
     return ops.matmul(ops.cast(ops.softmax(logits), value.dtype), value)
 
 
+def gelu(x: Tensor) -> Tensor:
+    """x times the normal distribution's cumulative function: the exact GELU, in any shape.
+
+    JAX's own takes the complementary error function, which XLA's CPU computes with an exponential
+    and two branches; plain erf is one rational function.
+    """
+    if keras.config.backend() != "jax":
+        return keras.activations.gelu(x, approximate=False)
+    import jax
+
+    return x * (0.5 * (1.0 + jax.lax.erf(x * 0.7071067811865476)))
+
+
 def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
     """Row `index[b, k]` of example b: (B, N, D), (B, K) -> (B, K, D).
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from mimzoo.backend import Tensor
+from mimzoo.backend import Tensor, gelu
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -29,7 +29,7 @@ class MLP(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.contract(keras.activations.gelu(self.expand(inputs), approximate=False))
+        return self.contract(gelu(self.expand(inputs)))
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

@@ -111,7 +111,7 @@ class PresetTask(TorchParameters):
 @contextlib.contextmanager
 def _without_optimizer(model: keras.Model) -> Iterator[None]:
     # Keras would store its state too, which a preset has no use for.
-    optimizer, model.optimizer = model.optimizer, None
+    optimizer, model.optimizer = getattr(model, "optimizer", None), None
     try:
         yield
     finally:
