@@ -1,0 +1,106 @@
+"""The bundled preset gives the same numbers on every backend.
+
+`python tests/test_bundled_preset.py` writes the golden file anew, on the backend that is set; the
+suite compares all backends with it.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradients import relative_error, value_and_gradients
+from keras import ops
+
+import mimzoo
+from mimzoo.models import ImageClassifier, ViTBackbone
+from mimzoo.pretraining import MAE
+
+NAME = "vit_nano_mae_fmnist_20ep"
+GOLDEN = Path(__file__).parent / "golden" / f"{NAME}.npz"
+FULL = ("patch_embed/projection/kernel", "block_5/attention/qkv/bias", "decoder/mask_token")
+
+
+def figures() -> dict[str, np.ndarray]:
+    """Features, validation loss and gradients of the preset on embedded test images."""
+    task = MAE.from_preset(NAME)
+    source = mimzoo.data.open_source("embedded", "test")
+    images = source.images[:64]
+    x = task.preprocess(images)
+    masks = task.draw_masks(np.arange(64))
+
+    def loss(model, pixels):
+        inputs = {"images": pixels, "masks": masks}
+        return model.compute_loss(x=inputs, y_pred=model(inputs))
+
+    value, by_input, by_weight = value_and_gradients(loss, task, x)
+    found = {
+        "features": ops.convert_to_numpy(task.backbone(x[:8])),
+        "val_loss": np.float64(task.evaluate(images, batch_size=32, verbose=0)),
+        "loss": np.float64(value),
+        "gradient/images": by_input[:4],
+    }
+    paths = [v.path for v in task.trainable_variables]
+    for name in FULL:
+        (number,) = [i for i, path in enumerate(paths) if path.endswith(name)]
+        found[f"gradient/{name}"] = by_weight[number]
+    found["gradient_norms"] = np.array([np.linalg.norm(np.float64(g)) for g in by_weight])
+    return found
+
+
+def test_the_same_numbers_on_every_backend():
+    expected, found = dict(np.load(GOLDEN)), figures()
+    assert sorted(expected) == sorted(found)
+    assert np.abs(found["features"] - expected["features"]).max() < 1e-5
+    assert found["val_loss"] == pytest.approx(float(expected["val_loss"]), rel=1e-5)
+    assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
+    for name in (n for n in expected if n.startswith("gradient")):
+        assert relative_error(found[name], expected[name]) < 1e-4, name
+
+
+def test_the_preset_carries_recipe_results_licence_and_is_small():
+    entry = mimzoo.preset_info(NAME)
+    assert entry.state == "bundled"
+    assert entry.licence
+    assert entry.measured
+    files = {p.name: p.stat().st_size for p in entry.folder.iterdir()}
+    assert sum(files.values()) < 5e6
+    assert {"recipe.json", "results.json", "curve.csv", "README.md"} <= set(files)
+    results = json.loads((entry.folder / "results.json").read_text())
+    assert all(r["date"] and r["command"] for r in results)
+    task = MAE.from_preset(NAME)
+    measured = {r["metric"]: r for r in entry.measured}
+    stored = measured["masked loss, masks of seed 0"]["value"]
+    test = mimzoo.data.open_source("embedded", "test").images[:2000]
+    # 2,000 of the 10,000 images that the stored figure is of.
+    assert task.evaluate(test, batch_size=500, verbose=0) == pytest.approx(stored, rel=0.03)
+
+
+def test_it_knows_more_than_a_random_network():
+    """A few labels and a linear layer are enough to tell."""
+    from mimzoo.downstream import extract_features, linear_probe
+
+    def accuracy(load_weights: bool) -> float:
+        model = ImageClassifier.from_preset(NAME, load_weights=load_weights, num_classes=10)
+
+        def features(split: str, count: int) -> tuple:
+            source = mimzoo.data.take_subset(
+                mimzoo.data.open_source("embedded", split), count=count
+            )
+            images = ops.convert_to_numpy(model.preprocessor(source.images))
+            return extract_features(model.backbone, [(images, source.labels)])
+
+        return linear_probe(*features("train", 300), *features("test", 500), num_classes=10)
+
+    assert accuracy(True) > accuracy(False) + 0.1
+
+
+def test_it_loads_at_another_size_and_as_a_rectangle():
+    backbone = ViTBackbone.from_preset(NAME, image_shape=(32, 48, 3))
+    out = ops.convert_to_numpy(backbone(np.zeros((1, 32, 48, 3), "float32")))
+    assert out.shape == (1, 97, 128)
+    assert np.isfinite(out).all()
+
+
+if __name__ == "__main__":
+    np.savez_compressed(GOLDEN, **figures())
