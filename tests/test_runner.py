@@ -60,7 +60,9 @@ def test_a_stopped_run_goes_on_exactly(how, whole, recipe, source, tmp_path, mon
             at_step(patch, 8, crash)
             with pytest.raises(MemoryError):
                 pretrain(recipe, source, tmp_path / "parts", say=say, **stopping)
-            assert checkpoint.latest(tmp_path / "parts" / "checkpoints").stem[-1] == "5"
+            # On a slow machine there may be one within the epoch as well.
+            step = int(checkpoint.latest(tmp_path / "parts" / "checkpoints").stem[5:])
+            assert 5 <= step < 8
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     # Other numbers may have been drawn in the meantime.
     keras.utils.set_random_seed(99)
@@ -211,18 +213,18 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
     import safetensors.numpy
 
     usual = safetensors.numpy.save_file
-    calls = []
+    written = []
 
     def fills(tensors, path, metadata):
-        calls.append(path)
         usual(tensors, path, metadata)
-        if len(calls) == 2:
+        if written:
             full()
+        written.append(path.name.removeprefix(".writing-"))
 
     monkeypatch.setattr(safetensors.numpy, "save_file", fills)
     with pytest.raises(RunError, match="No space left"):
         pretrain(recipe, source, tmp_path, checkpoint_seconds=0.0, say=quiet[1])
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_000000005.safetensors"]
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == written
 
 
 def test_a_file_in_place_of_the_folder(recipe, source, tmp_path, quiet):

@@ -69,7 +69,7 @@ class MAE(MIMTask):
 
     def encode_visible(self, inputs: dict) -> Tensor:
         """Features of the visible patches, in the order of the grid: (B, [1 +] K, D)."""
-        # A stable sort of 0s and 1s lists the visible cells first, in order.
+        # Visible cells first, then in the order of the grid: not every backend's sort is stable.
         index = ops.argsort(ops.cast(inputs["masks"], "int32"), axis=1)[:, : self.num_visible]
         index = ops.sort(index, axis=1)
         tokens = gather_tokens(self.backbone.embed(inputs["images"]), index)
