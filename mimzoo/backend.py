@@ -62,6 +62,23 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = N
     return ops.matmul(ops.cast(ops.softmax(logits), value.dtype), value)
 
 
+def linear(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """x @ kernel + bias over the last axis: (..., D) -> (..., E).
+
+    torch adds the bias inside the product instead of in a pass of its own. XLA and TensorFlow get
+    two-dimensional products: the gradient of the kernel is then one product, too.
+    """
+    if keras.config.backend() == "torch":
+        import torch.nn.functional as F
+
+        return F.linear(x, kernel.t(), bias)
+    shape = (-1, *x.shape[1:-1], kernel.shape[-1])
+    y = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
+    if bias is not None:
+        y = y + bias
+    return ops.reshape(y, shape)
+
+
 def gelu(x: Tensor) -> Tensor:
     """x times the normal distribution's cumulative function: the exact GELU, in any shape.
 

@@ -16,14 +16,3 @@ def loaded(statement: str) -> set[str]:
 
 def test_nothing_heavy_is_imported_by_us():
     assert loaded("import mimzoo") <= loaded("import keras_hub")
-
-
-def test_the_library_does_not_import_the_training_package():
-    code = (
-        "import mimzoo, mimzoo.data, mimzoo.pretraining, mimzoo.downstream, sys\n"
-        "print('mimzoo_training' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
-    )
-    assert done.stdout.strip().endswith("False")

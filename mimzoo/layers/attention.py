@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from mimzoo.backend import Tensor, attention
+from mimzoo.layers.linear import Linear
 from mimzoo.layers.positions import RelativePositionBias
 
 QKV_BIASES = ("qkv", "qv", "none")
@@ -40,14 +41,13 @@ class MultiHeadAttention(keras.layers.Layer):
         self.qkv_bias = qkv_bias
         self.relative_position_grid = relative_position_grid
         self.class_token = class_token
-        self.qkv = keras.layers.Dense(
+        self.qkv = Linear(
             3 * dim,
             use_bias=qkv_bias == "qkv",
-            kernel_initializer="glorot_uniform",
             dtype=self.dtype_policy,
             name="qkv",
         )
-        self.projection = keras.layers.Dense(dim, dtype=self.dtype_policy, name="projection")
+        self.projection = Linear(dim, dtype=self.dtype_policy, name="projection")
         self.relative_position_bias = (
             RelativePositionBias(
                 relative_position_grid,

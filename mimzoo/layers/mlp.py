@@ -3,6 +3,7 @@
 import keras
 
 from mimzoo.backend import Tensor, gelu
+from mimzoo.layers.linear import Linear
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -18,8 +19,8 @@ class MLP(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         self.dim = dim
-        self.expand = keras.layers.Dense(hidden_dim, dtype=self.dtype_policy, name="expand")
-        self.contract = keras.layers.Dense(dim, dtype=self.dtype_policy, name="contract")
+        self.expand = Linear(hidden_dim, dtype=self.dtype_policy, name="expand")
+        self.contract = Linear(dim, dtype=self.dtype_policy, name="contract")
 
     def build(self, input_shape: tuple) -> None:
         """Creates both layers."""

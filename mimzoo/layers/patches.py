@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from mimzoo.backend import Tensor
+from mimzoo.layers.linear import Linear
 
 
 def patch_grid(image_shape: tuple[int, ...], patch_size: int) -> tuple[int, int]:
@@ -60,7 +61,7 @@ class PatchEmbed(keras.layers.Layer):
         super().__init__(**kwargs)
         self.patch_size = patch_size
         self.embed_dim = embed_dim
-        self.projection = keras.layers.Dense(embed_dim, dtype=self.dtype_policy, name="projection")
+        self.projection = Linear(embed_dim, dtype=self.dtype_policy, name="projection")
 
     def build(self, input_shape: tuple) -> None:
         """Creates the projection; raises ValueError where the patch does not divide the image."""

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from mimzoo.backend import Tensor, gather_tokens
+from mimzoo.layers.linear import Linear
 from mimzoo.layers.positions import PositionEmbedding
 from mimzoo.layers.transformer_block import TransformerBlock
 
@@ -42,7 +43,7 @@ class MAEDecoder(keras.layers.Layer):
         """
         self.class_token = backbone.class_token
         shared = {"dtype": self.dtype_policy}
-        self.embed = keras.layers.Dense(self.embed_dim, name="embed", **shared)
+        self.embed = Linear(self.embed_dim, name="embed", **shared)
         self.positions = PositionEmbedding(backbone.grid, name="positions", **shared)
         self.blocks = [
             TransformerBlock(
@@ -51,7 +52,7 @@ class MAEDecoder(keras.layers.Layer):
             for i in range(self.depth)
         ]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", **shared)
-        self.prediction = keras.layers.Dense(output_dim, name="prediction", **shared)
+        self.prediction = Linear(output_dim, name="prediction", **shared)
         self.embed.build((None, None, backbone.embed_dim))
         for layer in (self.positions, *self.blocks, self.norm, self.prediction):
             layer.build((None, None, self.embed_dim))
