@@ -6,8 +6,7 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
 class ImageConverter(keras_hub.layers.ImageConverter):
