@@ -87,12 +87,17 @@ def tuning():
     )
 
 
+_WHOLE = []
+
+
 @pytest.fixture(scope="module")
 def whole(recipe, source, tmp_path_factory):
-    """The work directory of a run that nobody stopped."""
-    folder = tmp_path_factory.mktemp("whole")
-    pretrain(recipe, source, folder, validation=source, command="mimzoo pretrain x", say=str)
-    return folder
+    """The work directory of a run that nobody stopped; one for all modules."""
+    if not _WHOLE:
+        folder = tmp_path_factory.mktemp("whole")
+        pretrain(recipe, source, folder, validation=source, command="mimzoo pretrain x", say=str)
+        _WHOLE.append(folder)
+    return _WHOLE[0]
 
 
 @pytest.fixture

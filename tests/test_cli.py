@@ -316,7 +316,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(photos, tmp_path):
     assert (folder / "preset" / "config.json").is_file()
 
 
-def wait_for(path, process, seconds=120):
+def wait_for(path, process, seconds=300):
     """Until a run has written its first row."""
     end = time.monotonic() + seconds
     while not (path.exists() and path.stat().st_size):
