@@ -102,5 +102,18 @@ def test_it_loads_at_another_size_and_as_a_rectangle():
     assert np.isfinite(out).all()
 
 
+def test_keras_hub_loads_the_mim_preset():
+    import keras_hub
+
+    folder = str(mimzoo.preset_info(NAME).folder)
+    model = keras_hub.models.ImageClassifier.from_preset(folder, num_classes=3)
+    assert model.predict(np.zeros((2, 28, 28), "uint8"), verbose=0).shape == (2, 3)
+    ours = ViTBackbone.from_preset(NAME)
+    x = np.ones((1, 28, 28, 3), "float32")
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(model.backbone(x)), ops.convert_to_numpy(ours(x))
+    )
+
+
 if __name__ == "__main__":
     np.savez_compressed(GOLDEN, **figures())

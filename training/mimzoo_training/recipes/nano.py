@@ -21,7 +21,7 @@ _SHARED = {
     "std": FMNIST_STD,
 }
 _RULES = {
-    "crop": "28 px leave no room to enlarge crops; MAE's paper has crops of a fixed size too",
+    "crop": "28 px leave no room to enlarge crops",
     "crop_padding": "an eighth of the side, rounded down: CIFAR's usual 4 of 32",
     "crop_fraction": "the images are used whole",
     "mean": "computed from the 60,000 training images",
