@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 .PHONY: help quickstart test test-lowest lint benchmark clean
 
 help:
-	@echo "make quickstart   fine-tune the bundled preset: about 5 minutes on two cores"
+	@echo "make quickstart   fine-tune the bundled preset, and the same network from scratch"
 	@echo "make test         lint and the whole suite on $(BACKENDS)"
 	@echo "make benchmark    a training step of MAE beside transformers, per backend"
 	@echo "make clean        remove $(VENV)"

@@ -35,8 +35,8 @@ def vit_nano_mae_fmnist(length: str = "20ep") -> PretrainRecipe:
     All 60,000 training images at 28 px, 75 % of the 49 patches masked, a decoder of width 64
     with 2 blocks and 2 heads. Stored as float16: 2.6 MB with the decoder.
 
-    Expect: what `results.json` of the bundled preset says. Cost: minutes on a GPU; on a CPU of
-    2 cores about one minute an epoch.
+    Expect: validation loss 0.414; fine-tuned on 1,000 labels 81.6 % test accuracy, against 68.7 %
+    from scratch (`results.json` of the bundled preset). Cost: 54 minutes on one CPU core, torch.
 
     Args:
         length: of the run.
@@ -71,8 +71,7 @@ def vit_nano_mae_fmnist(length: str = "20ep") -> PretrainRecipe:
 def vit_nano_finetune_fmnist() -> FinetuneRecipe:
     """Fine-tuning of ViT-nano on Fashion-MNIST at 28 px, for few labels (1,000) or all.
 
-    Expect: what `results.json` of the bundled preset says. Cost, 1,000 labels: a few minutes on
-    a CPU of 2 cores.
+    Expect: not measured at this length; `benchmarks/few_labels.py` measures 30 epochs.
     """
     return FinetuneRecipe(
         name="vit_nano_mae_finetune_fmnist_28",
