@@ -5,13 +5,15 @@
 Both sides have the same images, augmentation and length. Each side's learning rate is the one
 with the best accuracy of seed 0 on 2,000 held-out *training* images; what counts is the accuracy
 on the 10,000 test images at that rate, over three seeds. The linear probe compares frozen
-features of the preset and of a random network in the same way. Every run is a row of the CSV;
-rows that exist are not run again.
+features of the preset and of a random network in the same way, with all the 1,000 labels and with
+10 of each class, drawn anew for each seed. Every run is a row of the CSV; rows that exist are not
+run again.
 """
 
 import argparse
 import csv
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -20,7 +22,10 @@ SIDES = ("preset", "scratch")
 RATES = (5e-4, 1e-3, 2e-3)
 SEEDS = (0, 1, 2)
 BATCH_SIZE = 50
-FIELDS = ("kind", "side", "learning_rate", "seed", "validation", "test", "seconds", "backend")
+LABELS = 1000
+PROBE_LABELS = (100, LABELS)
+KEY = ("kind", "side", "labels", "learning_rate", "seed")
+FIELDS = (*KEY, "validation", "test", "seconds", "backend")
 
 
 def finetune(side: str, rate: float, seed: int, epochs: int) -> tuple[float, float]:
@@ -73,9 +78,10 @@ def accuracy(model: object, split: str) -> float:
     return float((logits.argmax(1) == source.labels).mean())
 
 
-def probe(side: str, seed: int) -> tuple[float, float]:
-    """The same of a linear probe on frozen features, trained on the same 1,000 images."""
+def probe(side: str, labels: int, seed: int) -> tuple[float, float]:
+    """The same of a linear probe on frozen features, trained on `labels` of the same images."""
     import keras
+    import numpy as np
 
     import mimzoo
     from mimzoo.downstream import extract_features, linear_probe
@@ -96,9 +102,12 @@ def probe(side: str, seed: int) -> tuple[float, float]:
         )
         return extract_features(model.backbone, loader, "avg")
 
-    train = features("train")
+    x, y = features("train")
+    order = np.random.default_rng(seed).permutation(len(y))
+    rows = np.concatenate([order[y[order] == c][: labels // 10] for c in range(10)])
     return tuple(
-        linear_probe(*train, *features(split), num_classes=10) for split in ("validation", "test")
+        linear_probe(x[rows], y[rows], *features(split), num_classes=10)
+        for split in ("validation", "test")
     )
 
 
@@ -116,11 +125,10 @@ class Rows:
         self.path = path
         self.rows = list(csv.DictReader(path.open())) if path.exists() else []
 
-    def get(self, kind: str, side: str, rate: float | str, seed: int) -> tuple | None:
-        """Both accuracies of a run, or None."""
-        key = (kind, side, str(rate), str(seed))
+    def get(self, *key: object) -> tuple | None:
+        """Both accuracies of the run with this `KEY`, or None."""
         for row in self.rows:
-            if tuple(row[f] for f in FIELDS[:4]) == key:
+            if tuple(row[f] for f in KEY) == tuple(map(str, key)):
                 return float(row["validation"]), float(row["test"])
         return None
 
@@ -139,20 +147,15 @@ class Rows:
         print({k: row[k] for k in FIELDS}, flush=True)
 
 
-def run(rows: Rows, kind: str, side: str, rate: float | str, seed: int, epochs: int) -> tuple:
+def run(rows: Rows, key: tuple, work: Callable[[], tuple[float, float]]) -> tuple[float, float]:
     """One run, unless it is there."""
-    found = rows.get(kind, side, rate, seed)
+    found = rows.get(*key)
     if found is None:
         start = time.monotonic()
-        found = probe(side, seed) if kind == "probe" else finetune(side, rate, seed, epochs)
+        found = work()
+        seconds = round(time.monotonic() - start)
         rows.add(
-            kind=kind,
-            side=side,
-            learning_rate=rate,
-            seed=seed,
-            validation=found[0],
-            test=found[1],
-            seconds=round(time.monotonic() - start),
+            **dict(zip(KEY, key, strict=True)), validation=found[0], test=found[1], seconds=seconds
         )
     return found
 
@@ -166,18 +169,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     args = parser.parse_args(argv)
     rows, summary = Rows(args.csv), {}
+
+    def tuned(side: str, rate: float, seed: int) -> tuple[float, float]:
+        key = ("finetune", side, LABELS, rate, seed)
+        return run(rows, key, lambda: finetune(side, rate, seed, args.epochs))
+
+    def probed(side: str, labels: int, seed: int) -> tuple[float, float]:
+        return run(rows, ("probe", side, labels, "", seed), lambda: probe(side, labels, seed))
+
     for side in args.sides:
-        held_out = {
-            rate: run(rows, "finetune", side, rate, 0, args.epochs)[0] for rate in args.rates
-        }
+        held_out = {rate: tuned(side, rate, 0)[0] for rate in args.rates}
         best = max(held_out, key=held_out.get)
         print(f"{side}: learning rate {best} ({held_out[best]:.4f} on held-out training images)")
-        summary["finetune", side] = [
-            run(rows, "finetune", side, best, seed, args.epochs)[1] for seed in SEEDS
-        ]
-        summary["probe", side] = [run(rows, "probe", side, "", s, 0)[1] for s in SEEDS]
-    for (kind, side), values in summary.items():
-        print(f"{kind:9s} {side:8s} {mean(values):.4f} ± {stdev(values):.4f}  {values}")
+        summary["finetune", LABELS, side] = [tuned(side, best, seed)[1] for seed in SEEDS]
+        for labels in PROBE_LABELS:
+            summary["probe", labels, side] = [probed(side, labels, s)[1] for s in SEEDS]
+    for (kind, labels, side), values in sorted(summary.items()):
+        spread = f"{mean(values):.4f} ± {stdev(values):.4f}"
+        print(f"{kind:9s} {labels:5d} labels  {side:8s} {spread}  {values}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ CPU and handed back as NumPy.
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +20,10 @@ from mimzoo.data.random import uniform
 Batch = dict[str, Any]
 
 _MIXING = ("CutMix", "FourierMix", "MixUp", "Mosaic")
-# KerasCV draws from TensorFlow's one global generator; calls from two threads would mix.
-_KERAS_CV_LOCK = threading.Lock()
+# KerasCV draws from TensorFlow's one global generator, and Keras on torch draws Beta and Gamma
+# numbers from torch's; calls from two threads would mix.
+_GLOBAL_GENERATOR = threading.Lock()
+_DRAWS_BETA = ("AugMix", "CutMix", "MixUp")
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,8 @@ def _run(
         data = {"images": keras.ops.convert_to_tensor(images)}
         if shares is not None:
             data["labels"] = keras.ops.convert_to_tensor(shares)
-        out = layer(data, training=True)
+        with _global_generator(layer):
+            out = layer(data, training=True)
     else:
         out = {"images": layer(keras.ops.convert_to_tensor(images))}
     # A copy: the tensor's memory may be read-only, or the input's.
@@ -239,6 +243,13 @@ def _run(
     if shares is not None and "labels" in out:
         labels = np.array(keras.ops.convert_to_numpy(out["labels"]), dtype=np.float32)
     return new, None if labels is None else np.array(labels)
+
+
+def _global_generator(layer: Any) -> AbstractContextManager:
+    draws = keras.backend.backend() == "torch" and any(
+        base.__name__ in _DRAWS_BETA for base in type(layer).__mro__
+    )
+    return _GLOBAL_GENERATOR if draws else nullcontext()
 
 
 def _run_keras_cv(layer: Any, images: np.ndarray, shares: np.ndarray | None, seed: int) -> Batch:
@@ -249,7 +260,7 @@ def _run_keras_cv(layer: Any, images: np.ndarray, shares: np.ndarray | None, see
     data = {"images": convert(images)}
     if shares is not None:
         data["labels"] = convert(shares)
-    with _KERAS_CV_LOCK, tf.device("CPU:0"):
+    with _GLOBAL_GENERATOR, tf.device("CPU:0"):
         tf.random.set_seed(seed)
         _reseed(layer, seed)
         return layer(data, training=True)
