@@ -31,7 +31,7 @@ finally:
 FAST = os.environ.get("MIMZOO_GUIDE_FAST") == "1"  # the tests run all of it, only smaller
 
 PRESET = "vit_nano_mae_fmnist_20ep"
-EPOCHS = 1 if FAST else 30
+EPOCHS = 1 if FAST else 12
 NUM_IMAGES = 100 if FAST else 1000
 NUM_TEST_IMAGES = 100 if FAST else 10_000
 BATCH_SIZE = 50
@@ -51,7 +51,7 @@ class Start:
     layer_decay: float
 
 
-# The settings of benchmarks/few_labels.py, which measures more seeds and learning rates. Layer-wise
+# As benchmarks/few_labels.py, which trains for longer, on more seeds and learning rates. Layer-wise
 # decay spares pretrained layers, and new ones need no sparing.
 STARTS = (
     Start("from the preset", "60,000 images without labels", True, 1e-3, 0.75),
@@ -89,7 +89,7 @@ class Bar(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         text = f"{self.name}: epoch {epoch + 1} of {EPOCHS}"
         self.progress.update(self.task, description=text)
-        if self.progress.disable and (epoch + 1) % 10 == 0:
+        if self.progress.disable and (epoch + 1) % 4 == 0:
             self.console.print(f"{text}, training accuracy {logs['accuracy']:.1%}", soft_wrap=True)
 
     def on_predict_begin(self, logs: dict | None = None) -> None:

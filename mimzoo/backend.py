@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 Tensor = Any
@@ -33,32 +34,74 @@ class TorchParameters:
                 yield f"{prefix}{dot}{number}.{variable.path}", variable.value
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention, softmax in float32.
+class Constant:
+    """An array that follows from a model's shape: made once, saved nowhere.
+
+    Compiled backends fold it into their program. torch would copy it to the device in each step,
+    so there the tensor is kept.
+    """
+
+    def __init__(self, array: np.ndarray):
+        self.array = array
+        self._kept: dict = {}
+
+    def __call__(self, dtype: str | None = None) -> Tensor:
+        """The array as a tensor, by default of its own dtype."""
+        dtype = dtype or self.array.dtype.name
+        if keras.config.backend() != "torch":
+            return ops.convert_to_tensor(self.array, dtype)
+        from keras.src.backend.torch.core import get_device
+
+        key = (get_device(), dtype)
+        if key not in self._kept:
+            self._kept[key] = ops.convert_to_tensor(self.array, dtype)
+        return self._kept[key]
+
+    def __getstate__(self) -> dict:
+        return {"array": self.array, "_kept": {}}
+
+    def __deepcopy__(self, memo: dict) -> "Constant":
+        return Constant(self.array)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Dot-product attention, softmax in float32.
 
     Args:
-        query, key, value: (B, heads, T, head_dim).
-        bias: added to the scaled logits; broadcastable to (B, heads, T, T).
+        query, key, value: (..., heads, T, head_dim).
+        bias: added to the scaled logits; broadcastable to (..., heads, T, T).
+        scale: of the logits; default head_dim ** -0.5.
 
     Returns:
-        (B, heads, T, head_dim), in the dtype of `value`.
+        (..., heads, T, head_dim), in the dtype of `value`.
     """
-    if keras.config.backend() == "torch":
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    backend = keras.config.backend()
+    if backend == "torch" and bias is None:
         import torch.nn.functional as F
 
-        if bias is not None:
-            bias = bias.to(query.dtype)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    if keras.config.backend() == "jax":
+        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+    if backend == "jax" and bias is None and len(query.shape) == 4:
         import jax
 
-        if jax.default_backend() != "cpu" and bias is None:
-            out = jax.nn.dot_product_attention(*(x.swapaxes(1, 2) for x in (query, key, value)))
+        if jax.default_backend() != "cpu":
+            out = jax.nn.dot_product_attention(
+                *(x.swapaxes(1, 2) for x in (query, key, value)), scale=scale
+            )
             return out.swapaxes(1, 2)
-    logits = ops.matmul(query * query.shape[-1] ** -0.5, ops.swapaxes(key, -1, -2))
-    logits = ops.cast(logits, "float32")
+    if scale != 1.0:
+        query = query * scale
+    logits = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
     if bias is not None:
-        logits = logits + ops.cast(bias, "float32")
+        bias = ops.cast(bias, "float32")
+        # The logits are the greatest tensor of a step: torch adds in place, the others fuse.
+        logits = logits.add_(bias) if backend == "torch" else logits + bias
     return ops.matmul(ops.cast(ops.softmax(logits), value.dtype), value)
 
 

@@ -1,10 +1,20 @@
 """Loss and gradients of a model, the same call on every backend."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+
+def forward(function: Callable, inputs: Any) -> np.ndarray:
+    """`function(inputs)` as an array, compiled on JAX."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.jit(function)(inputs))
+    return ops.convert_to_numpy(function(inputs))
 
 
 def value_and_gradients(
@@ -36,7 +46,8 @@ def value_and_gradients(
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
                 return function(model, x)
 
-        loss, (gx, gv) = jax.value_and_grad(pure, argnums=(0, 1))(
+        # Compiled as a whole: one by one, each operation would be compiled for each shape.
+        loss, (gx, gv) = jax.jit(jax.value_and_grad(pure, argnums=(0, 1)))(
             ops.convert_to_tensor(inputs), [v.value for v in variables]
         )
         grads = [gx, *gv]

@@ -25,6 +25,7 @@ _HOMES = {
     "check_labels": "sources",
     "decode_image": "images",
     "finetune_augment": "augment",
+    "named_subset": "subsets",
     "open_source": "sources",
     "rand_augment": "augment",
     "take_subset": "subsets",

@@ -21,6 +21,7 @@ class TfdsSource(Source):
     def __init__(self, builder: Any, split: str) -> None:
         self._builder, self._split = builder, split
         self._data = _data_source(builder, split)
+        self._names: list[str] | None = None
         super().__init__(f"tfds:{builder.info.full_name} {split}")
         self._has_labels = "label" in builder.info.features
         if self._has_labels:
@@ -34,6 +35,18 @@ class TfdsSource(Source):
     def image(self, index: int, min_size: int | None = None) -> np.ndarray:
         """Image `index`: (H, W, 3) uint8."""
         return self._example(index, min_size)["image"]
+
+    def example_name(self, index: int) -> str:
+        """The file name, where the data set has it; the first use reads all, without decoding."""
+        if "file_name" not in self._builder.info.features:
+            return super().example_name(index)
+        if self._names is None:
+            from tensorflow_datasets import decode
+
+            data = _data_source(self._builder, self._split, {"image": decode.SkipDecoding()})
+            names = (data[i]["file_name"] for i in range(len(data)))
+            self._names = [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+        return self._names[index]
 
     @property
     def labelled(self) -> bool:

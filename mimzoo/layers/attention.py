@@ -5,7 +5,7 @@ from keras import ops
 
 from mimzoo.backend import Tensor, attention
 from mimzoo.layers.linear import Linear
-from mimzoo.layers.positions import RelativePositionBias
+from mimzoo.layers.position_bias import RelativePositionBias
 
 QKV_BIASES = ("qkv", "qv", "none")
 

@@ -13,14 +13,23 @@ class MLP(keras.layers.Layer):
     Args:
         hidden_dim: width between the two.
         dim: width D of input and output.
+        kernel_initializer: of both layers, by name or serialized; Xavier uniform is MAE's.
     """
 
-    def __init__(self, hidden_dim: int, dim: int, **kwargs):
+    def __init__(
+        self,
+        hidden_dim: int,
+        dim: int,
+        kernel_initializer: str | dict = "glorot_uniform",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         self.dim = dim
-        self.expand = Linear(hidden_dim, dtype=self.dtype_policy, name="expand")
-        self.contract = Linear(dim, dtype=self.dtype_policy, name="contract")
+        self.kernel_initializer = kernel_initializer
+        shared = {"dtype": self.dtype_policy, "kernel_initializer": self.kernel_initializer}
+        self.expand = Linear(hidden_dim, name="expand", **shared)
+        self.contract = Linear(dim, name="contract", **shared)
 
     def build(self, input_shape: tuple) -> None:
         """Creates both layers."""
@@ -34,4 +43,9 @@ class MLP(keras.layers.Layer):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return {**super().get_config(), "hidden_dim": self.hidden_dim, "dim": self.dim}
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "dim": self.dim,
+            "kernel_initializer": self.kernel_initializer,
+        }

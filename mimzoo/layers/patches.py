@@ -55,22 +55,29 @@ class PatchEmbed(keras.layers.Layer):
     Args:
         patch_size: side of a patch in pixels.
         embed_dim: width of a token.
+        pad: whether an image that the patch does not divide is padded with zeros below and to the
+            right (Swin's detection code) instead of refused.
     """
 
-    def __init__(self, patch_size: int, embed_dim: int, **kwargs):
+    def __init__(self, patch_size: int, embed_dim: int, pad: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.patch_size = patch_size
         self.embed_dim = embed_dim
+        self.pad = pad
         self.projection = Linear(embed_dim, dtype=self.dtype_policy, name="projection")
 
     def build(self, input_shape: tuple) -> None:
         """Creates the projection; raises ValueError where the patch does not divide the image."""
-        patch_grid(input_shape[1:], self.patch_size)
+        if not self.pad:
+            patch_grid(input_shape[1:], self.patch_size)
         self.projection.build((None, None, self.patch_size**2 * input_shape[-1]))
         self.built = True
 
     def call(self, images: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, N, embed_dim)."""
+        rows, cols = (-side % self.patch_size for side in images.shape[1:3])
+        if rows or cols:
+            images = ops.pad(images, ((0, 0), (0, rows), (0, cols), (0, 0)))
         return self.projection(patchify(images, self.patch_size))
 
     def get_config(self) -> dict:
@@ -79,4 +86,5 @@ class PatchEmbed(keras.layers.Layer):
             **super().get_config(),
             "patch_size": self.patch_size,
             "embed_dim": self.embed_dim,
+            "pad": self.pad,
         }

@@ -1,11 +1,11 @@
-"""Absolute and relative position information for grids of tokens."""
+"""Absolute positions of the tokens of a grid."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from mimzoo.backend import Tensor
-from mimzoo.layers.resize import resize_position_table, resize_relative_table
+from mimzoo.layers.resize import resize_position_table
 
 
 def sincos_table(grid: tuple[int, int], dim: int) -> np.ndarray:
@@ -86,83 +86,3 @@ class PositionEmbedding(keras.layers.Layer):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {**super().get_config(), "grid": self.grid}
-
-
-@keras.saving.register_keras_serializable(package="mimzoo")
-class RelativePositionBias(keras.layers.Layer):
-    """Learned attention bias that depends on the offset between two tokens of a grid.
-
-    As in BEiT and SimMIM's ViT (models/vision_transformer.py): one number a head for each of the
-    (2 rows - 1)(2 cols - 1) offsets and, with a class token, three more: class to token, token to
-    class, class to class. Resized on load by `resize_relative_table`.
-
-    Args:
-        grid: rows and columns of tokens.
-        num_heads: heads of the attention it is added to.
-        class_token: whether a class token stands in front.
-    """
-
-    def __init__(self, grid: tuple[int, int], num_heads: int, class_token: bool = False, **kwargs):
-        super().__init__(**kwargs)
-        self.grid = tuple(grid)
-        self.num_heads = num_heads
-        self.class_token = class_token
-        rows, cols = self.grid
-        cells = np.stack(np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"), -1)
-        cells = cells.reshape(-1, 2)
-        offset = cells[:, None] - cells[None] + [rows - 1, cols - 1]
-        index = offset[..., 0] * (2 * cols - 1) + offset[..., 1]
-        if class_token:
-            first = (2 * rows - 1) * (2 * cols - 1)
-            index = np.pad(index, ((1, 0), (1, 0)))
-            index[0, :], index[:, 0], index[0, 0] = first, first + 1, first + 2
-        self._index = index.astype("int32")
-
-    def build(self, input_shape: tuple | None = None) -> None:
-        """Creates the table, zero, as the official code does."""
-        rows, cols = self.grid
-        self.table = self.add_weight(
-            name="table", shape=(2 * rows - 1, 2 * cols - 1, self.num_heads), initializer="zeros"
-        )
-        if self.class_token:
-            self.class_table = self.add_weight(
-                name="class_table", shape=(3, self.num_heads), initializer="zeros"
-            )
-        self.built = True
-
-    def call(self, tokens: Tensor, index: Tensor | None = None) -> Tensor:
-        """The bias of attention among `tokens`.
-
-        Args:
-            tokens: (B, T, D); only its shape matters.
-            index: (B, K) integers, which cells of the grid are present (without the class token).
-
-        Returns:
-            (1, heads, T, T), or (B, heads, T, T) where `index` is given.
-        """
-        table = ops.reshape(self.table, (-1, self.num_heads))
-        if self.class_token:
-            table = ops.concatenate([table, self.class_table])
-        pairs = ops.convert_to_tensor(self._index)[None]
-        if index is not None:
-            if self.class_token:
-                index = ops.pad(index + 1, ((0, 0), (1, 0)))
-            total = self._index.shape[0]
-            flat = index[:, :, None] * total + index[:, None, :]
-            pairs = ops.take(ops.reshape(pairs, (-1,)), flat)
-        return ops.transpose(ops.take(table, pairs, axis=0), (0, 3, 1, 2))
-
-    def load_own_variables(self, store: dict) -> None:
-        """Reads the table, resized to this layer's grid."""
-        self.table.assign(resize_relative_table(np.array(store["0"]), self.grid))
-        if self.class_token:
-            self.class_table.assign(np.array(store["1"]))
-
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "grid": self.grid,
-            "num_heads": self.num_heads,
-            "class_token": self.class_token,
-        }

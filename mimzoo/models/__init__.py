@@ -2,6 +2,21 @@
 
 from mimzoo.models.backbone import Backbone
 from mimzoo.models.image_classifier import ImageClassifier
+from mimzoo.models.swin import (
+    SwinBackbone,
+    SwinImageClassifier,
+    SwinV2Backbone,
+    SwinV2ImageClassifier,
+)
 from mimzoo.models.vit import ViTBackbone, ViTImageClassifier
 
-__all__ = ["Backbone", "ImageClassifier", "ViTBackbone", "ViTImageClassifier"]
+__all__ = [
+    "Backbone",
+    "ImageClassifier",
+    "SwinBackbone",
+    "SwinImageClassifier",
+    "SwinV2Backbone",
+    "SwinV2ImageClassifier",
+    "ViTBackbone",
+    "ViTImageClassifier",
+]

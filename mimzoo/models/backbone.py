@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import json
 from collections.abc import Iterable
 
 import keras_hub
@@ -40,6 +41,11 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         raise NotImplementedError(f"{type(self).__name__} defines no layer-wise decay.")
 
     @classmethod
+    def adapt_config(cls, stored: dict, changes: dict) -> dict:
+        """What else of a preset's configuration has to change with `changes`, and `changes`."""
+        return changes
+
+    @classmethod
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs) -> "Backbone":
         """Loads a backbone.
 
@@ -63,4 +69,7 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
                 f"call {backbone_cls.__name__}.from_preset."
             )
         check_arguments(kwargs, constructor_arguments(backbone_cls), backbone_cls.__name__)
+        if load_weights and kwargs:
+            stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+            kwargs = backbone_cls.adapt_config(stored, kwargs)
         return super().from_preset(str(folder), load_weights=load_weights, **kwargs)

@@ -36,6 +36,40 @@ def vit_layer_decay_scales(depth: int, layer_decay: float) -> list[tuple[str, fl
     return [first, *blocks, (r".*", 1.0)]
 
 
+def swin_layer_decay_scales(depths: Sequence[int], layer_decay: float) -> list[tuple[str, float]]:
+    """Layer-wise learning-rate decay of Swin and Swin V2.
+
+    Layer 0 is the patch embedding; block k, counted over all stages, is layer k + 1; a patch
+    merging belongs to the last block before it; the rest (final norm, head) is the layer after the
+    last block. A layer's multiplier is `layer_decay ** (number of blocks + 1 - layer)`. Source:
+    SimMIM, optimizer.py (papers' notes, section 3).
+
+    Args:
+        depths: blocks of each stage, named `stage_{s}_block_{b}`.
+        layer_decay: decay per layer, in (0, 1]. 1 gives every layer the full rate.
+
+    Returns:
+        Pairs (regex over `variable.path`, learning-rate multiplier).
+
+    Raises:
+        ValueError: no blocks, or `layer_decay` is not in (0, 1].
+    """
+    last = sum(depths) + 1
+    if last == 1:
+        raise ValueError(f"depths must name at least one block, got {tuple(depths)}.")
+    check_layer_decay(layer_decay)
+    scales = [(r"(^|/)patch_(embed|norm)(/|$)", layer_decay**last)]
+    layer = 0
+    for stage, depth in enumerate(depths):
+        for block in range(depth):
+            layer += 1
+            name = rf"(^|/)stage_{stage}_block_{block}(_norm)?(/|$)"
+            scales.append((name, layer_decay ** (last - layer)))
+        if stage < len(depths) - 1:
+            scales.append((rf"(^|/)stage_{stage}_merging(/|$)", layer_decay ** (last - layer)))
+    return [*scales, (r".*", 1.0)]
+
+
 def check_layer_decay(layer_decay: float) -> None:
     """Raise a ValueError unless `layer_decay` is in (0, 1]."""
     if not 0.0 < layer_decay <= 1.0:

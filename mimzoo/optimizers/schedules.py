@@ -190,7 +190,7 @@ def steps(
 
     Args:
         length: a number and a unit, as text or as a pair; an int alone is in steps. Units:
-            "it" or "steps", "ep" or "epochs", "img" or "images".
+            "it" or "steps", "k" for thousand steps, "ep" or "epochs", "img" or "images".
         batch_size: images in a step, over all devices; needed for epochs and images.
         num_examples: images in the data set; needed for epochs.
 
@@ -221,6 +221,11 @@ def steps(
     return int(value * (num_examples // batch_size) + 1e-6)
 
 
+def length_unit(length: str) -> str:
+    """The unit of a length: "it", "ep" or "img"."""
+    return _parse(length)[1]
+
+
 def _parse(length: Any) -> tuple[float, str]:
     if isinstance(length, int) and not isinstance(length, bool):
         return length, "it"
@@ -229,11 +234,12 @@ def _parse(length: Any) -> tuple[float, str]:
         number, unit = match.groups()
     elif isinstance(length, tuple) and len(length) == 2:
         number, unit = length
-    unit = _UNITS.get(unit.lower()) if isinstance(unit, str) else None
+    thousand = isinstance(unit, str) and unit.lower() == "k"
+    unit = "it" if thousand else _UNITS.get(unit.lower()) if isinstance(unit, str) else None
     try:
         if unit is None:
             raise ValueError
-        return float(number), unit
+        return float(number) * (1000 if thousand else 1), unit
     except (TypeError, ValueError):
         raise ValueError(
             f"{length!r} is no length: write '800ep', '500000it', '1e9img', a pair such as "

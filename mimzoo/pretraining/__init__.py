@@ -1,9 +1,19 @@
 """MIM pretraining: backbone + masking + decoder + target, one method a file."""
 
-from mimzoo.pretraining.decoders import MAEDecoder
+from mimzoo.pretraining.decoders import LinearDecoder, MAEDecoder
 from mimzoo.pretraining.mae import MAE
 from mimzoo.pretraining.masking import RandomMasking
-from mimzoo.pretraining.targets import PixelTarget
+from mimzoo.pretraining.simmim import SimMIM
+from mimzoo.pretraining.targets import PixelTarget, SlidingWindowTarget
 from mimzoo.pretraining.task import MIMTask
 
-__all__ = ["MAE", "MAEDecoder", "MIMTask", "PixelTarget", "RandomMasking"]
+__all__ = [
+    "MAE",
+    "LinearDecoder",
+    "MAEDecoder",
+    "MIMTask",
+    "PixelTarget",
+    "RandomMasking",
+    "SimMIM",
+    "SlidingWindowTarget",
+]

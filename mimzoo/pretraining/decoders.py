@@ -1,4 +1,4 @@
-"""From the features of what is visible to predictions for every patch."""
+"""From features to predictions for every patch."""
 
 import keras
 from keras import ops
@@ -97,3 +97,33 @@ class MAEDecoder(keras.layers.Layer):
             "num_heads": self.num_heads,
             "mlp_ratio": self.mlp_ratio,
         }
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class LinearDecoder(keras.layers.Layer):
+    """SimMIM's decoder: one linear layer from each token to the pixels it stands for.
+
+    The 1 x 1 convolution and pixel shuffle of models/simmim.py; the numbers of a token are in
+    (row, col, channel) order here, which `unpatchify` lays out.
+    """
+
+    def attach(self, backbone: keras.Model, output_dim: int) -> None:
+        """Creates the weights for a backbone; the task calls it once.
+
+        Args:
+            backbone: its `output_dim` is the width of a token.
+            output_dim: numbers to predict per token.
+        """
+        # The official code leaves the convolution at torch's default.
+        limit = backbone.output_dim**-0.5
+        start = keras.initializers.RandomUniform(-limit, limit)
+        self.prediction = Linear(
+            output_dim, kernel_initializer=start, name="prediction", dtype=self.dtype_policy
+        )
+        self.prediction.build((None, None, backbone.output_dim))
+        self.built = True
+
+    def call(self, features: Tensor) -> Tensor:
+        """(B, rows, cols, D) -> (B, rows cols, output_dim)."""
+        rows, cols = features.shape[1:3]
+        return self.prediction(ops.reshape(features, (-1, rows * cols, features.shape[-1])))

@@ -59,7 +59,8 @@ class MAE(MIMTask):
     def attach(self) -> None:
         """Counts the visible patches and gives the decoder its weights."""
         backbone = self.backbone
-        self.num_visible = self.masking.num_visible(backbone.grid[0] * backbone.grid[1])
+        count = backbone.grid[0] * backbone.grid[1]
+        self.num_visible = count - self.masking.num_hidden(backbone.grid, backbone.patch_size)
         size = self.target.size(backbone.patch_size, backbone.image_shape[-1])
         self.decoder.attach(backbone, size)
 

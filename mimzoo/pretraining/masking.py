@@ -4,6 +4,8 @@ A mask follows from (seed, epoch, example index) alone (`mimzoo.data.random`), s
 is a number that two runs, two batch sizes and two backends can compare.
 """
 
+import math
+
 import keras
 import numpy as np
 
@@ -12,62 +14,107 @@ from mimzoo.data.random import uniform
 
 @keras.saving.register_keras_serializable(package="mimzoo")
 class RandomMasking:
-    """Uniformly random patches of each image, the same number in every image.
+    """Uniformly random cells of each image, the same number in every image.
 
-    MAE (models_mae.py, `random_masking`): int(N (1 - ratio)) patches stay visible.
+    ceil(ratio x cells) cells are hidden, which is what SimMIM hides (data/data_simmim.py,
+    `MaskGenerator`) and what MAE leaves when it keeps int((1 - ratio) x patches) (models_mae.py,
+    `random_masking`).
 
     Args:
-        mask_ratio: hidden share of the patches, in (0, 1). MAE's paper uses 0.75.
+        mask_ratio: hidden share, in (0, 1). MAE uses 0.75 of the patches, SimMIM 0.6 of the cells.
         seed: of all masks.
+        mask_patch_size: side of a cell in pixels, a multiple of the backbone's patch that divides
+            the image. SimMIM uses 32. Default: the backbone's patch.
 
     Raises:
         ValueError: a ratio outside (0, 1).
     """
 
-    def __init__(self, mask_ratio: float = 0.75, seed: int = 0):
+    def __init__(self, mask_ratio: float = 0.75, seed: int = 0, mask_patch_size: int | None = None):
         if not 0.0 < mask_ratio < 1.0:
             raise ValueError(
                 f"mask_ratio must lie strictly between 0 and 1, got {mask_ratio}: "
-                "at 0 there is nothing to reconstruct, at 1 nothing to see. MAE uses 0.75."
+                "at 0 there is nothing to reconstruct, at 1 nothing to see. MAE uses 0.75, "
+                "SimMIM 0.6."
             )
+        if mask_patch_size is not None and mask_patch_size < 1:
+            raise ValueError(f"mask_patch_size must be at least 1 pixel, got {mask_patch_size}.")
         self.mask_ratio = float(mask_ratio)
         self.seed = int(seed)
+        self.mask_patch_size = mask_patch_size
 
-    def num_visible(self, num_patches: int) -> int:
-        """How many of `num_patches` stay visible.
+    def num_hidden(self, grid: tuple[int, int], patch_size: int) -> int:
+        """How many patches of a grid are hidden.
+
+        Args:
+            grid: rows and columns of patches.
+            patch_size: side of a patch in pixels.
 
         Raises:
-            ValueError: none, or all, would.
+            ValueError: cells that do not fit patch or image; none, or all, hidden.
         """
-        visible = int(num_patches * (1 - self.mask_ratio))
-        if not 0 < visible < num_patches:
+        rows, cols, side = self._cells(grid, patch_size)
+        cells = rows * cols
+        # Less than half a rounding error above a whole number is that number.
+        hidden = math.ceil(self.mask_ratio * cells - 1e-9)
+        if not 0 < hidden < cells:
             raise ValueError(
-                f"mask_ratio {self.mask_ratio} of {num_patches} patches leaves {visible} visible: "
-                "use a smaller patch, a larger image or a ratio nearer to 0.5."
+                f"mask_ratio {self.mask_ratio} of {cells} patches or cells leaves "
+                f"{cells - hidden} visible: use smaller ones, a larger image or a ratio nearer "
+                "to 0.5."
             )
-        return visible
+        return hidden * side**2
 
-    def draw(self, index: np.ndarray, epoch: int, grid: tuple[int, int]) -> np.ndarray:
+    def _cells(self, grid: tuple[int, int], patch_size: int) -> tuple[int, int, int]:
+        """Rows and columns of cells, and patches along a side of a cell."""
+        if self.mask_patch_size is None:
+            return (*grid, 1)
+        side, rest = divmod(self.mask_patch_size, patch_size)
+        if rest or not side:
+            raise ValueError(
+                f"mask_patch_size {self.mask_patch_size} must be a multiple of the backbone's "
+                f"patch_size {patch_size}, for example {max(side, 1) * patch_size}."
+            )
+        if grid[0] % side or grid[1] % side:
+            raise ValueError(
+                f"mask_patch_size {self.mask_patch_size} does not divide the image of "
+                f"{grid[0] * patch_size}x{grid[1] * patch_size} pixels: choose an image_shape of "
+                f"multiples of {self.mask_patch_size}, or another mask_patch_size."
+            )
+        return grid[0] // side, grid[1] // side, side
+
+    def draw(
+        self, index: np.ndarray, epoch: int, grid: tuple[int, int], patch_size: int
+    ) -> np.ndarray:
         """Masks of the examples `index` in an epoch.
 
         Args:
             index: (B,) example indices.
             epoch: counted from 0; evaluation always takes 0.
             grid: rows and columns of patches.
+            patch_size: side of a patch in pixels.
 
         Returns:
-            (B, N) uint8, 1 = hidden.
+            (B, N) uint8 over patches, 1 = hidden.
         """
-        count = grid[0] * grid[1]
-        noise = uniform(self.seed, epoch, index, count, stream="mask")
+        rows, cols, side = self._cells(grid, patch_size)
+        visible = rows * cols - self.num_hidden(grid, patch_size) // side**2
+        noise = uniform(self.seed, epoch, index, rows * cols, stream="mask")
         order = np.argsort(noise, axis=1, kind="stable")
         masks = np.ones(noise.shape, "uint8")
-        np.put_along_axis(masks, order[:, : self.num_visible(count)], 0, axis=1)
-        return masks
+        np.put_along_axis(masks, order[:, :visible], 0, axis=1)
+        if side == 1:
+            return masks
+        masks = masks.reshape(-1, rows, cols).repeat(side, axis=1).repeat(side, axis=2)
+        return masks.reshape(len(masks), -1)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return {"mask_ratio": self.mask_ratio, "seed": self.seed}
+        return {
+            "mask_ratio": self.mask_ratio,
+            "seed": self.seed,
+            "mask_patch_size": self.mask_patch_size,
+        }
 
     @classmethod
     def from_config(cls, config: dict) -> "RandomMasking":

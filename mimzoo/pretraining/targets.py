@@ -1,34 +1,53 @@
 """What a hidden patch has to be reconstructed as.
 
-A target has `size(backbone)`, the numbers per patch that the decoder predicts; `loss`, from
-images and predictions to one number a patch; and `pictures`, from predictions back to pixels.
+A target has `size`, the numbers per patch that the decoder predicts; `loss`, from images and
+predictions to one number a patch; and `pictures`, from predictions back to pixels.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
-from mimzoo.backend import Tensor
+from mimzoo.backend import Constant, Tensor
 from mimzoo.layers.patches import patchify, unpatchify
+
+LOSSES = ("mse", "l1")
+EPSILON = 1e-6  # under the root of every variance
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
 class PixelTarget:
-    """The patch's own pixels, squared error.
+    """The patch's own pixels.
 
     Args:
         normalize: subtract each patch's mean and divide by its deviation: unbiased variance plus
             1e-6, over all pixels and channels (models_mae.py, `forward_loss`, norm_pix_loss).
+        loss: "mse", mean squared error (MAE), or "l1", mean absolute error (SimMIM).
+
+    Raises:
+        ValueError: an unknown loss.
     """
 
-    def __init__(self, normalize: bool = True):
+    def __init__(self, normalize: bool = True, loss: str = "mse"):
+        if loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}.")
         self.normalize = normalize
+        self.loss_name = loss
 
     def size(self, patch_size: int, channels: int) -> int:
         """Numbers to predict per patch."""
         return patch_size**2 * channels
 
+    def targets(self, images: Tensor, patch_size: int) -> Tensor:
+        """What predictions are compared with: (B, H, W, C) -> (B, N, patch_size² C) float32."""
+        patches = patchify(ops.cast(images, "float32"), patch_size)
+        if self.normalize:
+            mean, deviation = _patch_statistics(patches)
+            patches = (patches - mean) / deviation
+        return patches
+
     def loss(self, images: Tensor, predictions: Tensor, patch_size: int) -> Tensor:
-        """Mean squared error of each patch, float32.
+        """Mean error of each patch, float32.
 
         Args:
             images: (B, H, W, C).
@@ -38,27 +57,24 @@ class PixelTarget:
         Returns:
             (B, N).
         """
-        patches = patchify(ops.cast(images, "float32"), patch_size)
-        if self.normalize:
-            mean, deviation = _statistics(patches)
-            patches = (patches - mean) / deviation
-        return ops.mean(ops.square(ops.cast(predictions, "float32") - patches), axis=-1)
+        error = ops.cast(predictions, "float32") - self.targets(images, patch_size)
+        return ops.mean(ops.square(error) if self.loss_name == "mse" else ops.abs(error), axis=-1)
 
     def pictures(self, images: Tensor, predictions: Tensor, patch_size: int) -> Tensor:
         """Predictions as images (B, H, W, C), in the scale of `images`.
 
-        Normalised patches get their own patch's mean and deviation back, from the original.
+        What was normalised gets its own mean and deviation back, from the original.
         """
         predictions = ops.cast(predictions, "float32")
         if self.normalize:
-            mean, deviation = _statistics(patchify(ops.cast(images, "float32"), patch_size))
+            mean, deviation = _patch_statistics(patchify(ops.cast(images, "float32"), patch_size))
             predictions = predictions * deviation + mean
         grid = (images.shape[1] // patch_size, images.shape[2] // patch_size)
         return unpatchify(predictions, grid, patch_size)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return {"normalize": self.normalize}
+        return {"normalize": self.normalize, "loss": self.loss_name}
 
     @classmethod
     def from_config(cls, config: dict) -> "PixelTarget":
@@ -66,8 +82,90 @@ class PixelTarget:
         return cls(**config)
 
 
-def _statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch: (B, N, 1) each; unbiased variance + 1e-6 in the root."""
+@keras.saving.register_keras_serializable(package="mimzoo")
+class SlidingWindowTarget(PixelTarget):
+    """Pixels normalised by the window around each of them.
+
+    Each pixel and channel, minus the mean and over the deviation of the `window_size` x
+    `window_size` pixels around it; beyond the border nothing is counted. The variance is unbiased
+    and at least 0, plus 1e-6 (Swin-Transformer models/simmim.py, `norm_targets`; papers.md
+    section 2).
+
+    Args:
+        window_size: side of the window in pixels, odd; the data-scaling paper's code uses 47.
+        loss: "l1" (SimMIM) or "mse".
+
+    Raises:
+        ValueError: a side that is even or not positive, or an unknown loss.
+    """
+
+    def __init__(self, window_size: int = 47, loss: str = "l1"):
+        if window_size < 3 or window_size % 2 == 0:
+            raise ValueError(
+                f"window_size must be odd and at least 3, got {window_size}: it has a pixel in "
+                "its middle. SimMIM uses 47."
+            )
+        super().__init__(normalize=True, loss=loss)
+        self.window_size = window_size
+        self._constants: dict[tuple[int, int], tuple[Constant, ...]] = {}
+
+    def targets(self, images: Tensor, patch_size: int) -> Tensor:
+        """What predictions are compared with: (B, H, W, C) -> (B, N, patch_size² C) float32."""
+        images = ops.cast(images, "float32")
+        mean, deviation = self._statistics(images)
+        return patchify((images - mean) / deviation, patch_size)
+
+    def pictures(self, images: Tensor, predictions: Tensor, patch_size: int) -> Tensor:
+        """Predictions as images (B, H, W, C), in the scale of `images`.
+
+        Every pixel gets the mean and deviation of its window back, from the original.
+        """
+        images = ops.cast(images, "float32")
+        grid = (images.shape[1] // patch_size, images.shape[2] // patch_size)
+        painted = unpatchify(ops.cast(predictions, "float32"), grid, patch_size)
+        mean, deviation = self._statistics(images)
+        return painted * deviation + mean
+
+    def _statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the window around each pixel, both (B, H, W, C)."""
+        height, width = images.shape[1:3]
+        if (height, width) not in self._constants:
+            self._constants[height, width] = self._make_constants(height, width)
+        down, across, unbiased = (constant() for constant in self._constants[height, width])
+
+        def window_mean(x: Tensor) -> Tensor:
+            # (W, W) x (B, H, W, C), then (H, H) x (B, H, W C): sums along each axis are products
+            # with a band matrix, a hundredth of the work of a 47 x 47 pooling.
+            channels = x.shape[-1]
+            x = ops.matmul(across, x)
+            x = ops.matmul(down, ops.reshape(x, (-1, height, width * channels)))
+            return ops.reshape(x, (-1, height, width, channels))
+
+        # The variance does not change with the middle; near it the squares cancel less.
+        middle = ops.mean(images, axis=(1, 2), keepdims=True)
+        shifted = images - middle
+        mean = window_mean(shifted)
+        variance = (window_mean(ops.square(shifted)) - ops.square(mean)) * unbiased
+        return mean + middle, ops.sqrt(ops.maximum(variance, 0.0) + EPSILON)
+
+    def _make_constants(self, height: int, width: int) -> tuple[Constant, ...]:
+        """Averaging matrices (H, H) and (W, W), and count / (count - 1) of each window."""
+        matrices, counts = [], []
+        for side in (height, width):
+            position = np.arange(side)
+            near = np.abs(position[:, None] - position) <= self.window_size // 2
+            counts.append(near.sum(1))
+            matrices.append(Constant((near / near.sum(1, keepdims=True)).astype("float32")))
+        count = (counts[0][:, None] * counts[1])[..., None].astype("float64")
+        return *matrices, Constant((count / (count - 1)).astype("float32"))
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {"window_size": self.window_size, "loss": self.loss_name}
+
+
+def _patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each patch: (B, N, 1) each."""
     mean = ops.mean(patches, axis=-1, keepdims=True)
     square = ops.sum(ops.square(patches - mean), axis=-1, keepdims=True)
-    return mean, ops.sqrt(square / (patches.shape[-1] - 1) + 1e-6)
+    return mean, ops.sqrt(square / (patches.shape[-1] - 1) + EPSILON)

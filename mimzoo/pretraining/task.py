@@ -84,7 +84,8 @@ class MIMTask(PresetTask, keras_hub.models.Task):
 
     def draw_masks(self, index: np.ndarray, epoch: int = 0) -> np.ndarray:
         """Masks (B, N) of the examples `index` (B,) in an epoch; 1 = hidden."""
-        return self.masking.draw(np.asarray(index), epoch, self.backbone.grid)
+        backbone = self.backbone
+        return self.masking.draw(np.asarray(index), epoch, backbone.grid, backbone.patch_size)
 
     def compile(self, optimizer: Any = "auto", **kwargs) -> None:
         """`keras.Model.compile` without a loss: the target brings it.
@@ -122,8 +123,8 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         if set(inputs) != {"images", "masks"}:
             raise ValueError(f"expected the keys 'images' and 'masks', got {sorted(inputs)}.")
         masks = np.asarray(ops.convert_to_numpy(inputs["masks"]))
-        count = self.backbone.grid[0] * self.backbone.grid[1]
-        hidden = count - self.masking.num_visible(count)
+        grid = self.backbone.grid
+        count, hidden = grid[0] * grid[1], self.masking.num_hidden(grid, self.backbone.patch_size)
         if masks.shape[1:] != (count,) or not np.all((masks != 0).sum(1) == hidden):
             raise ValueError(
                 f"masks must be (N, {count}) with {hidden} ones in each row (1 = hidden), "

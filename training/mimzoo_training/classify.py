@@ -9,9 +9,9 @@ import keras
 
 from mimzoo.data import Loader, Normalize, Source, check_labels
 from mimzoo.data.augment import KerasAugment, finetune_augment
-from mimzoo.hub import resolve
-from mimzoo.models import ImageClassifier
-from mimzoo.models.vit import VIT_SIZES
+from mimzoo.hub import preset_class, resolve
+from mimzoo.models import ImageClassifier, ViTBackbone
+from mimzoo.models.vit import VIT_SIZES, vit_size
 from mimzoo.optimizers import LayerDecayAdamW
 from mimzoo_training import parts
 from mimzoo_training.recipes import get_recipe, list_recipes
@@ -19,23 +19,42 @@ from mimzoo_training.recipes.base import FinetuneRecipe
 
 
 def recipe_for(preset: str) -> FinetuneRecipe:
-    """The fine-tuning recipe of the size of a preset's backbone.
+    """The fine-tuning recipe of a preset's backbone and size, and of its method where there is one.
 
     Raises:
         ValueError: an unknown preset, or no recipe for that size.
     """
-    config = json.loads((Path(resolve(preset)) / "config.json").read_text(encoding="utf-8"))
-    config = config["config"]
-    shape = tuple(config.get(k) for k in ("embed_dim", "depth", "num_heads"))
-    for size, known in VIT_SIZES.items():
-        if shape == known[:3]:
-            for name in list_recipes("finetune"):
-                if name.startswith(f"vit_{size}_"):
-                    return get_recipe(name)
-    raise ValueError(
-        f"there is no fine-tuning recipe for the backbone of {preset} (width {shape[0]}, "
-        f"{shape[1]} blocks): name one with --recipe: {', '.join(list_recipes('finetune'))}."
-    )
+    folder = Path(resolve(preset))
+    cls = preset_class(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+    size = _size_of(cls, config)
+    family = next((name for name, known in parts.BACKBONES.items() if known is cls), None)
+    names = [n for n in list_recipes("finetune") if n.startswith(f"{family}_{size}_")]
+    if not names:
+        raise ValueError(
+            f"there is no fine-tuning recipe for the {cls.__name__} of {preset} (width "
+            f"{config.get('embed_dim')}): name one with --recipe: "
+            f"{', '.join(list_recipes('finetune'))}."
+        )
+    method = preset_name(preset).removeprefix(f"{family}_{size}_").partition("_")[0]
+    named = [n for n in names if n.startswith(f"{family}_{size}_{method}_")]
+    return get_recipe((named or names)[0])
+
+
+def _size_of(cls: type, config: dict) -> str | None:
+    """The name of the size whose width, depth and heads a configuration has."""
+    if issubclass(cls, ViTBackbone):
+        names, known = ("embed_dim", "depth", "num_heads"), {s: vit_size(s) for s in VIT_SIZES}
+    else:
+        names, known = ("embed_dim", "depths", "num_heads"), cls.sizes
+    for size, arguments in known.items():
+        if all(_plain(config[n]) == _plain(arguments[n]) for n in names):
+            return size
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else value
 
 
 def preset_name(preset: str) -> str:
@@ -72,16 +91,25 @@ def build_classifier(
     }
     if isinstance(preset, keras.Model):
         return ImageClassifier.for_backbone(type(preset))(preset, **head)
-    positions = {"position_embedding": "learned"} if recipe.learned_positions else {}
+    cls = parts.backbone_class(recipe)
+    if preset_class(resolve(preset)) is not cls:
+        raise ValueError(
+            f"{recipe.name} is a recipe for a {cls.__name__}, and {preset} holds a "
+            f"{preset_class(resolve(preset)).__name__}: name another recipe, or none."
+        )
+    architecture = dict(recipe.architecture)
+    if cls is ViTBackbone:
+        # The mean of the patches is normalised after pooling, the class token before.
+        architecture["final_norm"] = recipe.pooling == "token"
+        if recipe.learned_positions:
+            architecture["position_embedding"] = "learned"
     return ImageClassifier.from_preset(
         preset,
         load_weights=load_weights,
         image_shape=(recipe.image_size, recipe.image_size, 3),
         drop_path_rate=recipe.drop_path_rate,
-        # The mean of the patches is normalised after pooling, the class token before.
-        final_norm=recipe.pooling == "token",
         dtype=dtype,
-        **positions,
+        **architecture,
         **head,
     )
 
@@ -148,6 +176,7 @@ def finetune_optimizer(recipe: FinetuneRecipe, model: ImageClassifier, rate: Any
         beta_1=recipe.beta_1,
         beta_2=recipe.beta_2,
         global_clipnorm=recipe.clip_norm,
+        no_weight_decay=parts.no_weight_decay(recipe, model),
         **averages,
     )
     optimizer.build(model.trainable_variables)

@@ -126,7 +126,11 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
     command.add_argument("--workdir", required=True, metavar="DIR", help="a run goes on from here")
     command.add_argument("--validation", metavar="SOURCE", help="default: a part of --data")
-    command.add_argument("--length", metavar="L", help="50ep, 5000it or 1e6img")
+    length = command.add_mutually_exclusive_group()
+    length.add_argument("--length", metavar="L", help="50ep, 5000it, 125k or 1e6img")
+    length.add_argument(
+        "--scale", type=float, metavar="F", help="this share of the length, for a trial"
+    )
     command.add_argument("--batch-size", type=int, metavar="N", help="over all devices")
     command.add_argument("--image-size", type=int, metavar="PIXELS")
     command.add_argument("--seed", type=int, metavar="N")

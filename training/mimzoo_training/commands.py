@@ -143,6 +143,8 @@ def reconstruct(args: argparse.Namespace) -> None:
 def _override(recipe: Any, args: argparse.Namespace, **more: Any) -> Any:
     if args.length:
         recipe = recipe.with_length(args.length)
+    if args.scale is not None:
+        recipe = recipe.scaled(args.scale)
     return recipe.with_changes(
         batch_size=args.batch_size, image_size=args.image_size, seed=args.seed, **more
     )

@@ -48,14 +48,16 @@ def load_mim_task(preset: str, mask_ratio: float | None = None) -> MIMTask:
     Raises:
         ValueError: the preset is of another kind, or the ratio makes no mask.
     """
-    kwargs = {} if mask_ratio is None else {"masking": RandomMasking(mask_ratio)}
     folder = Path(resolve(preset))
-    task = load_task(preset, **kwargs) if _is_mim(folder) else None
+    task = load_task(preset) if _is_mim(folder) else None
     if task is None:
         raise ValueError(
             f"{preset} was not pretrained with a decoder, so it reconstructs nothing: "
             "name a preset of a MIM method, such as vit_nano_mae_fmnist_20ep."
         )
+    if mask_ratio is not None:
+        masking = RandomMasking(mask_ratio, mask_patch_size=task.masking.mask_patch_size)
+        task = load_task(preset, masking=masking)
     return task
 
 

@@ -16,21 +16,43 @@ from mimzoo.data import (
     Source,
     open_source,
 )
-from mimzoo.models.vit import ViTBackbone, ViTImageConverter
-from mimzoo.optimizers import AdamW, WarmupCosine
-from mimzoo.pretraining import MAE
-from mimzoo.pretraining.decoders import MAEDecoder
-from mimzoo.pretraining.masking import RandomMasking
-from mimzoo.pretraining.targets import PixelTarget
+from mimzoo.data.subsets import NAMED_SUBSETS, named_subset
+from mimzoo.models import ImageClassifier, SwinBackbone, SwinV2Backbone, ViTBackbone
+from mimzoo.optimizers import AdamW, WarmupCosine, WarmupMultiStep
+from mimzoo.optimizers.groups import matches_any
+from mimzoo.pretraining import (
+    MAE,
+    LinearDecoder,
+    MAEDecoder,
+    MIMTask,
+    PixelTarget,
+    RandomMasking,
+    SimMIM,
+    SlidingWindowTarget,
+)
 from mimzoo.pretraining.task import MIMPreprocessor
 from mimzoo_training.recipes.base import PretrainRecipe, Recipe
 
 # Masks of validation are the same in every run, whatever its seed.
 VALIDATION_MASKS = 0
-METHODS = ("mae",)
+BACKBONES = {"vit": ViTBackbone, "swin": SwinBackbone, "swinv2": SwinV2Backbone}
+METHODS = {"mae": MAE, "simmim": SimMIM}
 
 
-def build_task(recipe: PretrainRecipe, dtype: str = "float32") -> MAE:
+def backbone_class(recipe: Recipe) -> type:
+    """The class of a recipe's backbone.
+
+    Raises:
+        ValueError: an unknown backbone.
+    """
+    if recipe.backbone not in BACKBONES:
+        raise ValueError(
+            f"backbone must be one of {', '.join(BACKBONES)}, got {recipe.backbone!r}."
+        )
+    return BACKBONES[recipe.backbone]
+
+
+def build_task(recipe: PretrainRecipe, dtype: str = "float32") -> MIMTask:
     """The task of a pretraining recipe, not compiled.
 
     Raises:
@@ -38,29 +60,45 @@ def build_task(recipe: PretrainRecipe, dtype: str = "float32") -> MAE:
     """
     if recipe.method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {recipe.method!r}.")
-    backbone = ViTBackbone.from_size(
+    backbone_cls = backbone_class(recipe)
+    backbone = backbone_cls.from_size(
         recipe.size,
         image_shape=(recipe.image_size, recipe.image_size, 3),
         patch_size=recipe.patch_size,
         drop_path_rate=recipe.drop_path_rate,
         dtype=dtype,
         name="backbone",
+        **recipe.architecture,
     )
-    decoder = MAEDecoder(
-        recipe.decoder_dim, recipe.decoder_depth, recipe.decoder_heads, dtype=dtype, name="decoder"
-    )
-    converter = ViTImageConverter(
+    named = {"dtype": dtype, "name": "decoder"}
+    if recipe.method == "mae":
+        sizes = recipe.decoder_dim, recipe.decoder_depth, recipe.decoder_heads
+        decoder = MAEDecoder(*sizes, **named)
+    else:
+        decoder = LinearDecoder(**named)
+    converter_cls = ImageClassifier.for_backbone(backbone_cls).preprocessor_cls.image_converter_cls
+    converter = converter_cls(
         (recipe.image_size, recipe.image_size), mean=recipe.mean, std=recipe.std
     )
-    return MAE(
+    return METHODS[recipe.method](
         backbone,
-        masking=RandomMasking(recipe.mask_ratio, seed=VALIDATION_MASKS),
+        masking=_masking(recipe, VALIDATION_MASKS),
         decoder=decoder,
-        target=PixelTarget(recipe.normalize_target),
+        target=_target(recipe),
         preprocessor=MIMPreprocessor(converter),
         compile=False,
         name=recipe.method,
     )
+
+
+def _masking(recipe: PretrainRecipe, seed: int) -> RandomMasking:
+    return RandomMasking(recipe.mask_ratio, seed=seed, mask_patch_size=recipe.mask_patch_size)
+
+
+def _target(recipe: PretrainRecipe) -> PixelTarget:
+    if recipe.target == "sliding_window":
+        return SlidingWindowTarget(recipe.target_window, recipe.loss)
+    return PixelTarget(recipe.target == "normalized_patches", recipe.loss)
 
 
 def train_transform(recipe: Recipe) -> Compose:
@@ -82,10 +120,10 @@ def normalize(recipe: Recipe) -> Normalize:
     return Normalize(recipe.mean, recipe.std)
 
 
-def pretrain_loader(recipe: PretrainRecipe, source: Source, task: MAE) -> Loader:
+def pretrain_loader(recipe: PretrainRecipe, source: Source, task: MIMTask) -> Loader:
     """Masked batches for ever."""
-    masking = RandomMasking(recipe.mask_ratio, seed=recipe.seed)
-    grid = task.backbone.grid
+    masking = _masking(recipe, recipe.seed)
+    grid, patch = task.backbone.grid, task.backbone.patch_size
     return Loader(
         source,
         recipe.batch_size,
@@ -93,7 +131,7 @@ def pretrain_loader(recipe: PretrainRecipe, source: Source, task: MAE) -> Loader
         normalize=normalize(recipe),
         seed=recipe.seed,
         epochs=None,
-        masking=lambda index, epoch: masking.draw(index, epoch, grid),
+        masking=lambda index, epoch: masking.draw(index, epoch, grid, patch),
     )
 
 
@@ -123,13 +161,22 @@ def first_images(source: Source, recipe: Recipe, count: int = 8) -> np.ndarray:
     return loader.batch(0).astype("uint8")
 
 
-def schedule(recipe: Recipe, num_examples: int) -> WarmupCosine:
-    """Warm-up and half-cosine over the run."""
+def schedule(recipe: Recipe, num_examples: int) -> WarmupCosine | WarmupMultiStep:
+    """Warm-up, then half a cosine or a constant rate with a milestone, over the run."""
     total, warmup = recipe.steps(num_examples)
-    return WarmupCosine(recipe.peak_learning_rate, total, warmup, final=recipe.final_learning_rate)
+    peak, start = recipe.peak_learning_rate, recipe.initial_learning_rate
+    if recipe.schedule == "multistep":
+        return WarmupMultiStep(peak, total, warmup, start, [int(total * recipe.milestone)])
+    return WarmupCosine(peak, total, warmup, start, final=recipe.final_learning_rate)
 
 
-def pretrain_optimizer(recipe: PretrainRecipe, task: MAE, rate: WarmupCosine) -> Any:
+def no_weight_decay(recipe: Recipe, model: keras.Model) -> list[str]:
+    """Those of the recipe's regexes that some weight of the model matches."""
+    variables = model.trainable_variables
+    return [r for r in recipe.no_weight_decay if any(matches_any(v, [r]) for v in variables)]
+
+
+def pretrain_optimizer(recipe: PretrainRecipe, task: MIMTask, rate: Any) -> Any:
     """AdamW, built."""
     optimizer = AdamW(
         task,
@@ -138,6 +185,7 @@ def pretrain_optimizer(recipe: PretrainRecipe, task: MAE, rate: WarmupCosine) ->
         beta_1=recipe.beta_1,
         beta_2=recipe.beta_2,
         global_clipnorm=recipe.clip_norm,
+        no_weight_decay=no_weight_decay(recipe, task),
     )
     optimizer.build(task.trainable_variables)
     return optimizer
@@ -146,6 +194,21 @@ def pretrain_optimizer(recipe: PretrainRecipe, task: MAE, rate: WarmupCosine) ->
 def to_source(source: Source | str, split: str) -> Source:
     """A source as it is, or opened by name."""
     return source if isinstance(source, Source) else open_source(source, split)
+
+
+def subset_for(recipe: Recipe, source: Source) -> Source:
+    """The part of the source that the recipe trains on, where its data is a named subset.
+
+    A source that has as many images as the whole data set is cut to the published list; any other
+    is taken as it is.
+    """
+    if recipe.data not in NAMED_SUBSETS:
+        return source
+    whole = round(recipe.num_examples / NAMED_SUBSETS[recipe.data][1])
+    # The subset's size was rounded, so the whole is known to within a few images.
+    if abs(len(source) - whole) > 10:
+        return source
+    return named_subset(source, recipe.data)
 
 
 def named_for(recipe: Recipe, source: Source) -> Recipe:

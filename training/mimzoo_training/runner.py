@@ -63,7 +63,7 @@ def pretrain(
         validation = parts.to_source(source, "validation")
     elif validation is not None:
         validation = parts.to_source(validation, "validation")
-    source = parts.to_source(source, "train")
+    source = parts.subset_for(recipe, parts.to_source(source, "train"))
     recipe = parts.named_for(recipe, source)
 
     keras.utils.set_random_seed(recipe.seed)

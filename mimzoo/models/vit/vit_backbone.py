@@ -7,7 +7,8 @@ from mimzoo.backend import Tensor
 from mimzoo.layers.class_token import ClassToken
 from mimzoo.layers.drop_path import drop_path_rates
 from mimzoo.layers.patches import PatchEmbed, patch_grid
-from mimzoo.layers.positions import PositionEmbedding, RelativePositionBias
+from mimzoo.layers.position_bias import RelativePositionBias
+from mimzoo.layers.positions import PositionEmbedding
 from mimzoo.layers.transformer_block import TransformerBlock
 from mimzoo.models.backbone import Backbone
 from mimzoo.optimizers.groups import vit_layer_decay_scales
@@ -193,6 +194,8 @@ class ViTBackbone(Backbone):
         self.layer_norm_epsilon = layer_norm_epsilon
         self.remat = remat
         self.grid = grid
+        self.stride = patch_size
+        self.output_dim = embed_dim
         self.intermediate_outputs = intermediates
         self.pyramid_outputs = self._pyramid(outputs)
 

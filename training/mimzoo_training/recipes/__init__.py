@@ -12,7 +12,23 @@ from mimzoo_training.recipes.base import (
     recipe_from_json,
 )
 from mimzoo_training.recipes.mae import vit_mae_finetune_in1k, vit_mae_in1k
-from mimzoo_training.recipes.nano import vit_nano_finetune_fmnist, vit_nano_mae_fmnist
+from mimzoo_training.recipes.nano import (
+    swinv2_nano_finetune_fmnist,
+    swinv2_nano_simmim_fmnist,
+    vit_nano_finetune_fmnist,
+    vit_nano_mae_fmnist,
+)
+from mimzoo_training.recipes.simmim import (
+    GRID_DATA,
+    GRID_LENGTHS,
+    GRID_SIZES,
+    swin_simmim_finetune_in1k,
+    swin_simmim_in1k,
+    swinv2_simmim_finetune_in1k,
+    swinv2_simmim_grid,
+    vit_simmim_finetune_in1k,
+    vit_simmim_in1k,
+)
 
 __all__ = [
     "FinetuneRecipe",
@@ -30,10 +46,27 @@ _MAKERS: list[Callable[[], Recipe]] = [
         for size in ("base", "large", "huge")
         for length in ("800ep", "1600ep")
     ),
+    swinv2_nano_simmim_fmnist,
+    *(
+        partial(swinv2_simmim_grid, size, data, length)
+        for size in GRID_SIZES
+        for data in GRID_DATA
+        for length in GRID_LENGTHS
+    ),
+    partial(swin_simmim_in1k, "base", "100ep"),
+    partial(swin_simmim_in1k, "base", "800ep"),
+    partial(swin_simmim_in1k, "large", "800ep"),
+    vit_simmim_in1k,
     vit_nano_finetune_fmnist,
+    swinv2_nano_finetune_fmnist,
+    *(partial(swinv2_simmim_finetune_in1k, size) for size in GRID_SIZES),
+    partial(swin_simmim_finetune_in1k, "base", "800ep"),
+    partial(swin_simmim_finetune_in1k, "base", "100ep"),
+    partial(swin_simmim_finetune_in1k, "large", "800ep"),
+    vit_simmim_finetune_in1k,
     *(partial(vit_mae_finetune_in1k, size) for size in ("base", "large", "huge")),
 ]
-_LENGTH = re.compile(r"[0-9.]+(e[0-9]+)?(ep|it|img)")
+_LENGTH = re.compile(r"[0-9.]+(e[0-9]+)?(ep|it|img|k)")
 
 
 def _recipes() -> dict[str, Recipe]:

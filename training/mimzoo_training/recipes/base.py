@@ -5,9 +5,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+
 CROPS = ("random_resized_crop", "crop_pad")
+SCHEDULES = ("cosine", "multistep")
+TARGETS = ("normalized_patches", "pixels", "sliding_window")
 # Shortened runs keep the warm-up, unless it would take more than this share of the run.
 MAX_WARMUP = 0.1
 
@@ -19,16 +21,24 @@ class Recipe:
     Attributes:
         name: <backbone>_<size>_<method>_<data>_<length>; of fine-tuning see FinetuneRecipe.
         kind: "pretrain" or "finetune".
-        size: of the ViT: nano, tiny, small, base, large, huge.
+        backbone: "vit", "swin" or "swinv2".
+        size: of the backbone: nano, tiny, small, base, large, huge, giant.
+        architecture: further arguments of the backbone, such as window_size.
         data: short name of the data set.
         num_examples: images in its training part, by which a run knows whether it has that set.
         image_size: side in pixels.
-        length: "100ep", "5000it" or "1e6img".
+        length: "100ep", "5000it", "125k" (thousand steps) or "1e6img".
         batch_size: images in a step, over all devices.
-        base_learning_rate: at a batch of 256; the peak is this times batch / 256.
-        final_learning_rate: at the end of the half-cosine.
+        base_learning_rate: at a batch of `learning_rate_batch`, in proportion to which it is
+            scaled to `batch_size`.
+        learning_rate_batch: 256 in MAE and MixMIM, 512 in SimMIM.
+        initial_learning_rate: at step 0 of the warm-up, not scaled.
+        final_learning_rate: at the end of the half-cosine, not scaled.
+        schedule: "cosine": half a cosine; "multistep": a tenth from `milestone` on.
+        milestone: share of the run, for "multistep".
         warmup: a length, or a share of the run such as "5%".
         beta_1, beta_2, weight_decay: of AdamW; 1-D weights and biases are not decayed.
+        no_weight_decay: regexes of weights that are not decayed either, where there are such.
         drop_path_rate: of the last block.
         crop: "random_resized_crop", or "crop_pad": pad and cut out, for small images.
         crop_scale: least and greatest share of the area, for "random_resized_crop".
@@ -54,9 +64,16 @@ class Recipe:
     warmup: str
     beta_2: float
     origin: str
+    backbone: str = "vit"
+    architecture: dict[str, Any] = field(default_factory=dict)
     beta_1: float = 0.9
     weight_decay: float = 0.05
+    no_weight_decay: tuple[str, ...] = ()
+    learning_rate_batch: int = 256
+    initial_learning_rate: float = 0.0
     final_learning_rate: float = 0.0
+    schedule: str = "cosine"
+    milestone: float | None = None
     drop_path_rate: float = 0.0
     crop: str = "random_resized_crop"
     crop_scale: tuple[float, float] = (0.2, 1.0)
@@ -72,6 +89,12 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.crop not in CROPS:
             raise ValueError(f"crop must be one of {', '.join(CROPS)}, got {self.crop!r}.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}."
+            )
+        if (self.schedule == "multistep") != (self.milestone is not None):
+            raise ValueError("milestone is for the schedule 'multistep', which needs it.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         unknown = set(self.inferred) - {f.name for f in dataclasses.fields(self)}
@@ -80,10 +103,12 @@ class Recipe:
 
     @property
     def peak_learning_rate(self) -> float:
-        """base_learning_rate times batch / 256."""
+        """base_learning_rate times batch / learning_rate_batch."""
         from mimzoo.optimizers import scaled_learning_rate
 
-        return scaled_learning_rate(self.base_learning_rate, self.batch_size)
+        return scaled_learning_rate(
+            self.base_learning_rate, self.batch_size, self.learning_rate_batch
+        )
 
     def steps(self, num_examples: int) -> tuple[int, int]:
         """(all steps, warm-up steps) on a data set of `num_examples` images.
@@ -119,6 +144,21 @@ class Recipe:
             inferred["warmup"] = f"the warm-up of {self.warmup} is cut to a tenth of the run"
         inferred["length"] = f"set for this run; the recipe {self.name} has {self.length}"
         return self._changed(length=length, warmup=warmup, inferred=inferred)
+
+    def scaled(self, share: float) -> Self:
+        """The recipe at a share of its length, in steps that its name tells: for a trial.
+
+        Raises:
+            ValueError: a share outside (0, 1], or one of less than one step.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"scale must lie in (0, 1], got {share!r}.")
+        if share == 1:
+            return self
+        total, _ = self.steps(self.num_examples)
+        if not int(total * share):
+            raise ValueError(f"a share of {share} of {total} steps is less than one step.")
+        return self.with_length(f"{int(total * share)}it")
 
     def with_changes(self, **changes: Any) -> Self:
         """The recipe with other values of fields, told by the name and by `inferred`."""
@@ -166,11 +206,16 @@ class PretrainRecipe(Recipe):
     """How a model is pretrained.
 
     Attributes:
-        method: "mae".
+        method: "mae" or "simmim".
         patch_size: side of a patch in pixels.
-        mask_ratio: hidden share of the patches.
-        normalize_target: whether each patch is normalised before it is compared.
-        decoder_dim, decoder_depth, decoder_heads: of MAE's decoder.
+        mask_ratio: hidden share of the patches or cells.
+        mask_patch_size: side of a cell in pixels; None: the patch.
+        target: "normalized_patches" (MAE), "pixels" (SimMIM) or "sliding_window" (the
+            data-scaling paper's code).
+        target_window: side of that window in pixels.
+        loss: "mse" or "l1".
+        decoder_dim, decoder_depth, decoder_heads: of MAE's decoder; None for SimMIM, which has
+            one linear layer.
         preset_dtype: type of number that the weights are stored as.
     """
 
@@ -178,11 +223,21 @@ class PretrainRecipe(Recipe):
     method: str = "mae"
     patch_size: int = 16
     mask_ratio: float = 0.75
-    normalize_target: bool = True
-    decoder_dim: int = 512
-    decoder_depth: int = 8
-    decoder_heads: int = 16
+    mask_patch_size: int | None = None
+    target: str = "normalized_patches"
+    target_window: int | None = None
+    loss: str = "mse"
+    decoder_dim: int | None = 512
+    decoder_depth: int | None = 8
+    decoder_heads: int | None = 16
     preset_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target not in TARGETS:
+            raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}.")
+        if (self.target == "sliding_window") != (self.target_window is not None):
+            raise ValueError("target_window is for the target 'sliding_window', which needs it.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +250,7 @@ class FinetuneRecipe(Recipe):
         rand_augment: whether images go through RandAugment.
         pooling: "avg" or "token".
         head_init_std: deviation that the linear layer starts from.
-        learned_positions: whether the fixed positions are trained on.
+        learned_positions: whether fixed positions are trained on (ViT only).
         ema_momentum: of the moving average of the weights; None for none.
     """
 
@@ -229,9 +284,9 @@ def recipe_from_json(data: dict) -> PretrainRecipe | FinetuneRecipe:
 
 
 def _within(part: str, whole: str, share: float) -> bool:
-    from mimzoo.optimizers.schedules import steps
+    from mimzoo.optimizers.schedules import length_unit, steps
 
-    if part[-2:] != whole[-2:]:
+    if length_unit(part) != length_unit(whole):
         return False
     # Any data set will do to compare two lengths of one unit.
     return steps(part, 1, 1000) <= share * steps(whole, 1, 1000)

@@ -1,0 +1,102 @@
+"""Swin, the first version."""
+
+from collections.abc import Sequence
+
+import keras
+
+from mimzoo.layers.swin_block import SwinBlock
+from mimzoo.models.swin.hierarchy import HierarchicalBackbone
+
+# embed_dim, depths, num_heads. T, S, B, L: models/swin_transformer.py's configs (arXiv 2103.14030
+# section 3.3); nano: ours, for 32 px images.
+SWIN_SIZES = {
+    "nano": {
+        "embed_dim": 32,
+        "depths": (2, 4, 2),
+        "num_heads": (2, 4, 8),
+        "patch_size": 2,
+        "window_size": 4,
+        "image_shape": (32, 32, 3),
+    },
+    "tiny": {"embed_dim": 96, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)},
+    "small": {"embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)},
+    "base": {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)},
+    "large": {"embed_dim": 192, "depths": (2, 2, 18, 2), "num_heads": (6, 12, 24, 48)},
+}
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class SwinBackbone(HierarchicalBackbone):
+    """Swin transformer: images (B, H, W, C) -> tokens (B, M, D) of the last stage.
+
+    Liu et al., arXiv 2103.14030; models/swin_transformer.py. With four stages and patch 4, M is
+    H/32 x W/32 and D is 8 embed_dim. Images of any size and shape are taken: patches, windows and
+    merging pad with zeros what does not divide, and nothing changes where all divides.
+
+    Args:
+        image_shape: (H, W, C) in pixels.
+        patch_size: side of a patch in pixels.
+        embed_dim: width of a token in the first stage; it doubles with each stage.
+        depths: blocks of each stage.
+        num_heads: attention heads of each stage.
+        window_size: side of a window in tokens. A stage that is smaller takes its own shorter
+            side, without shift. Preset tables are resized when this or the image changes.
+        mlp_ratio: hidden width of a block's MLP over its width.
+        qkv_bias: "qkv", "qv" or "none".
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
+        final_norm: whether the tokens are normalised at the end.
+        layer_norm_epsilon: of all norms.
+        remat: recompute activations of the blocks in the backward pass, saving memory.
+        dtype: Keras dtype or policy.
+
+    Raises:
+        ValueError: a window larger than the image, heads that do not divide the width, `depths`
+            and `num_heads` of different length.
+
+    Example:
+    ```python
+    backbone = mimzoo.models.SwinBackbone.from_size("base", image_shape=(192, 192, 3))
+    tokens = backbone(images)  # (B, 36, 1024)
+    maps = backbone.pyramid_outputs  # P2 ... P5, (B, rows, cols, channels) each
+    ```
+    """
+
+    sizes = SWIN_SIZES
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int] = (224, 224, 3),
+        patch_size: int = 4,
+        embed_dim: int = 96,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        window_size: int = 7,
+        mlp_ratio: float = 4.0,
+        qkv_bias: str = "qkv",
+        drop_path_rate: float = 0.0,
+        final_norm: bool = True,
+        layer_norm_epsilon: float = 1e-5,
+        remat: bool = False,
+        dtype: str | keras.DTypePolicy | None = None,
+        **kwargs,
+    ):
+        super().__init__(
+            image_shape,
+            patch_size,
+            embed_dim,
+            depths,
+            num_heads,
+            window_size,
+            mlp_ratio,
+            qkv_bias,
+            drop_path_rate,
+            final_norm,
+            layer_norm_epsilon,
+            remat,
+            dtype,
+            **kwargs,
+        )
+
+    def make_block(self, *args, **kwargs) -> SwinBlock:
+        """A SwinBlock."""
+        return SwinBlock(*args, **kwargs)

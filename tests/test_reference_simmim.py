@@ -1,0 +1,159 @@
+"""SimMIM against the official code and transformers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gradients import forward, relative_error, value_and_gradients
+from reference_swin import (
+    from_transformers_swin,
+    load_simmim,
+    load_simmim_vit,
+    load_swin,
+)
+from test_reference_swin import randomize
+from transformers import (
+    SwinConfig,
+    SwinForMaskedImageModeling,
+    Swinv2Config,
+    Swinv2ForMaskedImageModeling,
+)
+
+from mimzoo.layers import unpatchify
+from mimzoo.models import SwinBackbone, SwinV2Backbone, ViTBackbone
+from mimzoo.pretraining import PixelTarget, RandomMasking, SimMIM, SlidingWindowTarget
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def official(name: str) -> tuple[dict, SimMIM, dict]:
+    """The official figures, our task with the official weights, and its inputs."""
+    figures = dict(np.load(GOLDEN / f"{name}.npz"))
+    c = json.loads(str(figures["config"]))
+    shape = (c["img_size"], c["img_size"], 3)
+    if name == "simmim_vit":
+        backbone = ViTBackbone(
+            shape,
+            c["patch_size"],
+            c["embed_dim"],
+            c["depth"],
+            c["num_heads"],
+            position_embedding="none",
+            relative_position_bias="shared",
+            qkv_bias="qv",
+            layer_scale_init=c["init_values"],
+            layer_norm_epsilon=1e-6,
+        )
+        target, load = PixelTarget(False, "l1"), load_simmim_vit
+    else:
+        cls = SwinV2Backbone if name == "simmim_swinv2" else SwinBackbone
+        backbone = cls(
+            shape,
+            c["patch_size"],
+            c["embed_dim"],
+            c["depths"],
+            c["num_heads"],
+            window_size=c["window_size"],
+        )
+        target, load = SlidingWindowTarget(c["norm_target_size"]), load_swin
+    masking = RandomMasking(0.6, mask_patch_size=c["patch_size"])
+    task = SimMIM(backbone, masking, target=target, preprocessor=None)
+    load_simmim(task, {k[2:]: v for k, v in figures.items() if k.startswith("w/")}, load)
+    masks = figures["mask_tokens"].reshape(len(figures["x"]), -1).astype("uint8")
+    return figures, task, {"images": figures["x"], "masks": masks}
+
+
+@pytest.mark.parametrize("name", ["simmim_swinv2", "simmim_swin", "simmim_vit"])
+def test_golden(name):
+    figures, task, inputs = official(name)
+    backbone, patch = task.backbone, task.backbone.patch_size
+
+    def run(inputs):
+        tokens = task.mask_token(backbone.embed(inputs["images"]), inputs["masks"])
+        prediction = unpatchify(task(inputs), backbone.grid, patch)
+        return backbone.feature_map(backbone.encode(tokens)), prediction
+
+    def plain(images):
+        target = task.target.targets(images, patch)
+        return backbone(images), unpatchify(target, backbone.grid, patch)
+
+    for actual, name in (
+        (forward(lambda x: run(x)[0], inputs), "features_masked"),
+        (forward(lambda x: run(x)[1], inputs), "reconstruction"),
+        (forward(lambda x: plain(x)[0], inputs["images"]), "features_plain"),
+        (forward(lambda x: plain(x)[1], inputs["images"]), "target"),
+    ):
+        if f"out/{name}" in figures:
+            np.testing.assert_allclose(actual, figures[f"out/{name}"], atol=1e-4)
+
+    def loss(model, images):
+        x = {**inputs, "images": images}
+        return model.compute_loss(x=x, y_pred=model(x))
+
+    value, gradient, _ = value_and_gradients(loss, task, inputs["images"])
+    assert value == pytest.approx(float(figures["out/loss"]), rel=1e-5)
+    assert relative_error(gradient, figures["out/grad_x"]) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("theirs_cls", "config_cls", "ours_cls"),
+    [
+        (SwinForMaskedImageModeling, SwinConfig, SwinBackbone),
+        (Swinv2ForMaskedImageModeling, Swinv2Config, SwinV2Backbone),
+    ],
+)
+def test_transformers(theirs_cls, config_cls, ours_cls):
+    shared = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4}
+    config = config_cls(image_size=64, patch_size=4, encoder_stride=8, drop_path_rate=0.0, **shared)
+    theirs = theirs_cls(config)
+    randomize(theirs)
+    theirs.eval()
+    backbone = ours_cls((64, 64, 3), 4, **shared)
+    task = SimMIM(backbone, RandomMasking(0.6, mask_patch_size=8), preprocessor=None)
+    state = from_transformers_swin(theirs.state_dict())
+    decoder = {k: state.pop(k) for k in list(state) if k.startswith("decoder")}
+    load_simmim(task, {**{f"encoder.{k}": v for k, v in state.items()}, **decoder}, load_swin)
+
+    images = np.random.default_rng(0).normal(size=(3, 64, 64, 3)).astype("float32")
+    masks = task.draw_masks(np.arange(3))
+    pixels = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
+    expected = theirs(pixels, bool_masked_pos=torch.tensor(masks.astype(bool)))
+    expected.loss.backward()
+
+    def loss(model, images):
+        x = {"images": images, "masks": masks}
+        return model.compute_loss(x=x, y_pred=model(x))
+
+    value, gradient, _ = value_and_gradients(loss, task, images)
+    assert value == pytest.approx(expected.loss.item(), rel=1e-5)
+    # transformers' loss has no gradient but through the prediction; neither has the target's.
+    assert relative_error(gradient, pixels.grad.numpy().transpose(0, 2, 3, 1)) < 1e-3
+
+
+@pytest.mark.parametrize("window", [3, 11, 47])
+def test_sliding_window_target_is_the_naive_loop(window):
+    rng = np.random.default_rng(0)
+    image = rng.normal(2.0, 0.5, size=(1, 24, 20, 3)).astype("float32")
+    image[:, :8, :8] = 2.0  # nothing varies here
+    half = window // 2
+    expected = np.empty_like(image, dtype="float64")
+    for row in range(24):
+        for col in range(20):
+            around = (
+                image[0, max(row - half, 0) : row + half + 1, max(col - half, 0) : col + half + 1]
+                .reshape(-1, 3)
+                .astype("float64")
+            )
+            deviation = np.sqrt(around.var(0, ddof=1) + 1e-6)
+            expected[0, row, col] = (image[0, row, col] - around.mean(0)) / deviation
+    target = SlidingWindowTarget(window)
+    actual = forward(lambda x: unpatchify(target.targets(x, 4), (6, 5), 4), image)
+    flat = np.zeros(image.shape, bool)
+    flat[:, :8, :8] = True
+    np.testing.assert_allclose(actual[~flat], expected[~flat], atol=1e-5)
+    # Where nothing varies the deviation is 0.001, and rounding counts a thousandfold.
+    np.testing.assert_allclose(actual[flat], expected[flat], atol=1e-3)
+    back = forward(lambda x: target.pictures(x, target.targets(x, 4), 4), image)
+    np.testing.assert_allclose(back, image, atol=1e-4)

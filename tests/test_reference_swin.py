@@ -1,0 +1,124 @@
+"""Swin and Swin V2 against transformers and the official code."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import torch
+from gradients import forward, relative_error, value_and_gradients
+from keras import ops
+from reference_swin import from_transformers_swin, load_swin
+from transformers import SwinConfig, SwinModel, Swinv2Config, Swinv2Model
+
+from mimzoo.models import SwinBackbone, SwinV2Backbone, SwinV2ImageClassifier
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def randomize(model: torch.nn.Module) -> None:
+    """Every weight, norms and biases too, or half of the model would be tested at 0 and 1."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            noise = torch.randn(value.shape, generator=generator)
+            if name.endswith("logit_scale"):
+                value.copy_(2.3 + 2 * noise)  # some above ln 100
+            elif value.ndim > 1:
+                value.copy_(noise * 0.5 / value.shape[-1] ** 0.5)
+            else:
+                value.copy_(noise * 0.1 + ("norm" in name and name.endswith("weight")))
+
+
+def images(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(2, height, width, 3)).astype("float32")
+
+
+# height, width, window, pretrained windows; grids are a quarter of the sides. Where sides do not
+# divide, transformers' Swin V2 takes the window from grids that it rounds down: both roundings
+# must give the same.
+CASES = {
+    "square": (64, 64, 4, None),
+    "shift in all stages": (128, 128, 2, None),
+    "clamped window": (32, 32, 8, None),
+    "rectangle": (64, 96, 4, None),
+    "padded windows": (80, 112, 4, None),
+    "padded patches": (77, 109, 3, None),
+    "pretrained windows": (64, 64, 8, (4, 4)),
+}
+
+
+def compare(theirs: torch.nn.Module, ours: keras.Model, x: np.ndarray) -> None:
+    randomize(theirs)
+    theirs.eval()
+    load_swin(ours, from_transformers_swin(theirs.state_dict()))
+    inputs = torch.tensor(x, requires_grad=True)
+    outputs = theirs(inputs.permute(0, 3, 1, 2), output_hidden_states=True)
+    expected = outputs.last_hidden_state
+    (total := expected.square().sum()).backward()
+    actual = forward(ours, x)
+    np.testing.assert_allclose(actual, expected.detach().numpy(), atol=1e-4)
+    value, gradient, _ = value_and_gradients(
+        lambda model, images: ops.sum(ops.square(model(images))), ours, x
+    )
+    assert value == pytest.approx(total.item(), rel=1e-4)
+    assert relative_error(gradient, inputs.grad.numpy()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c not in ("clamped window", "pretrained windows")]
+)
+def test_swin_is_transformers_swin(case):
+    height, width, window, _ = CASES[case]
+    shared = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2)}
+    config = SwinConfig(
+        image_size=(height, width), patch_size=4, window_size=window, drop_path_rate=0.0, **shared
+    )
+    theirs = SwinModel(config, add_pooling_layer=False)
+    ours = SwinBackbone((height, width, 3), 4, window_size=window, **shared)
+    compare(theirs, ours, images(height, width))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_swin_v2_is_transformers_swin_v2(case):
+    height, width, window, pretrained = CASES[case]
+    shared = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2)}
+    config = Swinv2Config(
+        image_size=(height, width),
+        patch_size=4,
+        window_size=window,
+        pretrained_window_sizes=list(pretrained or (0, 0)),
+        drop_path_rate=0.0,
+        **shared,
+    )
+    theirs = Swinv2Model(config, add_pooling_layer=False)
+    ours = SwinV2Backbone(
+        (height, width, 3), 4, window_size=window, pretrained_window_sizes=pretrained, **shared
+    )
+    compare(theirs, ours, images(height, width))
+
+
+def test_golden_swin_v2_classifier():
+    figures = dict(np.load(GOLDEN / "swinv2_cls.npz"))
+    c = json.loads(str(figures["config"]))
+    backbone = SwinV2Backbone(
+        (c["img_size"], c["img_size"], 3),
+        c["patch_size"],
+        c["embed_dim"],
+        c["depths"],
+        c["num_heads"],
+        c["window_size"],
+        c["pretrained_window_sizes"],
+    )
+    model = SwinV2ImageClassifier(backbone, c["num_classes"], preprocessor=None)
+    state = {k[2:]: v for k, v in figures.items() if k.startswith("w/")}
+    model.output_dense.kernel.assign(state.pop("head.weight").T)
+    model.output_dense.bias.assign(state.pop("head.bias"))
+    load_swin(backbone, state)
+    logits = forward(model, figures["x"])
+    np.testing.assert_allclose(logits, figures["out/logits"], atol=1e-4)
+    _, gradient, _ = value_and_gradients(
+        lambda model, x: ops.sum(ops.square(model(x))), model, figures["x"]
+    )
+    assert relative_error(gradient, figures["out/grad_x_of_sum_of_squared_logits"]) < 1e-3
