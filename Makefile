@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
 BACKENDS ?= jax torch tensorflow
+# Test files side by side; each with one thread, or they would wait for each other.
+JOBS ?= 2
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
 # Without a pin, pip takes torch with several gigabytes of CUDA libraries.
 TORCH ?= torch==2.13.0
@@ -13,7 +15,7 @@ TORCH ?= torch==2.13.0
 help:
 	@echo "make quickstart   fine-tune the bundled preset, and the same network from scratch"
 	@echo "make test         lint and the whole suite on $(BACKENDS)"
-	@echo "make benchmark    a training step of MAE beside transformers, per backend"
+	@echo "make benchmark    a training step of MAE and SimMIM beside transformers, per backend"
 	@echo "make clean        remove $(VENV)"
 
 # KerasHub brings TensorFlow, so the quick start needs no backend of its own.
@@ -37,11 +39,13 @@ lint: $(VENV)/test.stamp
 test: lint
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(RUN)/python -m pytest --durations=5; \
+		KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(RUN)/python -m pytest \
+			--numprocesses $(JOBS) --dist loadfile --durations 5; \
 	done
 
 benchmark: $(VENV)/test.stamp
-	$(RUN)/python -m benchmarks.mae_step
+	$(RUN)/python -m benchmarks.train_step --case mae
+	$(RUN)/python -m benchmarks.train_step --case simmim --batch-size 8
 
 clean:
 	rm -rf $(VENV)

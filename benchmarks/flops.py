@@ -1,4 +1,4 @@
-"""Floating-point operations of a MAE training step, by formula.
+"""Floating-point operations of a training step, by formula.
 
 A multiplication and an addition count as two. Only matrix products count; the backward pass
 costs twice the forward one.
@@ -12,21 +12,45 @@ def block_flops(tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
     return linear + attention
 
 
-def mae_step_flops(task: object, batch_size: int) -> float:
-    """Forward and backward pass of a mimzoo MAE task on ViTBackbone."""
+def step_flops(task: object, batch_size: int) -> float:
+    """Forward and backward pass of a mimzoo task: MAE on ViT, or SimMIM on Swin or Swin V2."""
+    forward = mae_flops(task) if hasattr(task.backbone, "class_token") else simmim_flops(task)
+    return 3 * forward * batch_size
+
+
+def mae_flops(task: object) -> float:
+    """Forward pass of a mimzoo MAE task on ViTBackbone over one image."""
     backbone, decoder = task.backbone, task.decoder
     count = backbone.grid[0] * backbone.grid[1]
     first = int(backbone.class_token)
     patch_dim = backbone.patch_size**2 * backbone.image_shape[-1]
     visible = task.num_visible
-    forward = (
+    return (
         2 * count * patch_dim * backbone.embed_dim
         + backbone.depth * block_flops(visible + first, backbone.embed_dim, backbone.mlp_ratio)
         + 2 * (visible + first) * backbone.embed_dim * decoder.embed_dim
         + decoder.depth * block_flops(count + first, decoder.embed_dim, decoder.mlp_ratio)
         + 2 * count * decoder.embed_dim * patch_dim
     )
-    return 3 * forward * batch_size
+
+
+def simmim_flops(task: object) -> float:
+    """Forward pass of a mimzoo SimMIM task on Swin or Swin V2 over one image."""
+    backbone = task.backbone
+    dim, channels = backbone.embed_dim, backbone.image_shape[-1]
+    count = backbone.grid[0] * backbone.grid[1]
+    total = 2 * count * backbone.patch_size**2 * channels * dim
+    for stage, blocks in enumerate(backbone.stages):
+        for block in blocks:
+            windows = block.attention.windows
+            number = windows.counts[0] * windows.counts[1]
+            total += number * block_flops(windows.size**2, dim, backbone.mlp_ratio)
+        if stage < len(backbone.stages) - 1:
+            rows, cols = backbone.stage_grids[stage + 1]
+            total += 2 * rows * cols * 4 * dim * 2 * dim
+            dim *= 2
+    rows, cols = backbone.stage_grids[-1]
+    return total + 2 * rows * cols * dim * backbone.stride**2 * channels
 
 
 def matmul_flops_per_second(step: object) -> float:

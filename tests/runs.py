@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import keras
 import numpy as np
 import pytest
 from mimzoo_training import loop
@@ -22,23 +21,6 @@ def _pico():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(VIT_SIZES, "pico", (16, 2, 2, 4))
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compile_once(tmp_path_factory):
-    """Most of these tests compile the same steps anew; JAX can keep them."""
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    import jax
-
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    old = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("jax")), 0.0), strict=True):
-        jax.config.update(name, value)
-    yield
-    for name, value in zip(names, old, strict=True):
-        jax.config.update(name, value)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from mimzoo_training.finetune import finetune
 from mimzoo_training.interrupt import Interrupted
 from mimzoo_training.runner import pretrain
 from runs import (
-    _compile_once,
     _pico,
     assert_same_state,
     at_step,

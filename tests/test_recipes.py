@@ -69,6 +69,101 @@ def test_mae_finetuning_is_as_published(size):
     assert recipe.clip_norm is None
 
 
+# section 2, column "A: SwinV2-B (800-ep YAML)".
+GRID = {
+    "batch_size": 2048,
+    "base_learning_rate": 1e-4,
+    "learning_rate_batch": 512,
+    "initial_learning_rate": 2e-6,
+    "schedule": "multistep",
+    "milestone": 0.875,
+    "beta_1": 0.9,
+    "beta_2": 0.999,
+    "weight_decay": 0.05,
+    "clip_norm": 5.0,
+    "drop_path_rate": 0.1,
+    "mask_ratio": 0.6,
+    "mask_patch_size": 32,
+    "target": "sliding_window",
+    "target_window": 47,
+    "loss": "l1",
+    "crop_scale": (0.67, 1.0),
+    "image_size": 192,
+    "patch_size": 4,
+    "architecture": {"window_size": 12},
+}
+
+
+def test_the_grid_has_75_cells_and_63_results():
+    cells = [p for p in catalogue().values() if p.grid == "simmim_data_scaling"]
+    assert len(cells) == 75
+    assert len([c for c in cells if c.published]) == 63
+    for cell in cells:
+        recipe = get_recipe(cell.recipe)
+        assert {name: getattr(recipe, name) for name in GRID} == GRID, cell.name
+        assert recipe.peak_learning_rate == pytest.approx(4e-4)
+        total, warmup = recipe.steps(recipe.num_examples)
+        assert (total, warmup) == (int(recipe.length[:-1]) * 1000, 6250)
+    # papers.md 4.1.
+    counts = {"in1k10": 128_117, "in1k20": 256_233, "in1k50": 640_584, "in1k": 1_281_167}
+    for data, count in counts.items():
+        assert get_recipe(f"swinv2_small_simmim_{data}_125k").num_examples == count
+    loss = catalogue()["swinv2_giant_simmim_in1k_500k"].published[0]
+    assert (loss["value"], "MODELHUB" in loss["source"]) == (0.4395, True)
+
+
+def test_only_what_is_published_goes_as_published():
+    base = get_recipe("swinv2_base_simmim_in1k_500k")
+    assert base.origin.startswith("published")
+    assert set(base.inferred) == {"crop_fraction"}
+    assert base.steps(1_281_167) == (500_000, 6_250)
+    assert 500_000 == 800 * (1_281_167 // 2048)
+    other = get_recipe("swinv2_huge_simmim_in1k20_125k")
+    assert other.origin.startswith("partly")
+    assert {"base_learning_rate", "drop_path_rate", "milestone", "warmup", "data"} <= set(
+        other.inferred
+    )
+
+
+def test_simmims_own_recipes_are_as_published():
+    short, long = (get_recipe(f"swin_base_simmim_in1k_{n}ep") for n in (100, 800))
+    assert (short.peak_learning_rate, long.peak_learning_rate) == pytest.approx((8e-4, 4e-4))
+    assert (short.schedule, short.final_learning_rate) == ("cosine", 4e-5)
+    assert (long.schedule, long.milestone, long.initial_learning_rate) == ("multistep", 0.875, 2e-6)
+    assert short.steps(1_281_167) == (62_500, 6_250)
+    assert short.target == long.target == "pixels"
+    large, vit = (
+        get_recipe("swin_large_simmim_in1k_800ep"),
+        get_recipe("vit_base_simmim_in1k_800ep"),
+    )
+    assert (large.architecture["window_size"], short.architecture["window_size"]) == (12, 6)
+    assert (vit.image_size, vit.drop_path_rate, large.drop_path_rate) == (224, 0.1, 0.0)
+    decays = {
+        "swin_base_simmim_100ep_finetune_in1k_224": 0.9,
+        "swin_base_simmim_finetune_in1k_224": 0.8,
+        "swin_large_simmim_finetune_in1k_224": 0.7,
+        "vit_base_simmim_finetune_in1k_224": 0.65,
+        "swinv2_base_simmim_finetune_in1k_224": 0.75,
+    }
+    for name, decay in decays.items():
+        recipe = get_recipe(name)
+        assert (recipe.layer_decay, recipe.length, recipe.warmup) == (decay, "100ep", "20ep")
+        assert recipe.peak_learning_rate == pytest.approx(5e-3)
+        assert (recipe.final_learning_rate, recipe.clip_norm) == (1e-6, 5.0)
+
+
+def test_a_cell_shrinks_under_another_name():
+    cell = get_recipe("swinv2_base_simmim_in1k20_250k")
+    trial = cell.scaled(0.001)
+    assert trial.name == "swinv2_base_simmim_in1k20_250it"
+    assert trial.steps(256_233) == (250, 25)
+    assert "warmup" in trial.inferred
+    assert cell.with_length("125k").steps(256_233) == (125_000, 6_250)
+    for share in (0, 1.5, 1e-9):
+        with pytest.raises(ValueError, match=r"scale must|less than one step"):
+            cell.scaled(share)
+
+
 @pytest.mark.parametrize("name", list_recipes())
 def test_json_keeps_a_recipe(name):
     recipe = get_recipe(name)
@@ -111,6 +206,8 @@ def test_a_shortened_run_shortens_a_long_warmup():
 def test_unknown_names_get_the_nearest():
     with pytest.raises(ValueError, match="vit_nano_mae_fmnist_20ep"):
         get_recipe("vit_nano_mae_fmnst_100ep")
+    with pytest.raises(ValueError, match="swinv2_base_simmim_in1k20_250k"):
+        get_recipe("swinv2_base_simmim_in1k25_250k")
     with pytest.raises(ValueError, match="mimzoo list"):
         get_recipe("0000")
 
@@ -141,7 +238,7 @@ def test_the_catalogue_stands_on_recipes():
 
 
 @pytest.mark.parametrize(
-    "name", ["vit_nano_mae_fmnist_20ep", "vit_base_mae_in1k_800ep", "vit_huge_mae_in1k_1600ep"]
+    "name", [name for name in catalogue() if not name.startswith("swinv2_") or "k10_" in name]
 )
 def test_a_preset_has_the_recipe_it_is_named_after(name):
     recipe = get_recipe(catalogue()[name].recipe)

@@ -19,7 +19,6 @@ from mimzoo_training.recipes import recipe_from_json
 from mimzoo_training.runner import pretrain
 from mimzoo_training.workdir import RunError, Workdir
 from runs import (
-    _compile_once,
     _pico,
     assert_same_state,
     at_step,

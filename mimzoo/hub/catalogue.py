@@ -52,9 +52,32 @@ def catalogue() -> dict[str, Preset]:
     for path in sorted(presets_folder().glob("*.json")):
         grid = json.loads(path.read_text(encoding="utf-8"))
         for cell in grid["cells"]:
-            preset = Preset(grid=path.stem, **{**grid.get("shared", {}), **cell})
+            preset = _cell(path.stem, grid, cell)
             presets[preset.name] = preset
     return presets
+
+
+def _cell(stem: str, grid: dict, cell: dict) -> Preset:
+    """What a file leaves out follows from the name: axes, and the recipe of the same name."""
+    backbone, size, method, data, length = cell["name"].split("_")
+    derived = {
+        "axes": {
+            "method": method,
+            "backbone": backbone,
+            "size": size,
+            "data": data,
+            "length": length,
+        },
+        "recipe": cell["name"],
+        "published": [],
+    }
+    fields = {**derived, **grid.get("shared", {}), **cell}
+    if isinstance(fields["published"], dict):
+        known = grid["published_as"]
+        fields["published"] = [
+            {**known[key], "value": value} for key, value in fields["published"].items()
+        ]
+    return Preset(grid=stem, **fields)
 
 
 def list_presets(state: str | None = None, **axes: str) -> list[str]:

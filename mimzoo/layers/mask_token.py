@@ -26,3 +26,7 @@ class MaskToken(keras.layers.Layer):
         """Replaces the tokens whose mask is 1."""
         hidden = ops.cast(masks[..., None], "bool")
         return ops.where(hidden, ops.cast(self.token, tokens.dtype), tokens)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return super().get_config()

@@ -46,6 +46,11 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         return changes
 
     @classmethod
+    def from_other_config(cls, folder: str, stored: dict, changes: dict) -> "Backbone | None":
+        """A preset whose weights have to be moved to fit `changes`; None where they need not."""
+        return None
+
+    @classmethod
     def from_preset(cls, preset: str, load_weights: bool = True, **kwargs) -> "Backbone":
         """Loads a backbone.
 
@@ -71,5 +76,8 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         check_arguments(kwargs, constructor_arguments(backbone_cls), backbone_cls.__name__)
         if load_weights and kwargs:
             stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+            made = backbone_cls.from_other_config(str(folder), stored, kwargs)
+            if made is not None:
+                return made
             kwargs = backbone_cls.adapt_config(stored, kwargs)
         return super().from_preset(str(folder), load_weights=load_weights, **kwargs)

@@ -127,3 +127,7 @@ class LinearDecoder(keras.layers.Layer):
         """(B, rows, cols, D) -> (B, rows cols, output_dim)."""
         rows, cols = features.shape[1:3]
         return self.prediction(ops.reshape(features, (-1, rows * cols, features.shape[-1])))
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return super().get_config()

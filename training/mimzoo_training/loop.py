@@ -80,8 +80,13 @@ class Trainer:
 
         Raises:
             Interrupted: a signal came; all is saved.
-            RunError: the loss is not finite, or a file cannot be written.
+            RunError: the loss is not finite, a file cannot be written, or another process runs
+                in the same work directory.
         """
+        with self.workdir.locked():
+            self._run()
+
+    def _run(self) -> None:
         found = checkpoint.latest(self.workdir.checkpoints)
         if found is not None:
             self.state = checkpoint.load(found, self.model)

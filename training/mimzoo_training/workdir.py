@@ -1,11 +1,12 @@
 """The folder of a run: what lies in it, and how a run finds its way back into it."""
 
+import contextlib
 import csv
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,30 @@ class Workdir:
     def finished(self) -> bool:
         """Whether the run is complete."""
         return (self.path / "results.json").is_file()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from running in the folder; the lock goes with the process.
+
+        Raises:
+            RunError: another run is at work here.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows has no such lock
+            yield
+            return
+        with open(self.checkpoints / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"another run is at work in {self.path}: wait for it, stop it, or choose "
+                    "another --workdir."
+                ) from error
+            except OSError:  # some network file systems have no locks
+                pass
+            yield
 
     def require_space(self, needed: int) -> None:
         """Raises RunError if fewer than `needed` bytes are free."""

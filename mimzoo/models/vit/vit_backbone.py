@@ -204,6 +204,27 @@ class ViTBackbone(Backbone):
         """A new backbone of a named size; `kwargs` are the constructor's arguments."""
         return cls(**{**vit_size(size), **kwargs})
 
+    @classmethod
+    def from_other_config(cls, folder: str, stored: dict, changes: dict) -> "Backbone | None":
+        """Gives each block the shared position bias: SimMIM's fine-tuning (utils.py)."""
+        name = "relative_position_bias"
+        if (stored.get(name), changes.get(name)) != ("shared", "per_block"):
+            return None
+        shared = cls.from_preset(folder, **{**changes, name: "shared"})
+        own = cls.from_config({**shared.get_config(), name: "per_block"})
+        table = shared.shared_bias
+        moved = {id(v) for v in table.weights}
+        biases = [block.attention.relative_position_bias for block in own.blocks]
+        new = {id(v) for bias in biases for v in bias.weights}
+        rest = [v for v in own.weights if id(v) not in new]
+        old = [v for v in shared.weights if id(v) not in moved]
+        for target, source in zip(rest, old, strict=True):
+            target.assign(source)
+        for bias in biases:
+            for target, source in zip(bias.weights, table.weights, strict=True):
+                target.assign(source)
+        return own
+
     def embed(self, images: Tensor) -> Tensor:
         """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim)."""
         return self.patch_embed(images)

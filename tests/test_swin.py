@@ -1,0 +1,253 @@
+"""SwinBackbone and SwinV2Backbone: geometry, presets, training."""
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from gradients import forward
+from keras import ops
+
+from mimzoo.layers import Windows
+from mimzoo.models import ImageClassifier, SwinBackbone, SwinV2Backbone
+from mimzoo.optimizers.groups import multipliers, swin_layer_decay_scales
+from mimzoo.pretraining import SimMIM
+
+BACKBONES = [SwinBackbone, SwinV2Backbone]
+SMALL = {
+    "image_shape": (16, 24, 3),
+    "patch_size": 2,
+    "embed_dim": 16,
+    "depths": (2, 1),
+    "num_heads": (2, 4),
+    "window_size": 4,
+}
+
+
+def pixels(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+
+
+def awake(backbone: keras.Model) -> keras.Model:
+    """Random norms: a new Swin V2's are zero, so that its blocks change nothing."""
+    rng = np.random.default_rng(1)
+    for weight in backbone.weights:
+        if weight.path.endswith(("gamma", "beta", "table")):
+            weight.assign(rng.normal(0.5, 0.3, weight.shape))
+    return backbone
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (SwinBackbone, {}),
+        (SwinBackbone, {"remat": True, "qkv_bias": "none", "final_norm": False}),
+        (SwinV2Backbone, {}),
+        (SwinV2Backbone, {"remat": True, "norm_interval": 2, "pretrained_window_sizes": (3, 2)}),
+    ],
+    ids=str,
+)
+def test_step_save_load(cls, options, images, tmp_path):
+    """Forward, one gradient step with drop path, save and load."""
+    backbone = awake(cls(**SMALL, **options, drop_path_rate=0.5))
+    model = ImageClassifier.for_backbone(cls)(backbone, num_classes=3, head_init_std=0.02)
+    before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    history = model.fit(images, np.arange(16) % 3, batch_size=16, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        # Only the last block's branches may be dropped for all of 16 examples, at odds of 2**-16.
+        assert not np.array_equal(old, ops.convert_to_numpy(new)), new.path
+    model.save_to_preset(tmp_path / "preset")
+    loaded = ImageClassifier.from_preset(str(tmp_path / "preset"))
+    np.testing.assert_allclose(
+        loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("cls", BACKBONES)
+def test_rematerialisation_changes_nothing(cls):
+    plain, remat = awake(cls(**SMALL)), cls(**SMALL, remat=True)
+    remat.set_weights(plain.get_weights())
+    x = pixels(16, 24, 3)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(remat(x, training=True)),
+        ops.convert_to_numpy(plain(x, training=True)),
+        atol=1e-6,
+    )
+
+
+# papers.md 1.1, millions.
+@pytest.mark.parametrize(
+    ("size", "millions"),
+    [("small", 48.96), ("base", 86.89), ("large", 195.20), ("huge", 655.21), ("giant", 1060.98)],
+)
+def test_published_parameter_counts_of_v2(size, millions):
+    config = SwinV2Backbone.sizes[size]
+    assert swin_v2_parameters(**config) / 1e6 == pytest.approx(millions, abs=0.006)
+
+
+def swin_v2_parameters(embed_dim: int, depths: tuple, num_heads: tuple, **_: object) -> int:
+    """By formula, which `test_the_formula_counts_what_is_there` compares with real models."""
+    total = 3 * 16 * embed_dim + embed_dim + 2 * embed_dim
+    for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True)):
+        dim = embed_dim * 2**stage
+        bias = 2 * 512 + 512 + 512 * heads
+        attention = 3 * dim * dim + 2 * dim + dim * dim + dim + heads + bias
+        total += depth * (attention + 8 * dim * dim + 5 * dim + 4 * dim)
+        if stage < len(depths) - 1:
+            total += 8 * dim * dim + 4 * dim
+    return total + 2 * embed_dim * 2 ** (len(depths) - 1)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"embed_dim": 16, "depths": (1, 1, 3, 1), "num_heads": (1, 2, 4, 8)},
+        {"embed_dim": 32, "depths": (2, 1), "num_heads": (2, 4)},
+    ],
+    ids=str,
+)
+def test_the_formula_counts_what_is_there(sizes):
+    assert SwinV2Backbone((64, 64, 3), **sizes, window_size=4).count_params() == (
+        swin_v2_parameters(**sizes)
+    )
+
+
+def test_published_parameter_counts_of_v1():
+    """papers.md 1.4: SimMIM's Swin-B at 192 px, window 6, with mask token and decoder."""
+    task = SimMIM(SwinBackbone.from_size("base", image_shape=(192, 192, 3), window_size=6))
+    assert task.count_params() / 1e6 == pytest.approx(89.87, abs=0.006)
+
+
+@pytest.mark.parametrize("cls", BACKBONES)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_shape": (32, 32, 3)},
+        {"window_size": 8, "image_shape": (32, 32, 3)},
+        {"image_shape": (19, 45, 3)},
+        {"window_size": 2},
+    ],
+    ids=str,
+)
+def test_load_at_another_window_and_size(cls, changes, tmp_path):
+    awake(cls(**SMALL)).save_to_preset(tmp_path / "p")
+    loaded = cls.from_preset(str(tmp_path / "p"), **changes)
+    shape = loaded.image_shape
+    out = loaded(np.ones((1, *shape), "float32"))
+    rows, cols = ((side + 3) // 4 for side in shape[:2])
+    assert out.shape == (1, rows * cols, 32)
+    assert np.isfinite(ops.convert_to_numpy(out)).all()
+
+
+@pytest.mark.parametrize("cls", BACKBONES)
+def test_the_same_geometry_gives_the_same(cls, tmp_path):
+    backbone = awake(cls(**SMALL))
+    backbone.save_to_preset(tmp_path / "p")
+    x = pixels(16, 24, 3)
+    expected = forward(backbone, x)
+    same = cls.from_preset(str(tmp_path / "p"), window_size=4, image_shape=(16, 24, 3))
+    np.testing.assert_array_equal(forward(same, x), expected)
+
+
+def test_swin_v2_knows_the_windows_it_was_trained_with(tmp_path):
+    backbone = SwinV2Backbone((64, 64, 3), 4, 16, (1, 1, 1, 1), (1, 1, 1, 1), window_size=8)
+    backbone.save_to_preset(tmp_path / "p")
+
+    def load(**changes):
+        return SwinV2Backbone.from_preset(str(tmp_path / "p"), **changes)
+
+    assert load().pretrained_window_sizes == (0, 0, 0, 0)
+    assert load(drop_path_rate=0.1).pretrained_window_sizes == (0, 0, 0, 0)
+    wider = load(window_size=12, image_shape=(96, 96, 3))
+    assert wider.pretrained_window_sizes == (8, 8, 4, 2)
+    wider.save_to_preset(tmp_path / "q")
+    again = SwinV2Backbone.from_preset(str(tmp_path / "q"), image_shape=(128, 128, 3))
+    assert again.pretrained_window_sizes == (8, 8, 4, 2)
+    told = load(window_size=12, image_shape=(96, 96, 3), pretrained_window_sizes=(1, 2, 3, 4))
+    assert told.pretrained_window_sizes == (1, 2, 3, 4)
+
+
+def test_windows():
+    assert Windows((6, 6), 12, True).size == 6
+    assert Windows((6, 6), 12, True).shift == 0
+    assert Windows((12, 12), 12, True).shift == 0
+    assert Windows((24, 24), 12, True).shift == 6
+    assert Windows((13, 24), 12, True).padded == (24, 24)
+    assert Windows((8, 8), 4).mask() is None
+    mask = Windows((8, 8), 4, True).mask()
+    assert mask.shape == (4, 1, 16, 16)
+    assert not mask[0].any()
+    # The last window holds four corners, which do not see each other.
+    assert (mask[3] == 0).sum() == 4 * 4 * 4
+
+
+def test_pyramid_and_intermediates():
+    backbone = awake(SwinV2Backbone((64, 96, 3), 4, 16, (2, 1, 1, 1), (1, 1, 1, 1), 4))
+    shapes = {name: tuple(x.shape[1:]) for name, x in backbone.pyramid_outputs.items()}
+    assert shapes == {"P2": (16, 24, 16), "P3": (8, 12, 32), "P4": (4, 6, 64), "P5": (2, 3, 128)}
+    assert len(backbone.intermediate_outputs) == 5
+    model = keras.Model(backbone.input, [backbone.pyramid_outputs["P5"], backbone.output])
+    last, tokens = (ops.convert_to_numpy(x) for x in model(pixels(64, 96, 3)))
+    np.testing.assert_array_equal(last.reshape(2, 6, 128), tokens)
+    assert isinstance(backbone, keras_hub.models.FeaturePyramidBackbone)
+
+
+@pytest.mark.parametrize("cls", BACKBONES)
+def test_mixed_precision_stays_close(cls):
+    x = pixels(16, 24, 3)
+    plain, mixed = awake(cls(**SMALL)), cls(**SMALL, dtype="mixed_bfloat16")
+    mixed.set_weights(plain.get_weights())
+    expected, out = forward(plain, x), forward(mixed, x)
+    assert np.abs(np.float32(out) - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_layer_decay_groups_are_simmims():
+    """papers.md section 3: 26 groups for Swin-B, merging with the last block of its stage."""
+    backbone = SwinBackbone((64, 64, 3), 4, 16, (2, 2, 18, 2), (1, 1, 1, 1), 4)
+    scales = swin_layer_decay_scales((2, 2, 18, 2), 0.8)
+    variables = backbone.trainable_variables
+    of = dict(zip([v.path for v in variables], multipliers(variables, scales), strict=True))
+    assert len({round(value, 12) for value in of.values()}) == 26
+    for part, layer in (
+        ("patch_embed", 0),
+        ("patch_norm", 0),
+        ("stage_0_block_0", 1),
+        ("stage_0_merging", 2),
+        ("stage_2_block_0", 5),
+        ("stage_2_block_17", 22),
+        ("stage_2_merging", 22),
+        ("stage_3_block_1", 24),
+    ):
+        found = {value for path, value in of.items() if part in path.split("/")}
+        assert [*found] == [pytest.approx(0.8 ** (25 - layer))], part
+    last = next(v.path for v in backbone.norm.trainable_variables)
+    assert of[last] == 1
+
+
+@pytest.mark.parametrize("cls", BACKBONES)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"window_size": 13}, "window_size 13 does not fit the image: the first stage has 8x12"),
+        ({"num_heads": (3, 4)}, "16 is not divisible by num_heads 3"),
+        ({"num_heads": (2,)}, "one entry for each stage"),
+        ({"qkv_bias": "k"}, "qkv_bias must be one of"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(cls, changes, message):
+    with pytest.raises(ValueError, match=message):
+        cls(**{**SMALL, **changes})
+
+
+def test_bad_calls(tmp_path):
+    with pytest.raises(ValueError, match="choose one of nano, tiny"):
+        SwinBackbone.from_size("huge")
+    with pytest.raises(ValueError, match="one entry for each of the 2 stages"):
+        SwinV2Backbone(**SMALL, pretrained_window_sizes=(4,))
+    SwinBackbone(**SMALL).save_to_preset(tmp_path / "p")
+    with pytest.raises(ValueError, match=r"holds a SwinBackbone, not a SwinV2Backbone"):
+        SwinV2Backbone.from_preset(str(tmp_path / "p"))
+    with pytest.raises(TypeError, match="Did you mean 'window_size'"):
+        SwinBackbone.from_preset(str(tmp_path / "p"), window_sizes=4)
