@@ -1,6 +1,6 @@
-"""What the bundled preset is worth with 1,000 labels, against the same network from scratch.
+"""What a bundled preset is worth with 1,000 labels, against the same network from scratch.
 
-    python -m benchmarks.few_labels
+    python -m benchmarks.few_labels --preset vit_nano_mae_fmnist_20ep
 
 Both sides have the same images, augmentation and length. Each side's learning rate is the one
 with the best accuracy of seed 0 on 2,000 held-out *training* images; what counts is the accuracy
@@ -17,30 +17,35 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
-PRESET = "vit_nano_mae_fmnist_20ep"
 SIDES = ("preset", "scratch")
 RATES = (5e-4, 1e-3, 2e-3)
 SEEDS = (0, 1, 2)
 BATCH_SIZE = 50
 LABELS = 1000
 PROBE_LABELS = (100, LABELS)
-KEY = ("kind", "side", "labels", "learning_rate", "seed")
+KEY = ("preset", "kind", "side", "labels", "learning_rate", "seed")
 FIELDS = (*KEY, "validation", "test", "seconds", "backend")
 
 
-def finetune(side: str, rate: float, seed: int, epochs: int) -> tuple[float, float]:
+def finetune(preset: str, side: str, rate: float, seed: int, epochs: int) -> tuple[float, float]:
     """Accuracy on held-out and test images after training on 1,000 of the embedded ones."""
     import keras
+    from mimzoo_training.classify import recipe_for
 
     import mimzoo
 
     keras.utils.set_random_seed(seed)
     pretrained = side == "preset"
+    recipe = recipe_for(preset)
     model = mimzoo.models.ImageClassifier.from_preset(
-        PRESET, load_weights=pretrained, num_classes=10, drop_path_rate=0.1
+        preset,
+        load_weights=pretrained,
+        num_classes=10,
+        drop_path_rate=recipe.drop_path_rate,
+        head_init_std=recipe.head_init_std,
     )
     data = mimzoo.data
-    augment = data.Compose([data.RandomFlip(), data.RandomCropPad(3)])
+    augment = data.Compose([_resize(model), data.RandomFlip(), data.RandomCropPad(3)])
     loader = data.Loader(
         data.open_source("embedded", "train"),
         BATCH_SIZE,
@@ -52,7 +57,7 @@ def finetune(side: str, rate: float, seed: int, epochs: int) -> tuple[float, flo
     )
     total = epochs * loader.steps_per_epoch
     schedule = mimzoo.optimizers.WarmupCosine(rate, total, int(0.05 * total))
-    decay = 0.75 if pretrained else 1.0
+    decay = recipe.layer_decay if pretrained else 1.0
     optimizer = mimzoo.optimizers.LayerDecayAdamW(model, schedule, decay)
     model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
     keras.Model.fit(
@@ -73,12 +78,19 @@ def accuracy(model: object, split: str) -> float:
     from mimzoo.data import Loader, open_source
 
     source = open_source("embedded", split)
-    loader = Loader(source, 500, shuffle=False, drop_remainder=False, normalize=_normalize(model))
+    loader = Loader(
+        source,
+        500,
+        transform=_resize(model),
+        shuffle=False,
+        drop_remainder=False,
+        normalize=_normalize(model),
+    )
     logits = keras.Model.predict(model, loader.dataset(), steps=loader.steps_per_epoch, verbose=0)
     return float((logits.argmax(1) == source.labels).mean())
 
 
-def probe(side: str, labels: int, seed: int) -> tuple[float, float]:
+def probe(preset: str, side: str, labels: int, seed: int) -> tuple[float, float]:
     """The same of a linear probe on frozen features, trained on `labels` of the same images."""
     import keras
     import numpy as np
@@ -88,13 +100,14 @@ def probe(side: str, labels: int, seed: int) -> tuple[float, float]:
 
     keras.utils.set_random_seed(seed)
     model = mimzoo.models.ImageClassifier.from_preset(
-        PRESET, load_weights=side == "preset", num_classes=10
+        preset, load_weights=side == "preset", num_classes=10
     )
 
     def features(name: str) -> tuple:
         loader = mimzoo.data.Loader(
             mimzoo.data.open_source("embedded", name),
             500,
+            transform=_resize(model),
             shuffle=False,
             drop_remainder=False,
             labels=True,
@@ -116,6 +129,12 @@ def _normalize(model: object) -> object:
 
     converter = model.preprocessor.image_converter
     return Normalize(converter.mean, converter.std)
+
+
+def _resize(model: object) -> object:
+    from mimzoo.data import ResizeCrop
+
+    return ResizeCrop(model.backbone.image_shape[0], 1.0)
 
 
 class Rows:
@@ -163,6 +182,7 @@ def run(rows: Rows, key: tuple, work: Callable[[], tuple[float, float]]) -> tupl
 def main(argv: list[str] | None = None) -> None:
     """Runs what is missing and prints the means."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--preset", default="vit_nano_mae_fmnist_20ep")
     parser.add_argument("--csv", type=Path, default=Path("few_labels.csv"))
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
@@ -171,11 +191,12 @@ def main(argv: list[str] | None = None) -> None:
     rows, summary = Rows(args.csv), {}
 
     def tuned(side: str, rate: float, seed: int) -> tuple[float, float]:
-        key = ("finetune", side, LABELS, rate, seed)
-        return run(rows, key, lambda: finetune(side, rate, seed, args.epochs))
+        key = (args.preset, "finetune", side, LABELS, rate, seed)
+        return run(rows, key, lambda: finetune(args.preset, side, rate, seed, args.epochs))
 
     def probed(side: str, labels: int, seed: int) -> tuple[float, float]:
-        return run(rows, ("probe", side, labels, "", seed), lambda: probe(side, labels, seed))
+        key = (args.preset, "probe", side, labels, "", seed)
+        return run(rows, key, lambda: probe(args.preset, side, labels, seed))
 
     for side in args.sides:
         held_out = {rate: tuned(side, rate, 0)[0] for rate in args.rates}

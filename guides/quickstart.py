@@ -31,7 +31,7 @@ finally:
 FAST = os.environ.get("MIMZOO_GUIDE_FAST") == "1"  # the tests run all of it, only smaller
 
 PRESET = "vit_nano_mae_fmnist_20ep"
-EPOCHS = 1 if FAST else 12
+EPOCHS = 1 if FAST else 8
 NUM_IMAGES = 100 if FAST else 1000
 NUM_TEST_IMAGES = 100 if FAST else 10_000
 BATCH_SIZE = 50

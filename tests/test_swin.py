@@ -140,6 +140,32 @@ def test_load_at_another_window_and_size(cls, changes, tmp_path):
     assert np.isfinite(out).all()
 
 
+@pytest.mark.parametrize(
+    ("cls", "image", "window", "changes", "tokens"),
+    [
+        (SwinBackbone, 224, 7, {"window_size": 14}, 49),
+        (SwinBackbone, 192, 6, {"window_size": 7, "image_shape": (224, 224, 3)}, 49),
+        (SwinV2Backbone, 192, 12, {"window_size": 14, "image_shape": (224, 224, 3)}, 49),
+        (SwinV2Backbone, 192, 12, {"image_shape": (200, 312, 3)}, 7 * 10),
+    ],
+    ids=str,
+)
+def test_load_as_the_papers_fine_tune(cls, image, window, changes, tokens, tmp_path):
+    """Published windows and sizes, at a small width."""
+    sizes = {"embed_dim": 8, "depths": (2, 1, 1, 1), "num_heads": (1, 1, 1, 1)}
+    backbone = awake(cls((image, image, 3), **sizes, window_size=window))
+    backbone.save_to_preset(tmp_path / "p")
+    loaded = cls.from_preset(str(tmp_path / "p"), **changes)
+    out = forward(loaded, pixels(*loaded.image_shape))
+    assert out.shape == (2, tokens, 64)
+    assert np.isfinite(out).all()
+    if cls is SwinV2Backbone:
+        assert loaded.pretrained_window_sizes == (12, 12, 12, 6)
+    same = cls.from_preset(str(tmp_path / "p"), image_shape=(image, image, 3), window_size=window)
+    x = pixels(image, image, 3)
+    np.testing.assert_array_equal(forward(same, x), forward(backbone, x))
+
+
 @pytest.mark.parametrize("cls", BACKBONES)
 def test_the_same_geometry_gives_the_same(cls, tmp_path):
     backbone = awake(cls(**SMALL))
