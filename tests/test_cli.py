@@ -83,6 +83,11 @@ def test_list_is_an_aligned_table(capsys):
     assert "83.6 (published)" in preset
     assert lines[0].index("state") == preset.index("recipe only")
     assert any(line.startswith("vit_huge_mae_finetune_in1k_224") for line in lines)
+    assert cli.main(["list", "swinv2_giant"]) == 0
+    chosen = capsys.readouterr().out.splitlines()
+    assert len([line for line in chosen if line.startswith("swinv2_giant_simmim_in22k")]) == 6
+    assert not [line for line in chosen if line.startswith("vit_")]
+    assert cli.main(["list", "resnet"]) == 1
 
 
 def test_info_shows_a_preset_and_a_recipe(capsys):

@@ -42,7 +42,6 @@ CASES = {
     "square": (64, 64, 4, None),
     "shift in all stages": (128, 128, 2, None),
     "clamped window": (32, 32, 8, None),
-    "rectangle": (64, 96, 4, None),
     "padded windows": (80, 112, 4, None),
     "padded patches": (77, 109, 3, None),
     "pretrained windows": (64, 64, 8, (4, 4)),
@@ -66,9 +65,7 @@ def compare(theirs: torch.nn.Module, ours: keras.Model, x: np.ndarray) -> None:
     assert relative_error(gradient, inputs.grad.numpy()) < 1e-3
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if c not in ("clamped window", "pretrained windows")]
-)
+@pytest.mark.parametrize("case", ["square", "padded windows", "padded patches"])
 def test_swin_is_transformers_swin(case):
     height, width, window, _ = CASES[case]
     shared = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2)}

@@ -99,7 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run or name)
         return command
 
-    add("list", shared, "list presets and recipes", "list_all")
+    listing = add("list", shared, "list presets and recipes", "list_all")
+    listing.add_argument("contains", nargs="?", default="", help="only names with this in them")
     info = add("info", shared, "show a preset or a recipe")
     info.add_argument("name", help="of a preset or a recipe")
     _pretrain(add("pretrain", keras, "pretrain a model by a recipe, or go on with it"))

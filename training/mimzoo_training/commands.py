@@ -10,16 +10,24 @@ from mimzoo_training.workdir import RunError
 
 
 def list_all(args: argparse.Namespace) -> None:
-    """Prints the presets and the recipes."""
+    """Prints the presets and the recipes.
+
+    Raises:
+        ValueError: no name contains what was asked for.
+    """
     from mimzoo.hub.catalogue import catalogue
     from mimzoo_training.recipes import get_recipe, list_recipes
 
     table = _table("preset", "state", "data", "result")
-    for name, preset in catalogue().items():
+    presets = {n: p for n, p in catalogue().items() if args.contains in n}
+    recipes = [n for n in list_recipes() if args.contains in n]
+    if not presets and not recipes:
+        raise ValueError(f"no preset and no recipe has {args.contains!r} in its name.")
+    for name, preset in presets.items():
         table.add_row(name, preset.state, preset.axes["data"], _best_known(preset))
     _console().print(table)
     table = _table("recipe", "for", "data", "length", "batch", "figures")
-    for name in list_recipes():
+    for name in recipes:
         recipe = get_recipe(name)
         figures = recipe.origin.partition(":")[0]
         row = recipe.kind, recipe.data, recipe.length, str(recipe.batch_size), figures

@@ -1,6 +1,7 @@
 """Recipes by name."""
 
 import difflib
+import functools
 import re
 from collections.abc import Callable
 from functools import partial
@@ -69,6 +70,7 @@ _MAKERS: list[Callable[[], Recipe]] = [
 _LENGTH = re.compile(r"[0-9.]+(e[0-9]+)?(ep|it|img|k)")
 
 
+@functools.cache
 def _recipes() -> dict[str, Recipe]:
     made = (make() for make in _MAKERS)
     return {recipe.name: recipe for recipe in made}
