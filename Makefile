@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin
-BACKENDS ?= jax torch tensorflow
+BACKENDS ?= torch jax tensorflow
 # Test files side by side; each with one thread, or they would wait for each other.
 JOBS ?= 2
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check

@@ -6,7 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gradients import forward, relative_error, value_and_gradients
+from gradients import (
+    forward,
+    relative_error,
+    value_and_gradients,
+    value_gradients_and_more,
+)
 from reference_swin import (
     from_transformers_swin,
     load_simmim,
@@ -70,31 +75,25 @@ def test_golden(name):
     figures, task, inputs = official(name)
     backbone, patch = task.backbone, task.backbone.patch_size
 
-    def run(inputs):
-        tokens = task.mask_token(backbone.embed(inputs["images"]), inputs["masks"])
-        prediction = unpatchify(task(inputs), backbone.grid, patch)
-        return backbone.feature_map(backbone.encode(tokens)), prediction
+    names = ["reconstruction", "features_masked", "target", "features_plain"]
 
-    def plain(images):
-        target = task.target.targets(images, patch)
-        return backbone(images), unpatchify(target, backbone.grid, patch)
+    def run(model, images):
+        prediction = model({**inputs, "images": images})
+        loss = model.compute_loss(x={**inputs, "images": images}, y_pred=prediction)
+        tokens = model.mask_token(backbone.embed(images), inputs["masks"])
+        return loss, [
+            unpatchify(prediction, backbone.grid, patch),
+            backbone.feature_map(backbone.encode(tokens)),
+            unpatchify(model.target.targets(images, patch), backbone.grid, patch),
+            backbone(images),
+        ]
 
-    for actual, name in (
-        (forward(lambda x: run(x)[0], inputs), "features_masked"),
-        (forward(lambda x: run(x)[1], inputs), "reconstruction"),
-        (forward(lambda x: plain(x)[0], inputs["images"]), "features_plain"),
-        (forward(lambda x: plain(x)[1], inputs["images"]), "target"),
-    ):
-        if f"out/{name}" in figures:
-            np.testing.assert_allclose(actual, figures[f"out/{name}"], atol=1e-4)
-
-    def loss(model, images):
-        x = {**inputs, "images": images}
-        return model.compute_loss(x=x, y_pred=model(x))
-
-    value, gradient, _ = value_and_gradients(loss, task, inputs["images"])
+    value, gradient, _, found = value_gradients_and_more(run, task, inputs["images"])
     assert value == pytest.approx(float(figures["out/loss"]), rel=1e-5)
     assert relative_error(gradient, figures["out/grad_x"]) < 1e-3
+    for name, actual in zip(names, found, strict=True):
+        if f"out/{name}" in figures:
+            np.testing.assert_allclose(actual, figures[f"out/{name}"], atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from gradients import forward, relative_error, value_and_gradients
+from gradients import relative_error, value_gradients_and_more
 from keras import ops
 from reference_swin import from_transformers_swin, load_swin
 from transformers import SwinConfig, SwinModel, Swinv2Config, Swinv2Model
@@ -56,11 +56,13 @@ def compare(theirs: torch.nn.Module, ours: keras.Model, x: np.ndarray) -> None:
     outputs = theirs(inputs.permute(0, 3, 1, 2), output_hidden_states=True)
     expected = outputs.last_hidden_state
     (total := expected.square().sum()).backward()
-    actual = forward(ours, x)
+
+    def run(model, images):
+        features = model(images)
+        return ops.sum(ops.square(features)), [features]
+
+    value, gradient, _, (actual,) = value_gradients_and_more(run, ours, x)
     np.testing.assert_allclose(actual, expected.detach().numpy(), atol=1e-4)
-    value, gradient, _ = value_and_gradients(
-        lambda model, images: ops.sum(ops.square(model(images))), ours, x
-    )
     assert value == pytest.approx(total.item(), rel=1e-4)
     assert relative_error(gradient, inputs.grad.numpy()) < 1e-3
 
@@ -113,9 +115,11 @@ def test_golden_swin_v2_classifier():
     model.output_dense.kernel.assign(state.pop("head.weight").T)
     model.output_dense.bias.assign(state.pop("head.bias"))
     load_swin(backbone, state)
-    logits = forward(model, figures["x"])
+
+    def run(model, images):
+        logits = model(images)
+        return ops.sum(ops.square(logits)), [logits]
+
+    _, gradient, _, (logits,) = value_gradients_and_more(run, model, figures["x"])
     np.testing.assert_allclose(logits, figures["out/logits"], atol=1e-4)
-    _, gradient, _ = value_and_gradients(
-        lambda model, x: ops.sum(ops.square(model(x))), model, figures["x"]
-    )
     assert relative_error(gradient, figures["out/grad_x_of_sum_of_squared_logits"]) < 1e-3

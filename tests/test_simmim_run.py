@@ -83,13 +83,20 @@ def source():
     return ArraySource(images.astype("uint8"), labels, ("dark", "light"), "tiny train")
 
 
+@pytest.fixture
+def pico(monkeypatch):
+    """A size of its own, with two blocks."""
+    sizes = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2)}
+    monkeypatch.setitem(SwinV2Backbone.sizes, "nano", {**SwinV2Backbone.sizes["nano"], **sizes})
+
+
 def short(recipe, **changes):
     return dataclasses.replace(
         recipe, length="2it", warmup="0it", batch_size=4, crop_padding=1, **changes
     )
 
 
-def test_pretrain_and_finetune(source, tmp_path):
+def test_pretrain_and_finetune(source, tmp_path, pico):
     recipe = get_recipe("swinv2_nano_simmim_fmnist_5ep")
     recipe = short(recipe, num_examples=22, target="sliding_window", target_window=11)
     said = []

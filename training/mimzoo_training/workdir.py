@@ -118,17 +118,21 @@ class Workdir:
         except ImportError:  # Windows has no such lock
             yield
             return
-        with open(self.checkpoints / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(
-                    f"another run is at work in {self.path}: wait for it, stop it, or choose "
-                    "another --workdir."
-                ) from error
-            except OSError:  # some network file systems have no locks
-                pass
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(folder)
+            raise RunError(
+                f"another run is at work in {self.path}: wait for it, stop it, or choose "
+                "another --workdir."
+            ) from error
+        except OSError:  # some network file systems have no locks
+            pass
+        try:
             yield
+        finally:
+            os.close(folder)
 
     def require_space(self, needed: int) -> None:
         """Raises RunError if fewer than `needed` bytes are free."""
