@@ -50,6 +50,7 @@ def test_step_save_load(cls, options, images, tmp_path):
     """Forward, one gradient step with drop path, save and load."""
     backbone = awake(cls(**SMALL, **options, drop_path_rate=0.5))
     model = ImageClassifier.for_backbone(cls)(backbone, num_classes=3, head_init_std=0.02)
+    assert all(layer.built for layer in backbone._flatten_layers())
     before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
     history = model.fit(images, np.arange(16) % 3, batch_size=16, verbose=0)

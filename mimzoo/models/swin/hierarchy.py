@@ -110,7 +110,7 @@ class HierarchicalBackbone(Backbone):
                     for block in range(depth)
                 ]
             )
-            for block in range(norm_interval - 1, depth, norm_interval or depth + 1):
+            for block in range(norm_interval - 1, depth, norm_interval) if norm_interval else ():
                 self.extra_norms[f"{stage}_{block}"] = keras.layers.LayerNormalization(
                     name=f"stage_{stage}_block_{block}_norm", **norm
                 )

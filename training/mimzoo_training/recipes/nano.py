@@ -126,7 +126,8 @@ def swinv2_nano_simmim_fmnist(length: str = "10ep") -> PretrainRecipe:
     All 60,000 training images, enlarged to 32 px; 10 of 16 cells of 8 px masked, the normalised
     image as target, stored as float16.
 
-    Expect: see `results.json` of the bundled preset, which says the cost, too.
+    Expect: not measured to the end. The first of 8 epochs left a validation loss of 0.360 and took
+    455 seconds on one busy CPU core, torch.
 
     Args:
         length: of the run.
