@@ -1,7 +1,6 @@
 """One backend per run, chosen by KERAS_BACKEND."""
 
 import os
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -12,21 +11,18 @@ import keras
 import numpy as np
 import pytest
 
-# Files of tests that no backend computes in, and scripts that compile everything anew: these are
-# left out where that is slow.
+# Files of tests that no backend computes in.
 NUMPY_ONLY = {f"test_{n}" for n in ("data_images", "data_sources", "data_tfds", "data_transforms")}
 NUMPY_ONLY |= {"test_masking", "test_recipes"}
-SCRIPTS = {"test_guides"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On JAX and TensorFlow, leaves out what torch's run has shown for all."""
-    backend = keras.backend.backend()
-    left_out = {"jax": NUMPY_ONLY | SCRIPTS, "tensorflow": NUMPY_ONLY}.get(backend, set())
-    named = any(Path(argument.split("::")[0]).suffix == ".py" for argument in config.args)
-    chosen = [i for i in items if named or i.path.stem not in left_out]
-    config.hook.pytest_deselected(items=[i for i in items if i not in chosen])
-    items[:] = chosen
+    """On JAX and TensorFlow, leaves out what torch's run has shown for all, unless it is named."""
+    if keras.backend.backend() == "torch" or any(".py" in argument for argument in config.args):
+        return
+    left_out = [item for item in items if item.path.stem in NUMPY_ONLY]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item.path.stem not in NUMPY_ONLY]
 
 
 @pytest.fixture(autouse=True, scope="session")
