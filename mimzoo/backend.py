@@ -38,24 +38,22 @@ class Constant:
     """An array that follows from a model's shape: made once, saved nowhere.
 
     Compiled backends fold it into their program. torch would copy it to the device in each step,
-    so there the tensor is kept.
+    so there the tensor is kept, one for each device.
     """
 
     def __init__(self, array: np.ndarray):
         self.array = array
         self._kept: dict = {}
 
-    def __call__(self, dtype: str | None = None) -> Tensor:
-        """The array as a tensor, by default of its own dtype."""
-        dtype = dtype or self.array.dtype.name
+    def __call__(self, like: Tensor) -> Tensor:
+        """The array as a tensor of its own dtype, on the device of `like`."""
         if keras.config.backend() != "torch":
-            return ops.convert_to_tensor(self.array, dtype)
-        from keras.src.backend.torch.core import get_device
+            return ops.convert_to_tensor(self.array)
+        if like.device not in self._kept:
+            import torch
 
-        key = (get_device(), dtype)
-        if key not in self._kept:
-            self._kept[key] = ops.convert_to_tensor(self.array, dtype)
-        return self._kept[key]
+            self._kept[like.device] = torch.tensor(self.array, device=like.device)
+        return self._kept[like.device]
 
     def __getstate__(self) -> dict:
         return {"array": self.array, "_kept": {}}

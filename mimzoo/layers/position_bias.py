@@ -189,11 +189,11 @@ class ContinuousPositionBias(keras.layers.Layer):
         Args:
             tokens: not read.
         """
-        offsets = self._offsets("float32")
         kernel1, bias1, kernel2 = (
             ops.cast(w, "float32") for w in (self.kernel1, self.bias1, self.kernel2)
         )
-        table = ops.matmul(ops.relu(ops.matmul(offsets, kernel1) + bias1), kernel2)
+        hidden = ops.relu(ops.matmul(self._offsets(kernel1), kernel1) + bias1)
+        table = ops.matmul(hidden, kernel2)
         return offsets_to_pairs(16 * ops.sigmoid(table))[None]
 
     def get_config(self) -> dict:

@@ -33,6 +33,7 @@ class SwinBlock(keras.layers.Layer):
     """
 
     attention_cls: ClassVar[type] = WindowAttention
+    attention_arguments: ClassVar[tuple[str, ...]] = ()
     norm_gamma: ClassVar[str] = "ones"
 
     def __init__(
@@ -49,8 +50,7 @@ class SwinBlock(keras.layers.Layer):
         layer_norm_epsilon: float = 1e-5,
         **kwargs,
     ):
-        names = self._attention_arguments
-        attention = {k: kwargs.pop(k) for k in names if k in kwargs}
+        attention = {k: kwargs.pop(k) for k in self.attention_arguments if k in kwargs}
         super().__init__(**kwargs)
         self._config = {
             "dim": dim,
@@ -85,8 +85,6 @@ class SwinBlock(keras.layers.Layer):
             int(dim * mlp_ratio), dim, kernel_initializer=INITIALIZER, name="mlp", **shared
         )
         self.drop_path = DropPath(drop_path_rate, name="drop_path", **shared)
-
-    _attention_arguments: ClassVar[tuple[str, ...]] = ()
 
     def build(self, input_shape: tuple) -> None:
         """Creates all weights."""
@@ -126,8 +124,8 @@ class SwinV2Block(SwinBlock):
     """
 
     attention_cls = CosineWindowAttention
+    attention_arguments = ("pretrained_window_size",)
     norm_gamma = "zeros"
-    _attention_arguments = ("pretrained_window_size",)
 
     def _forward(self, x: Tensor, factor1: Tensor | None, factor2: Tensor | None) -> Tensor:
         x = _add(x, self.norm1(self.attention(x)), factor1)
@@ -136,6 +134,3 @@ class SwinV2Block(SwinBlock):
 
 def _add(x: Tensor, branch: Tensor, factor: Tensor | None) -> Tensor:
     return x + (branch if factor is None else branch * factor)
-
-
-__all__ = ["SwinBlock", "SwinV2Block"]

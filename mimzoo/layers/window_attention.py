@@ -6,11 +6,10 @@ import keras
 from keras import ops
 
 from mimzoo.backend import Constant, Tensor, attention
-from mimzoo.layers.linear import Linear
+from mimzoo.layers.attention import QKVAttention
 from mimzoo.layers.position_bias import ContinuousPositionBias, RelativePositionBias
 from mimzoo.layers.windows import Windows
 
-QKV_BIASES = ("qkv", "qv", "none")
 # Swin draws linear layers and tables from timm's trunc_normal_(std=0.02), whose limits of -2 and 2
 # cut nothing off. Not an instance, which would give the same numbers at each use.
 INITIALIZER = keras.initializers.serialize(keras.initializers.RandomNormal(stddev=0.02))
@@ -18,7 +17,7 @@ MAX_LOGIT_SCALE = math.log(100.0)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
-class WindowAttention(keras.layers.Layer):
+class WindowAttention(QKVAttention):
     """Swin's attention inside windows: (B, rows, cols, D) -> the same shape.
 
     Liu et al., arXiv 2103.14030; models/swin_transformer.py. Padding, shift, windows and the way
@@ -26,12 +25,10 @@ class WindowAttention(keras.layers.Layer):
     detection code and in transformers.
 
     Args:
-        dim: width D of a token.
-        num_heads: heads; `dim` must be a multiple of it.
+        dim, num_heads, qkv_bias: see QKVAttention.
         grid: rows and columns of tokens.
         window_size: side of a window; clamped to the grid, see Windows.
         shifted: whether windows are moved by half their side.
-        qkv_bias: "qkv", "qv" (none on the keys) or "none".
     """
 
     def __init__(
@@ -44,20 +41,10 @@ class WindowAttention(keras.layers.Layer):
         qkv_bias: str = "qkv",
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        if dim % num_heads:
-            raise ValueError(f"embed_dim {dim} is not divisible by num_heads {num_heads}.")
-        if qkv_bias not in QKV_BIASES:
-            raise ValueError(f"qkv_bias must be one of {QKV_BIASES}, got {qkv_bias!r}.")
-        self.dim = dim
-        self.num_heads = num_heads
-        self.qkv_bias = qkv_bias
+        super().__init__(dim, num_heads, qkv_bias, INITIALIZER, **kwargs)
         self.windows = Windows(tuple(grid), window_size, shifted)
         mask = self.windows.mask()
         self._mask = None if mask is None else Constant(mask)
-        shared = {"dtype": self.dtype_policy, "kernel_initializer": INITIALIZER}
-        self.qkv = Linear(3 * dim, use_bias=qkv_bias == "qkv", name="qkv", **shared)
-        self.projection = Linear(dim, name="projection", **shared)
         self.position_bias = self._make_position_bias()
 
     def _make_position_bias(self) -> keras.layers.Layer:
@@ -72,37 +59,21 @@ class WindowAttention(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         """Creates the weights."""
-        self.qkv.build(input_shape)
-        self.projection.build(input_shape)
+        super().build(input_shape)
         self.position_bias.build()
-        if self.qkv_bias == "qv":
-            self.query_bias = self.add_weight(
-                name="query_bias", shape=(self.dim,), initializer="zeros"
-            )
-            self.value_bias = self.add_weight(
-                name="value_bias", shape=(self.dim,), initializer="zeros"
-            )
         self.built = True
 
     def call(self, tokens: Tensor) -> Tensor:
         """(B, rows, cols, D) -> (B, rows, cols, D)."""
-        query, key, value = self._split(self._project(self._arrange(tokens)))
+        query, key, value = self._split(self.project(self._arrange(tokens)))
         bias = self.position_bias(tokens)
         if self._mask is not None:
-            bias = ops.cast(bias, "float32") + self._mask()
+            bias = ops.cast(bias, "float32") + self._mask(bias)
         out = self._attend(query, key, value, bias)
         return self._restore(self.projection(self._merge(out)))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         return attention(query, key, value, bias)
-
-    def _project(self, tokens: Tensor) -> Tensor:
-        qkv = self.qkv(tokens)
-        if self.qkv_bias == "qv":
-            no_bias = ops.zeros((self.dim,), self.query_bias.dtype)
-            biases = ops.concatenate([self.query_bias, no_bias, self.value_bias])
-            qkv = qkv + ops.cast(biases, qkv.dtype)
-        return qkv
 
     # --- windows and back -----------------------------------------------------------------------
 
@@ -143,12 +114,9 @@ class WindowAttention(keras.layers.Layer):
         """The constructor's arguments."""
         return {
             **super().get_config(),
-            "dim": self.dim,
-            "num_heads": self.num_heads,
             "grid": self.windows.grid,
             "window_size": self.windows.window_size,
             "shifted": self.windows.shifted,
-            "qkv_bias": self.qkv_bias,
         }
 
 
@@ -193,7 +161,6 @@ class CosineWindowAttention(WindowAttention):
     def build(self, input_shape: tuple) -> None:
         """Creates the weights."""
         super().build(input_shape)
-        self.built = False
         self.logit_scale = self.add_weight(
             name="logit_scale",
             shape=(self.num_heads, 1, 1),

@@ -131,7 +131,7 @@ class SlidingWindowTarget(PixelTarget):
         height, width = images.shape[1:3]
         if (height, width) not in self._constants:
             self._constants[height, width] = self._make_constants(height, width)
-        down, across, unbiased = (constant() for constant in self._constants[height, width])
+        down, across, unbiased = (make(images) for make in self._constants[height, width])
 
         def window_mean(x: Tensor) -> Tensor:
             # (W, W) x (B, H, W, C), then (H, H) x (B, H, W C): sums along each axis are products

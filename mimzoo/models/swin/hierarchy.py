@@ -41,9 +41,10 @@ def stage_grids(image_shape: Sequence[int], patch_size: int, stages: int) -> lis
 class HierarchicalBackbone(Backbone):
     """Patch embedding and norm, then stages of blocks; patches merge between stages.
 
-    A family gives `make_block` and `norm_first`. See SwinBackbone for the arguments.
+    A family gives `block_cls` and `norm_first`. See SwinBackbone for the arguments.
     """
 
+    block_cls: ClassVar[type]
     norm_first: ClassVar[bool] = True
     sizes: ClassVar[dict[str, dict]] = {}
 
@@ -92,7 +93,7 @@ class HierarchicalBackbone(Backbone):
             dim = embed_dim * 2**stage
             self.stages.append(
                 [
-                    self.make_block(
+                    self.block_cls(
                         dim,
                         heads,
                         grid,
@@ -150,10 +151,6 @@ class HierarchicalBackbone(Backbone):
         self.output_dim = embed_dim * 2 ** (len(depths) - 1)
         self.intermediate_outputs = intermediates
         self.pyramid_outputs = self._pyramid(stages, outputs)
-
-    def make_block(self, *args, **kwargs) -> keras.Layer:
-        """A block of the family."""
-        raise NotImplementedError
 
     @classmethod
     def from_size(cls, size: str, **kwargs: Any) -> "HierarchicalBackbone":

@@ -61,6 +61,7 @@ class SwinBackbone(HierarchicalBackbone):
     ```
     """
 
+    block_cls = SwinBlock
     sizes = SWIN_SIZES
 
     def __init__(
@@ -96,7 +97,3 @@ class SwinBackbone(HierarchicalBackbone):
             dtype,
             **kwargs,
         )
-
-    def make_block(self, *args, **kwargs) -> SwinBlock:
-        """A SwinBlock."""
-        return SwinBlock(*args, **kwargs)

@@ -59,6 +59,7 @@ class SwinV2Backbone(HierarchicalBackbone):
     ```
     """
 
+    block_cls = SwinV2Block
     norm_first = False
     sizes = SWIN_V2_SIZES
 
@@ -107,10 +108,6 @@ class SwinV2Backbone(HierarchicalBackbone):
         )
         self.pretrained_window_sizes = pretrained
         self.norm_interval = norm_interval
-
-    def make_block(self, *args, **kwargs) -> SwinV2Block:
-        """A SwinV2Block."""
-        return SwinV2Block(*args, **kwargs)
 
     @classmethod
     def adapt_config(cls, stored: dict, changes: dict) -> dict:
