@@ -41,10 +41,7 @@ class TfdsSource(Source):
         if "file_name" not in self._builder.info.features:
             return super().example_name(index)
         if self._names is None:
-            from tensorflow_datasets import decode
-
-            data = _data_source(self._builder, self._split, {"image": decode.SkipDecoding()})
-            names = (data[i]["file_name"] for i in range(len(data)))
+            names = self._column("file_name")
             self._names = [n.decode() if isinstance(n, bytes) else str(n) for n in names]
         return self._names[index]
 
@@ -57,11 +54,14 @@ class TfdsSource(Source):
     def labels(self) -> np.ndarray:
         """(N,) int32 labels. The first use reads the whole split, without decoding images."""
         if self._has_labels and self._labels is None:
-            from tensorflow_datasets import decode
-
-            data = _data_source(self._builder, self._split, {"image": decode.SkipDecoding()})
-            self._labels = np.array([data[i]["label"] for i in range(len(data))], np.int32)
+            self._labels = np.array(self._column("label"), np.int32)
         return super().labels
+
+    def _column(self, name: str) -> list[Any]:
+        from tensorflow_datasets import decode
+
+        data = _data_source(self._builder, self._split, {"image": decode.SkipDecoding()})
+        return [data[index][name] for index in range(len(data))]
 
     def _example(self, index: int, min_size: int | None) -> dict[str, Any]:
         record = self._data[index]

@@ -202,13 +202,8 @@ def subset_for(recipe: Recipe, source: Source) -> Source:
     A source that has as many images as the whole data set is cut to the published list; any other
     is taken as it is.
     """
-    if recipe.data not in NAMED_SUBSETS:
-        return source
-    whole = round(recipe.num_examples / NAMED_SUBSETS[recipe.data][1])
-    # The subset's size was rounded, so the whole is known to within a few images.
-    if abs(len(source) - whole) > 10:
-        return source
-    return named_subset(source, recipe.data)
+    whole, _ = NAMED_SUBSETS.get(recipe.data, (None, None))
+    return named_subset(source, recipe.data) if len(source) == whole else source
 
 
 def named_for(recipe: Recipe, source: Source) -> Recipe:

@@ -2,10 +2,10 @@
 
 import difflib
 import functools
-import re
 from collections.abc import Callable
 from functools import partial
 
+from mimzoo.optimizers.schedules import length_unit
 from mimzoo_training.recipes.base import (
     FinetuneRecipe,
     PretrainRecipe,
@@ -67,13 +67,20 @@ _MAKERS: list[Callable[[], Recipe]] = [
     vit_simmim_finetune_in1k,
     *(partial(vit_mae_finetune_in1k, size) for size in ("base", "large", "huge")),
 ]
-_LENGTH = re.compile(r"[0-9.]+(e[0-9]+)?(ep|it|img|k)")
 
 
 @functools.cache
 def _recipes() -> dict[str, Recipe]:
     made = (make() for make in _MAKERS)
     return {recipe.name: recipe for recipe in made}
+
+
+def _is_length(text: str) -> bool:
+    try:
+        length_unit(text)
+    except ValueError:
+        return False
+    return True
 
 
 def list_recipes(kind: str | None = None) -> list[str]:
@@ -91,7 +98,7 @@ def get_recipe(name: str) -> PretrainRecipe | FinetuneRecipe:
     if name in known:
         return known[name]
     stem, _, length = name.rpartition("_")
-    if _LENGTH.fullmatch(length):
+    if _is_length(length):
         for recipe in known.values():
             if recipe.kind == "pretrain" and recipe.name.rpartition("_")[0] == stem:
                 return recipe.with_length(length)

@@ -15,12 +15,12 @@ _IN1K = 1_281_167
 GRID_SIZES = ("small", "base", "large", "huge", "giant")
 GRID_LENGTHS = ("125k", "250k", "500k")
 GRID_DATA = {
-    **{name: round(share * _IN1K) for name, (_, share) in NAMED_SUBSETS.items()},
+    **{name: round(share * whole) for name, (whole, share) in NAMED_SUBSETS.items()},
     "in1k": _IN1K,
     "in22k": 14_197_122,
 }
 # SimMIM's optimizer.py: tokens, position tables, and Swin V2's bias network and logit scale.
-_SPARED = ("mask_token", "class_token", "position_bias", "positions", "logit_scale")
+_SPARED = ("mask_token", "position_bias", "positions", "logit_scale")
 _PRETRAIN: dict[str, Any] = {
     "method": "simmim",
     "image_size": 192,
