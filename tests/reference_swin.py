@@ -3,7 +3,7 @@
 import re
 
 import numpy as np
-from reference_weights import BLOCK, assign, patch_kernel
+from reference_weights import BLOCK, assign, load_blocks, patch_kernel
 
 ATTENTION_V1 = {"attn.qkv.bias": "attention.qkv.bias"}
 ATTENTION_V2 = {
@@ -120,3 +120,22 @@ def from_transformers_swin(state: dict) -> dict:
         else:
             renamed[f"{base}qkv.bias"] = np.concatenate(biases)
     return renamed
+
+
+def load_mixmim(task: object, state: dict) -> None:
+    """The official names of MixMIM."""
+    state = dict(state)
+    decoder = task.decoder
+    for theirs, ours in (("absolute_pos_embed", task.backbone), ("decoder_pos_embed", decoder)):
+        table = ours.positions.table
+        # Fixed in both: ours have to be theirs.
+        np.testing.assert_allclose(state.pop(theirs).reshape(table.shape), table, atol=1e-6)
+    load_blocks(decoder.blocks, state, "decoder_blocks")
+    state = {k: v for k, v in state.items() if not k.startswith("decoder_blocks")}
+    assign(decoder, "mask_token", state.pop("mask_token"))
+    for theirs, ours in (("decoder_embed", "embed"), ("decoder_pred", "prediction")):
+        assign(decoder, f"{ours}.kernel", state.pop(f"{theirs}.weight"))
+        assign(decoder, f"{ours}.bias", state.pop(f"{theirs}.bias"))
+    assign(decoder, "norm.gamma", state.pop("decoder_norm.weight"))
+    assign(decoder, "norm.beta", state.pop("decoder_norm.bias"))
+    load_swin(task.backbone, state)
