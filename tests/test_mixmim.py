@@ -150,8 +150,9 @@ def test_reconstruct(images):
     np.testing.assert_array_equal(other[shows_partner], partner[shows_partner])
     # What is painted of an image is what its mixture, or its partner's, predicts for it.
     x = inputs_of(task, images[:6])
-    painted = task.target.pictures(x["images"], forward(task, x), 4)
-    painted = task.to_pixels(ops.convert_to_numpy(painted))
+    painted = task.to_pixels(
+        ops.convert_to_numpy(task.target.pictures(x["images"], forward(task, x), 4))
+    )
     np.testing.assert_allclose(own[shows_partner], painted[shows_partner], atol=1)
     whole = other[[1, 0, 3, 2, 5, 4]]
     np.testing.assert_allclose(whole[~shows_partner], painted[~shows_partner], atol=1)

@@ -59,10 +59,10 @@ def catalogue() -> dict[str, Preset]:
 
 def _cell(stem: str, grid: dict, cell: dict) -> Preset:
     """What a file leaves out follows from the name: axes, and the recipe of the same name."""
-    backbone, size, method, data, length = cell["name"].split("_")
+    backbone, size, *method, data, length = cell["name"].split("_")
     derived = {
         "axes": {
-            "method": method,
+            "method": method[0] if method else backbone,
             "backbone": backbone,
             "size": size,
             "data": data,

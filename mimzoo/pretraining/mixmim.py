@@ -137,12 +137,6 @@ class MixMIM(MIMTask):
             tokens = self.mixing_embedding(tokens, shows_partner)
         return self.backbone.encode(tokens, masks)
 
-    def both_reconstructions(self, inputs: dict) -> tuple[Tensor, Tensor]:
-        """What each mixture gives of its own image and of the partner: (B, M, P) each."""
-        shows_partner = self._cells(inputs["masks"])
-        tokens = self.decoder.decode(self.encode_mixed(inputs), shows_partner)
-        return tuple(ops.split(self.decoder.prediction(self.decoder.norm(tokens)), 2))
-
     def _cells(self, masks: Tensor) -> Tensor:
         """Masks of patches (B, N) as boolean masks of cells (B, M)."""
         backbone = self.backbone
@@ -202,27 +196,24 @@ class MixMIM(MIMTask):
         """
         check_even(len(images))
         check_even(batch_size)
-        backbone, target = self.backbone, self.target
+        backbone = self.backbone
         x = self.preprocess(images)
         masks = self.draw_masks(np.arange(len(x)), epoch)
         other = _swapped(x)
         shows_partner = masks.reshape(-1, *backbone.grid, 1) > 0
         for axis in (1, 2):
             shows_partner = shows_partner.repeat(backbone.patch_size, axis)
-        painted = ([], [])
-        for first in range(0, len(x), batch_size):
-            part = slice(first, first + batch_size)
-            both = self.both_reconstructions({"images": x[part], "masks": masks[part]})
-            for found, prediction, original in zip(painted, both, (x, other), strict=True):
-                picture = target.pictures(original[part], prediction, backbone.stride)
-                found.append(ops.convert_to_numpy(picture))
-        own, partner = (np.concatenate(found) for found in painted)
+        inputs = {"images": x, "masks": masks}
+        predictions = keras.Model.predict(self, inputs, batch_size=batch_size, verbose=0)
+        painted = ops.convert_to_numpy(self.target.pictures(x, predictions, backbone.stride))
         return {
             "original": self.to_pixels(x),
             "partner": self.to_pixels(other),
             "masked": self.to_pixels(np.where(shows_partner, other, x)),
-            "reconstruction": self.to_pixels(np.where(shows_partner, own, x)),
-            "partner_reconstruction": self.to_pixels(np.where(shows_partner, other, partner)),
+            "reconstruction": self.to_pixels(np.where(shows_partner, painted, x)),
+            "partner_reconstruction": self.to_pixels(
+                np.where(shows_partner, other, _swapped(painted))
+            ),
             "masks": masks,
         }
 

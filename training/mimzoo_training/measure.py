@@ -10,7 +10,6 @@ import mimzoo.pretraining  # noqa: F401 (registers the methods)
 from mimzoo.data import Normalize, ResizeCrop
 from mimzoo.hub import resolve
 from mimzoo.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from mimzoo.pretraining.masking import RandomMasking
 from mimzoo.pretraining.task import MIMTask
 from mimzoo_training.recipes import recipe_from_json
 
@@ -56,7 +55,8 @@ def load_mim_task(preset: str, mask_ratio: float | None = None) -> MIMTask:
             "name a preset of a MIM method, such as vit_nano_mae_fmnist_20ep."
         )
     if mask_ratio is not None:
-        masking = RandomMasking(mask_ratio, mask_patch_size=task.masking.mask_patch_size)
+        config = {**task.masking.get_config(), "mask_ratio": mask_ratio}
+        masking = type(task.masking).from_config(config)
         task = load_task(preset, masking=masking)
     return task
 

@@ -17,7 +17,13 @@ from mimzoo.data import (
     open_source,
 )
 from mimzoo.data.subsets import NAMED_SUBSETS, named_subset
-from mimzoo.models import ImageClassifier, SwinBackbone, SwinV2Backbone, ViTBackbone
+from mimzoo.models import (
+    ImageClassifier,
+    MixMIMBackbone,
+    SwinBackbone,
+    SwinV2Backbone,
+    ViTBackbone,
+)
 from mimzoo.optimizers import AdamW, WarmupCosine, WarmupMultiStep
 from mimzoo.optimizers.groups import matches_any
 from mimzoo.pretraining import (
@@ -25,6 +31,9 @@ from mimzoo.pretraining import (
     LinearDecoder,
     MAEDecoder,
     MIMTask,
+    MixMasking,
+    MixMIM,
+    MixMIMDecoder,
     PixelTarget,
     RandomMasking,
     SimMIM,
@@ -35,8 +44,14 @@ from mimzoo_training.recipes.base import PretrainRecipe, Recipe
 
 # Masks of validation are the same in every run, whatever its seed.
 VALIDATION_MASKS = 0
-BACKBONES = {"vit": ViTBackbone, "swin": SwinBackbone, "swinv2": SwinV2Backbone}
-METHODS = {"mae": MAE, "simmim": SimMIM}
+BACKBONES = {
+    "vit": ViTBackbone,
+    "swin": SwinBackbone,
+    "swinv2": SwinV2Backbone,
+    "mixmim": MixMIMBackbone,
+}
+METHODS = {"mae": MAE, "simmim": SimMIM, "mixmim": MixMIM}
+DECODERS = {"mae": MAEDecoder, "mixmim": MixMIMDecoder}
 
 
 def backbone_class(recipe: Recipe) -> type:
@@ -71,27 +86,32 @@ def build_task(recipe: PretrainRecipe, dtype: str = "float32") -> MIMTask:
         **recipe.architecture,
     )
     named = {"dtype": dtype, "name": "decoder"}
-    if recipe.method == "mae":
+    if recipe.method in DECODERS:
         sizes = recipe.decoder_dim, recipe.decoder_depth, recipe.decoder_heads
-        decoder = MAEDecoder(*sizes, **named)
+        decoder = DECODERS[recipe.method](*sizes, **named)
     else:
         decoder = LinearDecoder(**named)
+    options = {"mixing_embedding": True} if recipe.mixing_embedding else {}
     converter_cls = ImageClassifier.for_backbone(backbone_cls).preprocessor_cls.image_converter_cls
     converter = converter_cls(
         (recipe.image_size, recipe.image_size), mean=recipe.mean, std=recipe.std
     )
     return METHODS[recipe.method](
         backbone,
-        masking=_masking(recipe, VALIDATION_MASKS),
+        masking=_masking(recipe, VALIDATION_MASKS, "pair"),
         decoder=decoder,
         target=_target(recipe),
         preprocessor=MIMPreprocessor(converter),
         compile=False,
         name=recipe.method,
+        **options,
     )
 
 
-def _masking(recipe: PretrainRecipe, seed: int) -> RandomMasking:
+def _masking(recipe: PretrainRecipe, seed: int, sharing: str | None) -> RandomMasking:
+    if recipe.method == "mixmim":
+        cell, more = recipe.mask_patch_size, recipe.mask_ratio_range
+        return MixMasking(recipe.mask_ratio, seed, cell, sharing, more)
     return RandomMasking(recipe.mask_ratio, seed=seed, mask_patch_size=recipe.mask_patch_size)
 
 
@@ -122,7 +142,7 @@ def normalize(recipe: Recipe) -> Normalize:
 
 def pretrain_loader(recipe: PretrainRecipe, source: Source, task: MIMTask) -> Loader:
     """Masked batches for ever."""
-    masking = _masking(recipe, recipe.seed)
+    masking = _masking(recipe, recipe.seed, recipe.mask_sharing)
     grid, patch = task.backbone.grid, task.backbone.patch_size
     return Loader(
         source,
@@ -157,6 +177,7 @@ def masked_loss(
 def first_images(source: Source, recipe: Recipe, count: int = 8) -> np.ndarray:
     """(N, H, W, 3) uint8: the first images of a source at the recipe's size."""
     count = min(count, len(source))
+    count -= count % 2 if count > 1 else 0  # MixMIM shows pairs
     loader = Loader(source, count, transform=test_transform(recipe), shuffle=False)
     return loader.batch(0).astype("uint8")
 

@@ -8,6 +8,15 @@ import numpy as np
 
 from mimzoo_training.workdir import write_file
 
+# What `MIMTask.reconstruct` may give, from the top of a picture -> how it is called there.
+ROWS = {
+    "original": "original",
+    "partner": "partner",
+    "masked": "masked",
+    "reconstruction": "reconstruction",
+    "partner_reconstruction": "partner",
+}
+
 
 class Curves:
     """A hook that draws `curve.png`, at most once a minute and at the end.
@@ -68,21 +77,23 @@ class Reconstructions:
 def draw_reconstruction(pictures: dict[str, np.ndarray], path: Path) -> None:
     """A row each of originals, masked images and reconstructions, as a PNG file.
 
+    Of MixMIM also the partners, and what the mixtures give of them.
+
     Args:
         pictures: of `MIMTask.reconstruct`.
         path: of the file.
     """
     from matplotlib.figure import Figure
 
-    rows = ("original", "masked", "reconstruction")
+    rows = [name for name in ROWS if name in pictures]
     count = len(pictures["original"])
-    figure = Figure(figsize=(1.2 * count + 0.6, 4), layout="constrained")
-    grid = figure.subplots(3, count, squeeze=False)
+    figure = Figure(figsize=(1.2 * count + 0.6, 1.33 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), count, squeeze=False)
     for name, line in zip(rows, grid, strict=True):
         for image, axes in zip(pictures[name], line, strict=True):
             axes.imshow(image, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name)
+        line[0].set_ylabel(ROWS[name])
     write_file(path, lambda temporary: figure.savefig(temporary, dpi=100, format="png"))
 
 

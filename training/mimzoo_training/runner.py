@@ -68,6 +68,8 @@ def pretrain(
 
     keras.utils.set_random_seed(recipe.seed)
     task = parts.build_task(recipe, precision)
+    if validation is not None:
+        task.check_count(len(validation) % recipe.batch_size)
     loader = parts.pretrain_loader(recipe, source, task)
     rate = parts.schedule(recipe, len(source))
     optimizer = parts.pretrain_optimizer(recipe, task, rate)

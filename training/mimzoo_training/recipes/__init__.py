@@ -13,7 +13,10 @@ from mimzoo_training.recipes.base import (
     recipe_from_json,
 )
 from mimzoo_training.recipes.mae import vit_mae_finetune_in1k, vit_mae_in1k
+from mimzoo_training.recipes.mixmim import mixmim_finetune_in1k, mixmim_in1k
 from mimzoo_training.recipes.nano import (
+    mixmim_nano_finetune_fmnist,
+    mixmim_nano_fmnist,
     swinv2_nano_finetune_fmnist,
     swinv2_nano_simmim_fmnist,
     vit_nano_finetune_fmnist,
@@ -58,14 +61,23 @@ _MAKERS: list[Callable[[], Recipe]] = [
     partial(swin_simmim_in1k, "base", "800ep"),
     partial(swin_simmim_in1k, "large", "800ep"),
     vit_simmim_in1k,
+    mixmim_nano_fmnist,
+    *(partial(mixmim_in1k, size) for size in ("base", "large", "huge")),
     vit_nano_finetune_fmnist,
     swinv2_nano_finetune_fmnist,
+    mixmim_nano_finetune_fmnist,
     *(partial(swinv2_simmim_finetune_in1k, size) for size in GRID_SIZES),
     partial(swin_simmim_finetune_in1k, "base", "800ep"),
     partial(swin_simmim_finetune_in1k, "base", "100ep"),
     partial(swin_simmim_finetune_in1k, "large", "800ep"),
     vit_simmim_finetune_in1k,
     *(partial(vit_mae_finetune_in1k, size) for size in ("base", "large", "huge")),
+    *(
+        partial(mixmim_finetune_in1k, size, pixels)
+        for pixels in (224, 384)
+        for size in ("base", "large", "huge")
+        if (size, pixels) != ("huge", 384)
+    ),
 ]
 
 

@@ -19,9 +19,10 @@ class Recipe:
     """What pretraining and fine-tuning share.
 
     Attributes:
-        name: <backbone>_<size>_<method>_<data>_<length>; of fine-tuning see FinetuneRecipe.
+        name: <backbone>_<size>_<method>_<data>_<length>, the method left out where it is called
+            as the backbone; of fine-tuning <backbone>_<size>_<method>_finetune_<data>_<pixels>.
         kind: "pretrain" or "finetune".
-        backbone: "vit", "swin" or "swinv2".
+        backbone: "vit", "swin", "swinv2" or "mixmim".
         size: of the backbone: nano, tiny, small, base, large, huge, giant.
         architecture: further arguments of the backbone, such as window_size.
         data: short name of the data set.
@@ -206,16 +207,19 @@ class PretrainRecipe(Recipe):
     """How a model is pretrained.
 
     Attributes:
-        method: "mae" or "simmim".
+        method: "mae", "simmim" or "mixmim".
         patch_size: side of a patch in pixels.
-        mask_ratio: hidden share of the patches or cells.
+        mask_ratio: hidden share of the patches or cells; of MixMIM's, those of the partner.
         mask_patch_size: side of a cell in pixels; None: the patch.
-        target: "normalized_patches" (MAE), "pixels" (SimMIM) or "sliding_window" (the
+        mask_sharing: MixMIM only: "pair" or "batch", see MixMasking. Validation has a mask a pair.
+        mask_ratio_range: MixMIM only: how much larger a mask's ratio may be.
+        mixing_embedding: MixMIM only: whether tokens are told which image they are from.
+        target: "normalized_patches" (MAE, MixMIM), "pixels" (SimMIM) or "sliding_window" (the
             data-scaling paper's code).
         target_window: side of that window in pixels.
         loss: "mse" or "l1".
-        decoder_dim, decoder_depth, decoder_heads: of MAE's decoder; None for SimMIM, which has
-            one linear layer.
+        decoder_dim, decoder_depth, decoder_heads: of MAE's and MixMIM's decoder; None for SimMIM,
+            which has one linear layer.
         preset_dtype: type of number that the weights are stored as.
     """
 
@@ -224,6 +228,9 @@ class PretrainRecipe(Recipe):
     patch_size: int = 16
     mask_ratio: float = 0.75
     mask_patch_size: int | None = None
+    mask_sharing: str | None = None
+    mask_ratio_range: float = 0.0
+    mixing_embedding: bool = False
     target: str = "normalized_patches"
     target_window: int | None = None
     loss: str = "mse"
@@ -238,6 +245,13 @@ class PretrainRecipe(Recipe):
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}.")
         if (self.target == "sliding_window") != (self.target_window is not None):
             raise ValueError("target_window is for the target 'sliding_window', which needs it.")
+        mixed = self.mask_sharing is not None
+        if (self.method == "mixmim") != mixed:
+            raise ValueError("mask_sharing is for the method 'mixmim', which needs it.")
+        if not mixed and (self.mask_ratio_range or self.mixing_embedding):
+            raise ValueError("mask_ratio_range and mixing_embedding are for the method 'mixmim'.")
+        if mixed and self.batch_size % 2:
+            raise ValueError(f"MixMIM mixes neighbours: batch_size {self.batch_size} must be even.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,11 +290,21 @@ def recipe_from_json(data: dict) -> PretrainRecipe | FinetuneRecipe:
     cls = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}.get(data.get("kind"))
     if cls is None:
         raise ValueError(f"a recipe's kind is 'pretrain' or 'finetune', got {data.get('kind')!r}.")
-    data = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    data = _with_tuples(data)
     try:
         return cls(**data)
     except TypeError as error:
         raise ValueError(f"this is no recipe of this version of mimzoo: {error}.") from error
+
+
+def _with_tuples(data: dict) -> dict:
+    """JSON's lists as tuples, also inside of `architecture`."""
+    made = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            value = _with_tuples(value)
+        made[key] = tuple(value) if isinstance(value, list) else value
+    return made
 
 
 def _within(part: str, whole: str, share: float) -> bool:

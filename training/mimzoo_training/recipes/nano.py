@@ -3,6 +3,8 @@
 No figure here is published. Each is listed in `inferred` with the rule that gave it.
 """
 
+import dataclasses
+
 from mimzoo_training.recipes.base import FinetuneRecipe, PretrainRecipe
 
 # Of the 60,000 training images, divided by 255: mean and standard deviation over all pixels of
@@ -197,4 +199,71 @@ def swinv2_nano_finetune_fmnist() -> FinetuneRecipe:
             "rand_augment": "off, as mixup",
         },
         **_SWIN,
+    )
+
+
+_MIXMIM = {**_SHARED, "backbone": "mixmim", "image_size": 32}
+_MIXMIM_RULES = {**_RULES, "image_size": _SWIN_RULES["image_size"]}
+
+
+def mixmim_nano_fmnist(length: str = "10ep") -> PretrainRecipe:
+    """MixMIM pretraining of MixMIM-nano (width 32, 2 + 4 + 2 blocks, patch 2) on Fashion-MNIST.
+
+    All 60,000 training images, enlarged to 32 px; pairs share 8 of 16 cells of 8 px each, a
+    decoder of width 64 with 2 blocks and 2 heads, pixels normalised per cell, stored as float16.
+
+    Expect: not measured.
+
+    Args:
+        length: of the run.
+    """
+    return PretrainRecipe(
+        name=f"mixmim_nano_fmnist_{length}",
+        method="mixmim",
+        length=length,
+        patch_size=2,
+        batch_size=256,
+        base_learning_rate=1.5e-3,
+        warmup="5%",
+        beta_2=0.95,
+        mask_ratio=0.5,
+        mask_patch_size=8,
+        mask_sharing="pair",
+        decoder_dim=64,
+        decoder_depth=2,
+        decoder_heads=2,
+        preset_dtype="float16",
+        origin="ours: MixMIM's recipe on a small model and small images",
+        inferred={
+            **_MIXMIM_RULES,
+            "base_learning_rate": "as the nano ViT",
+            "batch_size": "as the nano ViT",
+            "warmup": "as the nano ViT",
+            "mask_patch_size": "the stride of the backbone, as MixMIM's 32 px",
+            "mask_sharing": "one mask for 256 images would leave 234 masks an epoch",
+            "decoder_dim": "half of the encoder's last stage, as MixMIM-B's 512 of 1024",
+            "decoder_depth": "as the nano ViT",
+            "decoder_heads": "heads of 32, as MixMIM's",
+            "preset_dtype": "keeps the preset below 5 MB",
+        },
+        **_MIXMIM,
+    )
+
+
+def mixmim_nano_finetune_fmnist() -> FinetuneRecipe:
+    """Fine-tuning of MixMIM-nano on Fashion-MNIST at 32 px, for few labels (1,000) or all.
+
+    Expect: not measured at this length; `benchmarks/few_labels.py` measures 30 epochs.
+    """
+    return dataclasses.replace(
+        vit_nano_finetune_fmnist(),
+        name="mixmim_nano_finetune_fmnist_32",
+        origin="ours: MixMIM's fine-tuning on a small model, small images and few labels",
+        inferred={
+            **vit_nano_finetune_fmnist().inferred,
+            **_MIXMIM_RULES,
+            "length": "MixMIM's for base",
+            "layer_decay": "as the nano ViT",
+        },
+        **_MIXMIM,
     )
