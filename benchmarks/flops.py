@@ -13,9 +13,9 @@ def block_flops(tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
 
 
 def step_flops(task: object, batch_size: int) -> float:
-    """Forward and backward pass of a mimzoo task: MAE on ViT, or SimMIM on Swin or Swin V2."""
-    forward = mae_flops(task) if hasattr(task.backbone, "class_token") else simmim_flops(task)
-    return 3 * forward * batch_size
+    """Forward and backward pass of a mimzoo task over a batch."""
+    method = {"MAE": mae_flops, "SimMIM": simmim_flops, "MixMIM": mixmim_flops}
+    return 3 * method[type(task).__name__](task) * batch_size
 
 
 def mae_flops(task: object) -> float:
@@ -35,8 +35,28 @@ def mae_flops(task: object) -> float:
 
 
 def simmim_flops(task: object) -> float:
-    """Forward pass of a mimzoo SimMIM task on Swin or Swin V2 over one image."""
+    """Forward pass of a mimzoo SimMIM task on Swin, Swin V2 or MixMIM's backbone over one image."""
     backbone = task.backbone
+    rows, cols = backbone.stage_grids[-1]
+    numbers = backbone.stride**2 * backbone.image_shape[-1]
+    return hierarchy_flops(backbone) + 2 * rows * cols * backbone.output_dim * numbers
+
+
+def mixmim_flops(task: object) -> float:
+    """Forward pass of a mimzoo MixMIM task over one image, which is decoded in two halves."""
+    backbone, decoder = task.backbone, task.decoder
+    count = backbone.stage_grids[-1][0] * backbone.stage_grids[-1][1]
+    numbers = backbone.stride**2 * backbone.image_shape[-1]
+    return (
+        hierarchy_flops(backbone)
+        + 2 * count * backbone.output_dim * decoder.embed_dim
+        + 2 * decoder.depth * block_flops(count, decoder.embed_dim, decoder.mlp_ratio)
+        + 2 * count * decoder.embed_dim * numbers
+    )
+
+
+def hierarchy_flops(backbone: object) -> float:
+    """Forward pass of a backbone with stages over one image."""
     dim, channels = backbone.embed_dim, backbone.image_shape[-1]
     count = backbone.grid[0] * backbone.grid[1]
     total = 2 * count * backbone.patch_size**2 * channels * dim
@@ -49,8 +69,7 @@ def simmim_flops(task: object) -> float:
             rows, cols = backbone.stage_grids[stage + 1]
             total += 2 * rows * cols * 4 * dim * 2 * dim
             dim *= 2
-    rows, cols = backbone.stage_grids[-1]
-    return total + 2 * rows * cols * dim * backbone.stride**2 * channels
+    return total
 
 
 def matmul_flops_per_second(step: object) -> float:

@@ -13,8 +13,8 @@ from mimzoo_training.recipes import get_recipe
 from mimzoo_training.runner import pretrain
 from mimzoo_training.workdir import RunError, Workdir
 
-from mimzoo.data import ArraySource, named_subset, take_subset
-from mimzoo.data.subsets import NAMED_SUBSETS, example_id
+from mimzoo.data import ArraySource, named_subset, read_scores, take_subset
+from mimzoo.data.named_subsets import NAMED_SUBSETS, NamedSubset, example_id
 from mimzoo.models import SwinV2Backbone
 from mimzoo.pretraining import SimMIM, SlidingWindowTarget
 
@@ -37,12 +37,13 @@ def numbers(source: ArraySource) -> set[int]:
 
 
 def test_named_subsets_are_nested_and_follow_from_names():
-    parts_of = {name: numbers(named_subset(files(), name)) for name in NAMED_SUBSETS}
+    names = [name for name in NAMED_SUBSETS if name.startswith("in1k")]
+    parts_of = {name: numbers(named_subset(files(), name)) for name in names}
     assert [len(parts_of[f"in1k{n}"]) for n in (10, 20, 50)] == [100, 200, 500]
     assert parts_of["in1k10"] < parts_of["in1k20"] < parts_of["in1k50"]
     # The list is published: these never change.
     assert sorted(parts_of["in1k10"])[:8] == [10, 21, 36, 46, 50, 55, 56, 58]
-    balanced = named_subset(files(), "in1k10", balanced=True)
+    balanced = named_subset(files(), "in1k10", "stratified")
     assert set(np.bincount(balanced.labels)) == {14}
 
 
@@ -66,12 +67,50 @@ def test_subsets_that_are_none():
 
 
 def test_a_recipe_cuts_the_whole_set_to_its_list(monkeypatch):
-    monkeypatch.setitem(NAMED_SUBSETS, "in1k20", (1000, 0.2))
+    monkeypatch.setitem(NAMED_SUBSETS, "in1k20", NamedSubset(200, 1000))
     recipe = dataclasses.replace(get_recipe("swinv2_base_simmim_in1k20_250k"), num_examples=200)
     assert len(parts.subset_for(recipe, files(1000))) == 200
     assert len(parts.subset_for(recipe, files(200))) == 200
     other = take_subset(files(), count=50)
     assert parts.subset_for(recipe, other) is other
+    drawn = recipe.with_changes(sampling="stratified")
+    assert drawn.name == "swinv2_base_simmim_in1k20_250k_stratified"
+    assert len(np.unique(parts.subset_for(drawn, files(1000)).labels)) == 7
+    with pytest.raises(ValueError, match="chooses from a whole data set"):
+        parts.subset_for(drawn, other)
+    with pytest.raises(ValueError, match="'filtered', which needs both"):
+        recipe.with_changes(sampling="filtered")
+
+
+def test_counted_subsets_and_other_samplings(monkeypatch, tmp_path):
+    for name, count in (("coyo500k", 50), ("coyo1m", 100)):
+        monkeypatch.setitem(NAMED_SUBSETS, name, NamedSubset(count))
+    small, large = (numbers(named_subset(files(), n)) for n in ("coyo500k", "coyo1m"))
+    assert (len(small), len(large)) == (50, 100)
+    assert small < large
+    # Odd numbers have a score of 0.4, even ones of 0.2; those of 100 have none.
+    rows = [f"x/{i}.JPEG,{0.4 if i % 2 else 0.2}" for i in range(1000) if i % 100]
+    rows = [f"n{int(r[2:].partition('.')[0]) % 7:08d}_{r[2:]}" for r in rows]
+    (tmp_path / "scores.csv").write_text("id,score\n" + "\n".join(rows) + "\n")
+    scores = read_scores(tmp_path / "scores.csv")
+    kept = numbers(named_subset(files(), "coyo1m", "filtered", scores, 0.3))
+    assert len(kept) == 100
+    assert all(number % 2 for number in kept)
+    kept = numbers(named_subset(files(), "coyo1m", "filtered", scores, 0.1))
+    assert any(number % 2 == 0 for number in kept)
+    assert all(number % 100 for number in kept)
+    with pytest.raises(ValueError, match=r"coyo1m is 100 images, and files has 0 with a score"):
+        named_subset(files(), "coyo1m", "filtered", scores, 0.5)
+    with pytest.raises(ValueError, match="coyo1m is 100 images, and files has 60"):
+        named_subset(files(60), "coyo1m")
+    with pytest.raises(ValueError, match="'filtered', which needs both"):
+        named_subset(files(), "coyo1m", "filtered", scores)
+    (tmp_path / "scores.csv").write_text("id,score\na,high\n")
+    with pytest.raises(ValueError, match="line 2: 'high' is no score"):
+        read_scores(tmp_path / "scores.csv")
+    (tmp_path / "scores.csv").write_text("a,1\n")
+    with pytest.raises(ValueError, match="names the columns id and score"):
+        read_scores(tmp_path / "scores.csv")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Parts of a source that depend on names and seeds, never on order or chance."""
 
 import hashlib
-import re
 
 import numpy as np
 
@@ -40,7 +39,8 @@ class Subset(Source):
         return self.source.example_name(int(self.indices[index]))
 
 
-def _select(source: Source, indices: np.ndarray, name: str) -> Source:
+def select(source: Source, indices: np.ndarray, name: str) -> Source:
+    """Some examples of a source, by number."""
     if isinstance(source, ArraySource):
         return source.take(indices, name)
     return Subset(source, indices, name)
@@ -93,52 +93,7 @@ def take_subset(
             )
         chosen.append(group[:wanted])
     indices = np.sort(np.concatenate(chosen))
-    return _select(source, indices, f"{source.name} ({len(indices)} of {len(source)})")
-
-
-_ENDING = re.compile(r"\.[A-Za-z]{2,5}$")
-# Named parts of ImageNet-1K's training images: (images in the whole set, share). papers.md 4.1.
-NAMED_SUBSETS = {f"in1k{percent}": (1_281_167, percent / 100) for percent in (10, 20, 50)}
-
-
-def example_id(name: str) -> str:
-    """What an example is called wherever it lies: its file name without folder and ending."""
-    return _ENDING.sub("", name.replace("\\", "/").rpartition("/")[2])
-
-
-def named_subset(source: Source, name: str, balanced: bool = False) -> Source:
-    """The published part of a data set by that name, the same on every machine.
-
-    Examples are sorted by sha256("mimzoo subset 0:" + id), where the id is the file name without
-    folder and ending ("n01440764_10026"), and the first round(share x N) are taken: so the parts
-    are nested, and a folder, an archive and tfds give the same. On Data Scaling in Masked Image
-    Modeling samples at random and publishes no list (papers.md 4.1).
-
-    Args:
-        source: the whole data set.
-        name: "in1k10", "in1k20" or "in1k50".
-        balanced: the first round(share x n) of each class instead; the paper does not say.
-
-    Raises:
-        ValueError: an unknown name; two examples with one id.
-    """
-    if name not in NAMED_SUBSETS:
-        raise ValueError(f"unknown subset {name!r}: choose one of {', '.join(NAMED_SUBSETS)}.")
-    ids = [example_id(source.example_name(index)) for index in range(len(source))]
-    if len(set(ids)) < len(ids):
-        raise ValueError(
-            f"{source.name} has several examples of one name, so {name} is not defined on it: "
-            "give each image a file name of its own."
-        )
-    digests = [hashlib.sha256(f"mimzoo subset 0:{i}".encode()).digest() for i in ids]
-    order = np.array(sorted(range(len(ids)), key=digests.__getitem__))
-    share = NAMED_SUBSETS[name][1]
-    groups = [order]
-    if balanced:
-        labels = source.labels[order]
-        groups = [order[labels == label] for label in np.unique(labels)]
-    chosen = np.concatenate([group[: round(share * len(group))] for group in groups])
-    return _select(source, np.sort(chosen), f"{source.name} ({name})")
+    return select(source, indices, f"{source.name} ({len(indices)} of {len(source)})")
 
 
 def hold_out(source: Source, share: float, split: str) -> Source:
@@ -167,7 +122,7 @@ def hold_out(source: Source, share: float, split: str) -> Source:
     if held.all():
         held[hashes.argmax()] = False
     indices = np.flatnonzero(held if split == "validation" else ~held)
-    return _select(source, indices, f"{source.name.removesuffix(' train')} {split}")
+    return select(source, indices, f"{source.name.removesuffix(' train')} {split}")
 
 
 def _hash(name: str) -> float:

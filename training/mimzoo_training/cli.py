@@ -152,6 +152,13 @@ def _pretrain(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", help="`mimzoo list` shows them; ..._50ep sets the length")
     _run_arguments(command)
     command.add_argument("--mask-ratio", type=float, metavar="R", help="hidden share, in (0, 1)")
+    command.add_argument(
+        "--sampling",
+        choices=("random", "stratified", "filtered"),
+        help="how a subset such as coyo1m is drawn from --data",
+    )
+    command.add_argument("--scores", metavar="CSV", help="id,score of each image, for filtered")
+    command.add_argument("--min-score", type=float, metavar="S", help="least score, for filtered")
 
 
 def _finetune(command: argparse.ArgumentParser) -> None:

@@ -53,8 +53,15 @@ def pretrain(args: argparse.Namespace) -> None:
     """Pretrains by a recipe."""
     from mimzoo_training.recipes import get_recipe
 
-    recipe = _override(get_recipe(args.recipe), args, mask_ratio=args.mask_ratio)
+    recipe = _override(
+        get_recipe(args.recipe),
+        args,
+        mask_ratio=args.mask_ratio,
+        sampling=args.sampling,
+        min_score=args.min_score,
+    )
     _check_positive(args)
+    from mimzoo.data import read_scores
     from mimzoo_training.runner import pretrain
 
     pretrain(
@@ -62,6 +69,7 @@ def pretrain(args: argparse.Namespace) -> None:
         args.data,
         args.workdir,
         validation=args.validation,
+        scores=read_scores(args.scores) if args.scores else None,
         precision=args.precision,
         validation_every=args.validation_every,
         checkpoint_seconds=args.checkpoint_seconds,

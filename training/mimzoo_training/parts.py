@@ -16,7 +16,7 @@ from mimzoo.data import (
     Source,
     open_source,
 )
-from mimzoo.data.subsets import NAMED_SUBSETS, named_subset
+from mimzoo.data.named_subsets import NAMED_SUBSETS, check_sampling, named_subset
 from mimzoo.models import (
     ImageClassifier,
     MixMIMBackbone,
@@ -217,14 +217,30 @@ def to_source(source: Source | str, split: str) -> Source:
     return source if isinstance(source, Source) else open_source(source, split)
 
 
-def subset_for(recipe: Recipe, source: Source) -> Source:
+def subset_for(recipe: Recipe, source: Source, scores: Any = None) -> Source:
     """The part of the source that the recipe trains on, where its data is a named subset.
 
-    A source that has as many images as the whole data set is cut to the published list; any other
-    is taken as it is.
+    A source that has as many images as the whole data set (of COYO: more than the subset) is cut
+    to the subset; any other is taken as it is.
+
+    Args:
+        recipe: of pretraining.
+        source: images.
+        scores: id -> score, for the sampling "filtered".
+
+    Raises:
+        ValueError: see `mimzoo.data.named_subset`.
     """
-    whole, _ = NAMED_SUBSETS.get(recipe.data, (None, None))
-    return named_subset(source, recipe.data) if len(source) == whole else source
+    check_sampling(recipe.sampling, scores is not None, recipe.min_score)
+    part = NAMED_SUBSETS.get(recipe.data)
+    if part is None or not part.cuts(len(source)):
+        if recipe.sampling != "random":
+            raise ValueError(
+                f"sampling {recipe.sampling!r} chooses from a whole data set, and "
+                f"{source.name} with {len(source)} images is none that {recipe.data} is cut from."
+            )
+        return source
+    return named_subset(source, recipe.data, recipe.sampling, scores, recipe.min_score)
 
 
 def named_for(recipe: Recipe, source: Source) -> Recipe:

@@ -1,7 +1,7 @@
 """Pretraining: a recipe, a source of images and a folder give a preset."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 
@@ -22,6 +22,7 @@ def pretrain(
     workdir: str | os.PathLike,
     *,
     validation: Source | str | None = None,
+    scores: Mapping[str, float] | None = None,
     precision: str = "float32",
     validation_every: int = 1,
     checkpoint_seconds: float = 120.0,
@@ -39,6 +40,7 @@ def pretrain(
         workdir: the folder; see Workdir for what it will hold.
         validation: images for the validation loss; default: the source's "validation" split if
             `source` is a name, else none.
+        scores: id -> score of the images, for a recipe whose sampling is "filtered".
         precision: "float32" or "mixed_bfloat16".
         validation_every: epochs between two validations.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
@@ -63,7 +65,7 @@ def pretrain(
         validation = parts.to_source(source, "validation")
     elif validation is not None:
         validation = parts.to_source(validation, "validation")
-    source = parts.subset_for(recipe, parts.to_source(source, "train"))
+    source = parts.subset_for(recipe, parts.to_source(source, "train"), scores)
     recipe = parts.named_for(recipe, source)
 
     keras.utils.set_random_seed(recipe.seed)

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from mimzoo.data.named_subsets import check_sampling
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 CROPS = ("random_resized_crop", "crop_pad")
@@ -187,7 +188,7 @@ class Recipe:
         for field_name, short in _SUFFIXES.items():
             old, new = getattr(self, field_name, None), getattr(changed, field_name, None)
             if old != new:
-                name += f"_{short}{new:g}"
+                name += f"_{short}{new}" if isinstance(new, str) else f"_{short}{new:g}"
         return dataclasses.replace(changed, name=name)
 
 
@@ -199,6 +200,8 @@ _SUFFIXES = {
     "layer_decay": "decay",
     "drop_path_rate": "drop",
     "ema_momentum": "ema",
+    "sampling": "",
+    "min_score": "score",
 }
 
 
@@ -221,6 +224,9 @@ class PretrainRecipe(Recipe):
         decoder_dim, decoder_depth, decoder_heads: of MAE's and MixMIM's decoder; None for SimMIM,
             which has one linear layer.
         preset_dtype: type of number that the weights are stored as.
+        sampling: how a named subset is drawn from its data set: "random", "stratified" or
+            "filtered"; see `mimzoo.data.named_subset`.
+        min_score: least score of "filtered".
     """
 
     kind: str = "pretrain"
@@ -238,6 +244,8 @@ class PretrainRecipe(Recipe):
     decoder_depth: int | None = 8
     decoder_heads: int | None = 16
     preset_dtype: str = "float32"
+    sampling: str = "random"
+    min_score: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -245,6 +253,7 @@ class PretrainRecipe(Recipe):
             raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}.")
         if (self.target == "sliding_window") != (self.target_window is not None):
             raise ValueError("target_window is for the target 'sliding_window', which needs it.")
+        check_sampling(self.sampling, self.sampling == "filtered", self.min_score)
         mixed = self.mask_sharing is not None
         if (self.method == "mixmim") != mixed:
             raise ValueError("mask_sharing is for the method 'mixmim', which needs it.")

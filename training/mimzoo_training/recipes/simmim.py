@@ -8,14 +8,14 @@ to 4.
 
 from typing import Any
 
-from mimzoo.data.subsets import NAMED_SUBSETS
+from mimzoo.data.named_subsets import NAMED_SUBSETS
 from mimzoo_training.recipes.base import FinetuneRecipe, PretrainRecipe
 
 _IN1K = 1_281_167
 GRID_SIZES = ("small", "base", "large", "huge", "giant")
 GRID_LENGTHS = ("125k", "250k", "500k")
 GRID_DATA = {
-    **{name: round(share * whole) for name, (whole, share) in NAMED_SUBSETS.items()},
+    **{name: part.count for name, part in NAMED_SUBSETS.items() if part.whole == _IN1K},
     "in1k": _IN1K,
     "in22k": 14_197_122,
 }
