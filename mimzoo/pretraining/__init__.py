@@ -1,14 +1,16 @@
 """MIM pretraining: backbone + masking + decoder + target, one method a file."""
 
 from mimzoo.pretraining.decoders import LinearDecoder, MAEDecoder
+from mimzoo.pretraining.hog import HOGTarget
 from mimzoo.pretraining.mae import MAE
 from mimzoo.pretraining.masking import RandomMasking
 from mimzoo.pretraining.simmim import SimMIM
-from mimzoo.pretraining.targets import PixelTarget, SlidingWindowTarget
+from mimzoo.pretraining.targets import PixelTarget, SlidingWindowTarget, Target
 from mimzoo.pretraining.task import MIMTask
 
 __all__ = [
     "MAE",
+    "HOGTarget",
     "LinearDecoder",
     "MAEDecoder",
     "MIMTask",
@@ -16,4 +18,5 @@ __all__ = [
     "RandomMasking",
     "SimMIM",
     "SlidingWindowTarget",
+    "Target",
 ]

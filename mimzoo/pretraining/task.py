@@ -4,6 +4,7 @@ A method adds `call` and `compute_loss`. Nothing overrides `train_step`: every b
 and distribution that Keras supports works.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,10 +12,13 @@ import keras_hub
 import numpy as np
 from keras import ops
 
+from mimzoo.backend import Tensor
+from mimzoo.layers.patches import unpatchify
 from mimzoo.models.image_classifier import ImageClassifier
 from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.task import PresetTask
 from mimzoo.pretraining.batches import masked_batches
+from mimzoo.pretraining.targets import Target
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -28,6 +32,21 @@ class MIMPreprocessor(keras_hub.models.Preprocessor):
     def call(self, images: np.ndarray) -> np.ndarray:
         """(B, H, W, 1 or 3) in [0, 255] -> float32 at the backbone's size."""
         return self.image_converter(images)
+
+
+class FrozenVariables(keras.layers.Layer):
+    """Holds variables that a task reads, but neither trains nor saves."""
+
+    def __init__(self, variables: Sequence[keras.Variable], **kwargs):
+        super().__init__(trainable=False, **kwargs)
+        self.held = list(variables)
+        self.built = True
+
+    def save_own_variables(self, store: dict) -> None:
+        """Saves nothing."""
+
+    def load_own_variables(self, store: dict) -> None:
+        """Loads nothing."""
 
 
 class MIMTask(PresetTask, keras_hub.models.Task):
@@ -54,7 +73,7 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         backbone: keras.Model,
         masking: Any,
         decoder: keras.layers.Layer,
-        target: Any,
+        target: Target,
         preprocessor: keras.layers.Layer | str | None = "auto",
         compile: bool = True,
         **kwargs,
@@ -69,6 +88,10 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         self.decoder = decoder
         self.target = target
         self.dtype_policy = backbone.dtype_policy
+        converter = preprocessor.image_converter if preprocessor is not None else None
+        target.attach(backbone.image_shape, backbone.stride, converter)
+        # Without this, JAX would compile the values into its step as constants.
+        self.frozen = FrozenVariables(target.variables) if target.variables else None
         self.attach()
         self.built = True
         if compile:
@@ -77,6 +100,11 @@ class MIMTask(PresetTask, keras_hub.models.Task):
     def attach(self) -> None:
         """Fits masking, decoder and target to the backbone; the constructor calls it once."""
         raise NotImplementedError(f"{type(self).__name__} does not say how its parts fit.")
+
+    @property
+    def frozen_variables(self) -> list[keras.Variable]:
+        """Variables that a step reads but that belong to the target: no file holds them."""
+        return self.frozen.variables if self.frozen is not None else []
 
     @staticmethod
     def _converter_cls(backbone_cls: type) -> type:
@@ -172,7 +200,7 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         return keras.Model.evaluate(self, x, batch_size=batch_size, **kwargs)
 
     def predict(self, x: Any = None, *, batch_size: int | None = None, **kwargs) -> np.ndarray:
-        """Predictions (N, patches, P) with the masks of epoch 0."""
+        """Predictions (N, patches or cells, P) with the masks of epoch 0."""
         x = masked_batches(self, x, batch_size, training=False)
         batch_size = batch_size if isinstance(x, dict) else None
         return keras.Model.predict(self, x, batch_size=batch_size, **kwargs)
@@ -183,6 +211,11 @@ class MIMTask(PresetTask, keras_hub.models.Task):
             raise ValueError(
                 f"{type(self).__name__} takes images only: pass neither labels nor sample weights."
             )
+
+    def loss_weights(self, masks: Tensor) -> Tensor:
+        """What each patch counts in the loss, float32: the masks (B, N), or ones."""
+        masks = ops.cast(masks, "float32")
+        return masks if self.target.on == "masked" else ops.ones_like(masks)
 
     # --- pictures -----------------------------------------------------------------------------
 
@@ -195,27 +228,39 @@ class MIMTask(PresetTask, keras_hub.models.Task):
             batch_size: images per forward pass.
 
         Returns:
-            "original", "masked" (hidden patches grey) and "reconstruction" (visible patches
-            pasted back), each (N, H, W, C) uint8, and "masks" (N, patches).
+            "original", "masked" (hidden patches grey) and "reconstruction" (what is visible
+            pasted back), each (N, H, W, C) uint8, and "masks" (N, patches). Where the target is
+            not of pixels also "target", its picture; what "reconstruction" shows is then pasted
+            into that one.
         """
-        from mimzoo.layers.patches import unpatchify
-
         x = self.preprocess(images)
         masks = self.draw_masks(np.arange(len(x)), epoch)
         inputs = {"images": x, "masks": masks}
         predictions = keras.Model.predict(self, inputs, batch_size=batch_size, verbose=0)
         patch = self.backbone.patch_size
-        painted = ops.convert_to_numpy(self.target.pictures(x, predictions, patch))
-        cells = np.repeat(masks[..., None].astype("float32"), patch**2 * x.shape[-1], axis=-1)
+        cells = np.repeat(masks[..., None].astype("float32"), patch**2, axis=-1)
         hidden = ops.convert_to_numpy(
             unpatchify(ops.convert_to_tensor(cells), self.backbone.grid, patch)
         )
-        return {
+        pictures = {
             "original": self.to_pixels(x),
             "masked": np.where(hidden > 0, np.uint8(128), self.to_pixels(x)),
-            "reconstruction": self.to_pixels(np.where(hidden > 0, painted, x)),
-            "masks": masks,
         }
+        if self.target.per_pixel:
+            painted, around = self.target.pictures(x, predictions, patch), x
+        else:
+            stride = self.backbone.stride
+            painted = self.target.pictures(x, predictions, stride)
+            # The picture of the target is that of the perfect prediction.
+            perfect = [
+                ops.convert_to_numpy(self.target.targets(x[i : i + batch_size], stride))
+                for i in range(0, len(x), batch_size)
+            ]
+            around = self.target.pictures(x, np.concatenate(perfect), stride)
+            around = ops.convert_to_numpy(around)
+            pictures["target"] = self.to_pixels(around)
+        painted = np.where(hidden > 0, ops.convert_to_numpy(painted), around)
+        return {**pictures, "reconstruction": self.to_pixels(painted), "masks": masks}
 
     def to_pixels(self, images: np.ndarray) -> np.ndarray:
         """Normalised images back to uint8 in [0, 255]."""
