@@ -54,7 +54,7 @@ def naive(image: np.ndarray, target: HOGTarget) -> np.ndarray:
     "options",
     [
         {},
-        {"gradient": "central", "cell_size": 4, "bins": 6},
+        {"gradient": "central", "cell_size": 4, "bins": 6},  # edges of bins on both axes
         {"per_channel": False},
     ],
 )

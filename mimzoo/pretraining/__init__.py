@@ -1,6 +1,7 @@
 """MIM pretraining: backbone + masking + decoder + target, one method a file."""
 
 from mimzoo.pretraining.decoders import LinearDecoder, MAEDecoder
+from mimzoo.pretraining.features import FeatureTarget
 from mimzoo.pretraining.hog import HOGTarget
 from mimzoo.pretraining.mae import MAE
 from mimzoo.pretraining.masking import RandomMasking
@@ -10,6 +11,7 @@ from mimzoo.pretraining.task import MIMTask
 
 __all__ = [
     "MAE",
+    "FeatureTarget",
     "HOGTarget",
     "LinearDecoder",
     "MAEDecoder",

@@ -100,8 +100,7 @@ class HOGTarget(Target):
         self._check_image(images.shape[1:])
         gx, gy = self._gradients(ops.cast(images, "float32"))
         magnitude = ops.sqrt(ops.square(gx) + ops.square(gy))
-        bins = ops.floor(ops.arctan2(gx, gy) / np.float32(np.pi) * self.bins)
-        bins = bins % self.bins
+        bins = self._orientations(gx, gy)
         if not self.per_channel:
             greatest = ops.argmax(magnitude, axis=-1)
             chosen = ops.one_hot(greatest, magnitude.shape[-1], dtype="float32")
@@ -130,6 +129,20 @@ class HOGTarget(Target):
             across = x[:, :-2] + 2.0 * x[:, 1:-1] + x[:, 2:]
             down = x[:, :, :-2] + 2.0 * x[:, :, 1:-1] + x[:, :, 2:]
         return across[:, :, :-2] - across[:, :, 2:], down[:, :-2] - down[:, 2:]
+
+    def _orientations(self, gx: Tensor, gy: Tensor) -> Tensor:
+        """The bin of each gradient, as float32.
+
+        How many edges of bins lie below the angle: sin(angle - edge) >= 0. The mirrored border has
+        many gradients that lie exactly on an axis, which rounding would put on either side of it
+        if the angle itself were divided by the width of a bin.
+        """
+        gy = ops.where(gx < 0, -gy, gy)  # unsigned: the half-plane gx >= 0
+        gx, gy = ops.abs(gx), ops.where(gx == 0, ops.abs(gy), gy)
+        edges = np.arange(1, self.bins) * np.pi / self.bins
+        cosines, sines = np.float32(np.round(np.cos(edges), 12)), np.float32(np.sin(edges))
+        above = [ops.cast(gx * c >= gy * s, "float32") for c, s in zip(cosines, sines, strict=True)]
+        return sum(above, ops.zeros_like(gx))
 
     def targets(self, images: Tensor, stride: int) -> Tensor:
         """What predictions are compared with: (B, H, W, C) -> (B, N, size) float32."""

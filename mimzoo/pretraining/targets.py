@@ -74,6 +74,10 @@ class Target:
         mean, std = self.normalization
         return (pictures - np.float32(mean)) / np.float32(std) if mean else pictures * 255.0
 
+    def is_same(self, other: Any) -> bool:
+        """Whether a decoder trained for the other target keeps its weights for this one."""
+        return False
+
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {}

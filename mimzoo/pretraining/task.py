@@ -270,6 +270,14 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         return np.clip(np.round(images), 0, 255).astype("uint8")
 
     @classmethod
+    def replaced_parts(cls, stored: dict, given: dict) -> set[str]:
+        """As in PresetTask; a target that is the stored one, given anew, replaces nothing."""
+        replaced = super().replaced_parts(stored, given)
+        if "target" in replaced and given["target"].is_same(stored.get("target")):
+            replaced.remove("target")
+        return replaced
+
+    @classmethod
     def load_preprocessor(cls, folder: Any, image_shape: tuple) -> keras.layers.Layer | None:
         """The stored converter at the backbone's size, or the default for the backbone."""
         if not (folder / "image_converter.json").exists():

@@ -66,7 +66,7 @@ class Reconstructions:
 
 
 def draw_reconstruction(pictures: dict[str, np.ndarray], path: Path) -> None:
-    """A row each of originals, masked images and reconstructions, as a PNG file.
+    """A row each of originals, masked images, targets if shown and reconstructions, as a PNG file.
 
     Args:
         pictures: of `MIMTask.reconstruct`.
@@ -74,10 +74,10 @@ def draw_reconstruction(pictures: dict[str, np.ndarray], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    rows = ("original", "masked", "reconstruction")
+    rows = [r for r in ("original", "masked", "target", "reconstruction") if r in pictures]
     count = len(pictures["original"])
-    figure = Figure(figsize=(1.2 * count + 0.6, 4), layout="constrained")
-    grid = figure.subplots(3, count, squeeze=False)
+    figure = Figure(figsize=(1.2 * count + 0.6, 4 / 3 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), count, squeeze=False)
     for name, line in zip(rows, grid, strict=True):
         for image, axes in zip(pictures[name], line, strict=True):
             axes.imshow(image, interpolation="nearest")
