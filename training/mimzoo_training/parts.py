@@ -22,6 +22,8 @@ from mimzoo.optimizers import AdamW, WarmupCosine, WarmupMultiStep
 from mimzoo.optimizers.groups import matches_any
 from mimzoo.pretraining import (
     MAE,
+    FeatureTarget,
+    HOGTarget,
     LinearDecoder,
     MAEDecoder,
     MIMTask,
@@ -29,6 +31,7 @@ from mimzoo.pretraining import (
     RandomMasking,
     SimMIM,
     SlidingWindowTarget,
+    Target,
 )
 from mimzoo.pretraining.task import MIMPreprocessor
 from mimzoo_training.recipes.base import PretrainRecipe, Recipe
@@ -95,7 +98,11 @@ def _masking(recipe: PretrainRecipe, seed: int) -> RandomMasking:
     return RandomMasking(recipe.mask_ratio, seed=seed, mask_patch_size=recipe.mask_patch_size)
 
 
-def _target(recipe: PretrainRecipe) -> PixelTarget:
+def _target(recipe: PretrainRecipe) -> Target:
+    if recipe.target == "hog":
+        return HOGTarget(loss=recipe.loss, **recipe.target_options)
+    if recipe.target == "features":
+        return FeatureTarget(loss=recipe.loss, **recipe.target_options)
     if recipe.target == "sliding_window":
         return SlidingWindowTarget(recipe.target_window, recipe.loss)
     return PixelTarget(recipe.target == "normalized_patches", recipe.loss)

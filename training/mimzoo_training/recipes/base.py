@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from mimzoo_training.recipes.targets import check_target
 
 CROPS = ("random_resized_crop", "crop_pad")
 SCHEDULES = ("cosine", "multistep")
-TARGETS = ("normalized_patches", "pixels", "sliding_window")
 # Shortened runs keep the warm-up, unless it would take more than this share of the run.
 MAX_WARMUP = 0.1
 
@@ -210,10 +210,11 @@ class PretrainRecipe(Recipe):
         patch_size: side of a patch in pixels.
         mask_ratio: hidden share of the patches or cells.
         mask_patch_size: side of a cell in pixels; None: the patch.
-        target: "normalized_patches" (MAE), "pixels" (SimMIM) or "sliding_window" (the
-            data-scaling paper's code).
+        target: "normalized_patches" (MAE), "pixels" (SimMIM), "sliding_window" (the
+            data-scaling paper's code), "hog" (MaskFeat) or "features" of a teacher.
         target_window: side of that window in pixels.
-        loss: "mse" or "l1".
+        target_options: further arguments of HOGTarget or FeatureTarget, such as teacher, layers.
+        loss: "mse" or "l1"; of features "smooth_l1", "mse" or "cosine".
         decoder_dim, decoder_depth, decoder_heads: of MAE's decoder; None for SimMIM, which has
             one linear layer.
         preset_dtype: type of number that the weights are stored as.
@@ -226,6 +227,7 @@ class PretrainRecipe(Recipe):
     mask_patch_size: int | None = None
     target: str = "normalized_patches"
     target_window: int | None = None
+    target_options: dict[str, Any] = field(default_factory=dict)
     loss: str = "mse"
     decoder_dim: int | None = 512
     decoder_depth: int | None = 8
@@ -234,10 +236,7 @@ class PretrainRecipe(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.target not in TARGETS:
-            raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {self.target!r}.")
-        if (self.target == "sliding_window") != (self.target_window is not None):
-            raise ValueError("target_window is for the target 'sliding_window', which needs it.")
+        check_target(self.target, self.target_window, self.loss, self.target_options)
 
 
 @dataclass(frozen=True, kw_only=True)
