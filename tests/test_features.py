@@ -17,8 +17,10 @@ from test_swin import SMALL, awake
 from mimzoo.hub import resolve
 from mimzoo.layers.resize import image_matrix
 from mimzoo.models import SwinBackbone, SwinV2Backbone, ViTBackbone
+from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.vit import vit_backbone
 from mimzoo.pretraining import MAE, FeatureTarget, MAEDecoder, RandomMasking, SimMIM
+from mimzoo.pretraining.task import MIMPreprocessor
 
 VIT = {"image_shape": (16, 24, 3), "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 
@@ -406,6 +408,11 @@ def test_pictures(make, images):
 def test_what_does_not_fit_is_told(tmp_path):
     with pytest.raises(ValueError, match=r"4x4 cannot be aligned .* 4x6: .* 16x24 .* 16x16"):
         mae(target_of(vit(image_shape=(16, 16, 3))))
+    target = target_of(vit())
+    mae(target)
+    other = MIMPreprocessor(ImageConverter((16, 24), mean=[0.5] * 3, std=[0.5] * 3))
+    with pytest.raises(ValueError, match=r"belongs to a task .* otherwise"):
+        mae(target, preprocessor=other)
     with pytest.raises(ValueError, match="teacher 'no_such' cannot be loaded"):
         mae(target_of("no_such"))
     with pytest.raises(ValueError, match="gives no layer 2: choose from 0 to 1"):

@@ -48,10 +48,17 @@ class Target:
                 images are given as they are.
 
         Raises:
-            ValueError: they do not fit.
+            ValueError: they do not fit, or the target has a task of another normalisation.
         """
-        if converter is not None:
-            self.normalization = tuple(converter.mean), tuple(converter.std)
+        if converter is None:
+            return
+        found = tuple(converter.mean), tuple(converter.std)
+        if self.normalization not in (((), ()), found):
+            raise ValueError(
+                f"this {type(self).__name__} belongs to a task whose images are normalised "
+                "otherwise: make another one for this task."
+            )
+        self.normalization = found
 
     def size(self, stride: int, channels: int) -> int:
         """Numbers to predict per cell."""

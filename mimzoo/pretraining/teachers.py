@@ -82,7 +82,8 @@ def frozen_copy(backbone: keras.Model, dtype: str | keras.DTypePolicy) -> keras.
         {**config, "dtype": keras.dtype_policies.serialize(policy), "name": "teacher"}
     )
     for new, old in zip(copy.weights, backbone.weights, strict=True):
-        new.assign(ops.cast(ops.convert_to_tensor(old), new.dtype))
+        # Through numpy: on JAX a step gives its variables' memory away, which must not be shared.
+        new.assign(ops.convert_to_numpy(old))
     copy.trainable = False
     return copy
 
