@@ -5,6 +5,7 @@ wrong or slow on one of the three; each function says which.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -152,3 +153,16 @@ def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
 
         return tf.gather(tokens, index, batch_dims=1)
     return ops.take_along_axis(tokens, index[..., None], axis=1)
+
+
+def no_gradient() -> AbstractContextManager:
+    """Where nothing is recorded for a backward pass.
+
+    torch would keep a graph, and every activation in it, up to a `stop_gradient` that comes after.
+    JAX and TensorFlow need the `stop_gradient` only.
+    """
+    if keras.config.backend() != "torch":
+        return nullcontext()
+    import torch
+
+    return torch.no_grad()

@@ -11,7 +11,7 @@ from test_swin import SMALL, awake
 
 from mimzoo.models import ImageClassifier, MixMIMBackbone, SwinBackbone, SwinV2Backbone, ViTBackbone
 from mimzoo.optimizers.groups import mixmim_layer_decay_scales, multipliers
-from mimzoo.pretraining import MixMasking, MixMIM, MixMIMDecoder
+from mimzoo.pretraining import FeatureTarget, HOGTarget, MixMasking, MixMIM, MixMIMDecoder
 
 BACKBONE = {**SMALL, "window_size": (4, 4)}
 
@@ -156,6 +156,27 @@ def test_reconstruct(images):
     np.testing.assert_allclose(own[shows_partner], painted[shows_partner], atol=1)
     whole = other[[1, 0, 3, 2, 5, 4]]
     np.testing.assert_allclose(whole[~shows_partner], painted[~shows_partner], atol=1)
+
+
+def test_other_targets(images):
+    """Every cell is predicted once, whatever as."""
+    teacher = ViTBackbone((16, 24, 3), 4, 32, 2, 2)
+    for target in (HOGTarget(cell_size=4), FeatureTarget(teacher, dtype="float32")):
+        task = nano_task(target=target)
+        start = task.evaluate(images, verbose=0)
+        task.compile(keras.optimizers.AdamW(5e-3))
+        task.fit(images, batch_size=16, epochs=4, verbose=0)
+        assert task.evaluate(images, verbose=0) < start
+        pictures = task.reconstruct(images[:4])
+        shows_partner = task.to_image(pictures["masks"])[..., 0]
+        for name, where in (("", ~shows_partner), ("partner_", shows_partner)):
+            found, perfect = pictures[f"{name}reconstruction"], pictures[f"{name}target"]
+            np.testing.assert_array_equal(found[where], perfect[where])
+            assert not np.array_equal(found[~where], perfect[~where])
+        x = inputs_of(task, images)
+        wanted = target.loss(ops.convert_to_tensor(x["images"]), forward(task, x), 4)
+        expected = float(np.mean(ops.convert_to_numpy(wanted)))
+        assert task.evaluate(images, batch_size=4, verbose=0) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("mixing_embedding", [False, True])

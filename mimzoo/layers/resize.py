@@ -1,6 +1,6 @@
-"""Resizing of position tables, in numpy, when weights are loaded at another geometry.
+"""Resizing of position tables when weights are loaded at another geometry, and of images.
 
-numpy because it happens once and has to give the same table on every backend: their own bicubic
+Tables and matrices are made in numpy, once, and are the same on every backend: their own bicubic
 kernels differ.
 """
 
@@ -95,3 +95,17 @@ def resize_relative_table(table: np.ndarray, grid: tuple[int, int]) -> np.ndarra
         matrices.append(_spline_matrix(_geometric_offsets(old_side, new_side), offsets * 1.0))
     resized = np.einsum("ri,cj,ijh->rch", *matrices, table.astype("float64"))
     return resized.astype(table.dtype)
+
+
+def image_matrix(old: int, new: int) -> np.ndarray:
+    """(new, old) float32 weights of the antialiased bicubic resize of one axis of an image.
+
+    Pillow's rule (src/libImaging/Resample.c, BICUBIC): the cubic of a = -0.5, as wide as an output
+    pixel where the image shrinks, cut off at the border and divided by its sum.
+    """
+    scale = max(old / new, 1.0)
+    centre = (np.arange(new) + 0.5) * old / new
+    d = np.abs((np.arange(old) + 0.5 - centre[:, None]) / scale)
+    near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * (d**3 - 5 * d**2 + 8 * d - 4)
+    weights = np.where(d < 1, near, np.where(d < 2, far, 0.0))
+    return (weights / weights.sum(1, keepdims=True)).astype("float32")

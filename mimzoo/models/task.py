@@ -71,7 +71,7 @@ class PresetTask(TorchParameters):
             )
         task = task_cls(**{**config, **for_task})
         weights = folder / "task.weights.h5"
-        replaced = set(for_task) & set(task_cls.reset_weights_arguments)
+        replaced = task_cls.replaced_parts(config, for_task)
         if load_weights and same_task and weights.exists() and not replaced:
             task.load_task_weights(os.fspath(weights))
         return task
@@ -88,6 +88,11 @@ class PresetTask(TorchParameters):
 
     # Arguments that, when given, mean a new head or decoder instead of the stored one.
     reset_weights_arguments: tuple[str, ...] = ()
+
+    @classmethod
+    def replaced_parts(cls, stored: dict, given: dict) -> set[str]:
+        """Which of the given arguments mean new weights, where the stored ones are `stored`."""
+        return set(given) & set(cls.reset_weights_arguments)
 
     @classmethod
     def for_backbone(cls, backbone_cls: type) -> type:

@@ -1,16 +1,20 @@
 """MIM pretraining: backbone + masking + decoder + target, one method a file."""
 
 from mimzoo.pretraining.decoders import LinearDecoder, MAEDecoder, MixMIMDecoder
+from mimzoo.pretraining.features import FeatureTarget
+from mimzoo.pretraining.hog import HOGTarget
 from mimzoo.pretraining.mae import MAE
 from mimzoo.pretraining.masking import RandomMasking
 from mimzoo.pretraining.mix_masking import MixMasking
 from mimzoo.pretraining.mixmim import MixMIM
 from mimzoo.pretraining.simmim import SimMIM
-from mimzoo.pretraining.targets import PixelTarget, SlidingWindowTarget
+from mimzoo.pretraining.targets import PixelTarget, SlidingWindowTarget, Target
 from mimzoo.pretraining.task import MIMTask
 
 __all__ = [
     "MAE",
+    "FeatureTarget",
+    "HOGTarget",
     "LinearDecoder",
     "MAEDecoder",
     "MIMTask",
@@ -21,4 +25,5 @@ __all__ = [
     "RandomMasking",
     "SimMIM",
     "SlidingWindowTarget",
+    "Target",
 ]

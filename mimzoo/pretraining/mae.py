@@ -9,7 +9,7 @@ from keras import ops
 from mimzoo.backend import Tensor, gather_tokens
 from mimzoo.pretraining.decoders import MAEDecoder
 from mimzoo.pretraining.masking import RandomMasking
-from mimzoo.pretraining.targets import PixelTarget
+from mimzoo.pretraining.targets import PixelTarget, Target
 from mimzoo.pretraining.task import MIMTask
 
 
@@ -38,7 +38,7 @@ class MAE(MIMTask):
         backbone: keras.Model,
         masking: RandomMasking | None = None,
         decoder: MAEDecoder | None = None,
-        target: PixelTarget | None = None,
+        target: Target | None = None,
         preprocessor: keras.layers.Layer | str | None = "auto",
         **kwargs,
     ):
@@ -84,8 +84,8 @@ class MAE(MIMTask):
         sample_weight: Tensor | None = None,
         training: bool = True,
     ) -> Tensor:
-        """Mean loss over the hidden patches."""
+        """Mean loss over the hidden patches, or all of them if the target says so."""
         self.check_no_labels(y, sample_weight)
         loss = self.target.loss(x["images"], y_pred, self.backbone.patch_size)
-        masks = ops.cast(x["masks"], "float32")
-        return ops.sum(loss * masks) / ops.sum(masks)
+        weights = self.loss_weights(x["masks"])
+        return ops.sum(loss * weights) / ops.sum(weights)

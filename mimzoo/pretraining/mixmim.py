@@ -3,8 +3,6 @@
 Liu et al., arXiv 2205.13137; models_mixmim.py of the official code; papers.md 6.1.
 """
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
@@ -12,7 +10,7 @@ from keras import ops
 from mimzoo.backend import Tensor
 from mimzoo.pretraining.decoders import MixMIMDecoder, swap_neighbours
 from mimzoo.pretraining.mix_masking import MixMasking, check_even
-from mimzoo.pretraining.targets import PixelTarget
+from mimzoo.pretraining.targets import PixelTarget, Target
 from mimzoo.pretraining.task import MIMTask
 
 
@@ -78,7 +76,7 @@ class MixMIM(MIMTask):
         backbone: keras.Model,
         masking: MixMasking | None = None,
         decoder: MixMIMDecoder | None = None,
-        target: Any = None,
+        target: Target | None = None,
         mixing_embedding: bool = False,
         preprocessor: keras.layers.Layer | str | None = "auto",
         **kwargs,
@@ -181,6 +179,11 @@ class MixMIM(MIMTask):
 
     # --- pictures -----------------------------------------------------------------------------
 
+    @property
+    def prediction_stride(self) -> int:
+        """Side in pixels of a cell: the backbone's stride."""
+        return self.backbone.stride
+
     def reconstruct(self, images: np.ndarray, epoch: int = 0, batch_size: int = 32) -> dict:
         """Pictures of mixtures and of both images that are made of each.
 
@@ -192,25 +195,25 @@ class MixMIM(MIMTask):
         Returns:
             For each image "original", "partner", "masked" (the mixture), "reconstruction" (of the
             image, where the mixture shows the partner) and "partner_reconstruction" (where it
-            shows the image), each (N, H, W, C) uint8, and "masks" (N, patches).
+            shows the image), each (N, H, W, C) uint8, and "masks" (N, patches). Where the target
+            is not of pixels also "target" and "partner_target", into which is pasted.
         """
         check_even(len(images))
         check_even(batch_size)
-        backbone = self.backbone
         x = self.preprocess(images)
         masks = self.draw_masks(np.arange(len(x)), epoch)
-        other = _swapped(x)
-        shows_partner = masks.reshape(-1, *backbone.grid, 1) > 0
-        for axis in (1, 2):
-            shows_partner = shows_partner.repeat(backbone.patch_size, axis)
-        inputs = {"images": x, "masks": masks}
-        predictions = keras.Model.predict(self, inputs, batch_size=batch_size, verbose=0)
-        painted = ops.convert_to_numpy(self.target.pictures(x, predictions, backbone.stride))
+        shows_partner = self.to_image(masks)
+        painted, perfect = self.paint(x, masks, batch_size)
+        other = _swapped(perfect)
+        shown = {}
+        if not self.target.per_pixel:
+            shown = {"target": self.to_pixels(perfect), "partner_target": self.to_pixels(other)}
         return {
             "original": self.to_pixels(x),
-            "partner": self.to_pixels(other),
-            "masked": self.to_pixels(np.where(shows_partner, other, x)),
-            "reconstruction": self.to_pixels(np.where(shows_partner, painted, x)),
+            "partner": self.to_pixels(_swapped(x)),
+            "masked": self.to_pixels(np.where(shows_partner, _swapped(x), x)),
+            **shown,
+            "reconstruction": self.to_pixels(np.where(shows_partner, painted, perfect)),
             "partner_reconstruction": self.to_pixels(
                 np.where(shows_partner, other, _swapped(painted))
             ),

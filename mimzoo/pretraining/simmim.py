@@ -1,4 +1,4 @@
-"""SimMIM: hidden patches are replaced by a token, one linear layer predicts their pixels.
+"""SimMIM: hidden patches are replaced by a token, one linear layer predicts what they were.
 
 Xie et al., arXiv 2111.09886; models/simmim.py of the official code; papers.md 6.2.
 """
@@ -11,7 +11,7 @@ from mimzoo.layers.mask_token import MaskToken
 from mimzoo.layers.patches import patchify, unpatchify
 from mimzoo.pretraining.decoders import LinearDecoder
 from mimzoo.pretraining.masking import RandomMasking
-from mimzoo.pretraining.targets import PixelTarget
+from mimzoo.pretraining.targets import PixelTarget, Target
 from mimzoo.pretraining.task import MIMTask
 
 
@@ -43,7 +43,7 @@ class SimMIM(MIMTask):
         backbone: keras.Model,
         masking: RandomMasking | None = None,
         decoder: LinearDecoder | None = None,
-        target: PixelTarget | None = None,
+        target: Target | None = None,
         preprocessor: keras.layers.Layer | str | None = "auto",
         **kwargs,
     ):
@@ -66,11 +66,14 @@ class SimMIM(MIMTask):
         self.decoder.attach(backbone, self.target.size(backbone.stride, backbone.image_shape[-1]))
 
     def call(self, inputs: dict) -> Tensor:
-        """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, N, P) for each patch."""
+        """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, N, P) for each patch.
+
+        Or (B, cells, P) for each cell of the stride, where the target is not of pixels.
+        """
         backbone = self.backbone
         tokens = self.mask_token(backbone.embed(inputs["images"]), inputs["masks"])
         predictions = self.decoder(backbone.feature_map(backbone.encode(tokens)))
-        if backbone.stride == backbone.patch_size:
+        if backbone.stride == backbone.patch_size or not self.target.per_pixel:
             return predictions
         grid = tuple(side // backbone.stride for side in backbone.image_shape[:2])
         return patchify(unpatchify(predictions, grid, backbone.stride), backbone.patch_size)
@@ -83,9 +86,24 @@ class SimMIM(MIMTask):
         sample_weight: Tensor | None = None,
         training: bool = True,
     ) -> Tensor:
-        """Sum of the errors of hidden pixels / (their number + 1e-5), the published denominator."""
+        """Mean error of what is hidden, or of everything if the target says so.
+
+        Of pixels: the sum / (their number + 1e-5), the published denominator. Of cells: each
+        counts as much as the share of its patches that is hidden.
+        """
         self.check_no_labels(y, sample_weight)
+        weights = self.loss_weights(x["masks"])
+        if not self.target.per_pixel:
+            loss = self.target.loss(x["images"], y_pred, self.backbone.stride)
+            weights = self.cell_means(weights)
+            return ops.sum(loss * weights) / ops.sum(weights)
         pixels = self.backbone.patch_size**2
         loss = self.target.loss(x["images"], y_pred, self.backbone.patch_size)
-        masks = ops.cast(x["masks"], "float32")
-        return ops.sum(loss * masks) * pixels / (ops.sum(masks) * pixels + 1e-5)
+        return ops.sum(loss * weights) * pixels / (ops.sum(weights) * pixels + 1e-5)
+
+    def cell_means(self, weights: Tensor) -> Tensor:
+        """Means over the patches of each cell of the stride: (B, N) -> (B, cells)."""
+        side = self.backbone.stride // self.backbone.patch_size
+        rows, cols = (count // side for count in self.backbone.grid)
+        weights = ops.reshape(weights, (-1, rows, side, cols, side))
+        return ops.reshape(ops.mean(weights, axis=(2, 4)), (-1, rows * cols))

@@ -1,8 +1,7 @@
-"""What a hidden patch has to be reconstructed as.
+"""What a hidden patch has to be reconstructed as: the base of all targets, and pixels."""
 
-A target has `size`, the numbers per patch that the decoder predicts; `loss`, from images and
-predictions to one number a patch; and `pictures`, from predictions back to pixels.
-"""
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -15,8 +14,89 @@ LOSSES = ("mse", "l1")
 EPSILON = 1e-6  # under the root of every variance
 
 
+class Target:
+    """Base of all targets: what a cell of the image has to be predicted as.
+
+    The cells are squares of `stride` pixels, row by row: N = (H / stride) (W / stride). A target of
+    one's own needs `size`, `targets`, `loss`, `pictures` and `get_config`, and the decorator
+    `keras.saving.register_keras_serializable`; `loss` must be float32 and must not send a
+    gradient into `targets` that costs more than it is worth (`keras.ops.stop_gradient`).
+
+    Attributes:
+        per_pixel: True: predictions are the cell's numbers pixel by pixel, (row, col, channel), so
+            that those of a cell of several patches can be cut into patches. False: they are
+            numbers of the cell as a whole, and loss and mask are taken cell by cell: a cell
+            counts as much as the share of it that is hidden.
+        on: "masked", the loss is the mean over what is hidden, or "all": every cell counts alike.
+        variables: Keras variables that a step reads but does not train. A task keeps them out of
+            its presets and checkpoints, so the target has to find them again by itself.
+    """
+
+    per_pixel: bool = False
+    on: str = "masked"
+    variables: Sequence[Any] = ()
+    # Mean and deviation of the images' channels, of pixels in 0..1; (), () where nobody told.
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+
+    def attach(self, image_shape: tuple[int, int, int], stride: int, converter: Any = None) -> None:
+        """Checks that target and task fit; a task calls it once, before anything else.
+
+        Args:
+            image_shape: (H, W, C) of the task's images.
+            stride: side of a cell in pixels.
+            converter: the task's ImageConverter, whose `mean` and `std` the images have; None:
+                images are given as they are.
+
+        Raises:
+            ValueError: they do not fit, or the target has a task of another normalisation.
+        """
+        if converter is None:
+            return
+        found = tuple(converter.mean), tuple(converter.std)
+        if self.normalization not in (((), ()), found):
+            raise ValueError(
+                f"this {type(self).__name__} belongs to a task whose images are normalised "
+                "otherwise: make another one for this task."
+            )
+        self.normalization = found
+
+    def size(self, stride: int, channels: int) -> int:
+        """Numbers to predict per cell."""
+        raise NotImplementedError
+
+    def targets(self, images: Tensor, stride: int) -> Tensor:
+        """What predictions are compared with: (B, H, W, C) -> (B, N, size) float32."""
+        raise NotImplementedError
+
+    def loss(self, images: Tensor, predictions: Tensor, stride: int) -> Tensor:
+        """Error of each cell, float32: (B, H, W, C), (B, N, size) -> (B, N)."""
+        raise NotImplementedError
+
+    def pictures(self, images: Tensor, predictions: Tensor, stride: int) -> Tensor:
+        """Predictions as pictures (B, H, W, 1 or 3), in the scale of `images`."""
+        raise NotImplementedError
+
+    def in_scale_of_images(self, pictures: np.ndarray) -> np.ndarray:
+        """Pictures (..., 3) in 0..1 as the task's images are normalised."""
+        mean, std = self.normalization
+        return (pictures - np.float32(mean)) / np.float32(std) if mean else pictures * 255.0
+
+    def is_same(self, other: Any) -> bool:
+        """Whether a decoder trained for the other target keeps its weights for this one."""
+        return False
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> Self:
+        """The inverse of `get_config`."""
+        return cls(**config)
+
+
 @keras.saving.register_keras_serializable(package="mimzoo")
-class PixelTarget:
+class PixelTarget(Target):
     """The patch's own pixels.
 
     Args:
@@ -27,6 +107,8 @@ class PixelTarget:
     Raises:
         ValueError: an unknown loss.
     """
+
+    per_pixel = True
 
     def __init__(self, normalize: bool = True, loss: str = "mse"):
         if loss not in LOSSES:
@@ -75,11 +157,6 @@ class PixelTarget:
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {"normalize": self.normalize, "loss": self.loss_name}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "PixelTarget":
-        """The inverse of `get_config`."""
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

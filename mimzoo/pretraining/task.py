@@ -11,10 +11,14 @@ import keras_hub
 import numpy as np
 from keras import ops
 
+from mimzoo.backend import Tensor
 from mimzoo.models.image_classifier import ImageClassifier
 from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.task import PresetTask
 from mimzoo.pretraining.batches import masked_batches
+from mimzoo.pretraining.frozen import FrozenVariables
+from mimzoo.pretraining.pictures import Pictures
+from mimzoo.pretraining.targets import Target
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -30,7 +34,7 @@ class MIMPreprocessor(keras_hub.models.Preprocessor):
         return self.image_converter(images)
 
 
-class MIMTask(PresetTask, keras_hub.models.Task):
+class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
     """Base class of the methods.
 
     `fit`, `evaluate` and `predict` take images, without labels or masks: an array, or any data
@@ -54,7 +58,7 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         backbone: keras.Model,
         masking: Any,
         decoder: keras.layers.Layer,
-        target: Any,
+        target: Target,
         preprocessor: keras.layers.Layer | str | None = "auto",
         compile: bool = True,
         **kwargs,
@@ -69,6 +73,10 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         self.decoder = decoder
         self.target = target
         self.dtype_policy = backbone.dtype_policy
+        converter = preprocessor.image_converter if preprocessor is not None else None
+        target.attach(backbone.image_shape, backbone.stride, converter)
+        # Without this, JAX would compile the values into its step as constants.
+        self.frozen = FrozenVariables(target.variables) if target.variables else None
         self.attach()
         self.built = True
         if compile:
@@ -91,6 +99,11 @@ class MIMTask(PresetTask, keras_hub.models.Task):
 
     def check_count(self, count: int) -> None:
         """Raises ValueError for a number of images that makes no batch; any does for most."""
+
+    @property
+    def frozen_variables(self) -> list[keras.Variable]:
+        """Variables that a step reads but that belong to the target: no file holds them."""
+        return self.frozen.variables if self.frozen is not None else []
 
     @staticmethod
     def _converter_cls(backbone_cls: type) -> type:
@@ -190,7 +203,7 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         return keras.Model.evaluate(self, x, batch_size=batch_size, **kwargs)
 
     def predict(self, x: Any = None, *, batch_size: int | None = None, **kwargs) -> np.ndarray:
-        """Predictions (N, patches, P) with the masks of epoch 0."""
+        """Predictions (N, patches or cells, P) with the masks of epoch 0."""
         x = masked_batches(self, x, batch_size, training=False)
         batch_size = batch_size if isinstance(x, dict) else None
         return keras.Model.predict(self, x, batch_size=batch_size, **kwargs)
@@ -202,45 +215,18 @@ class MIMTask(PresetTask, keras_hub.models.Task):
                 f"{type(self).__name__} takes images only: pass neither labels nor sample weights."
             )
 
-    # --- pictures -----------------------------------------------------------------------------
+    def loss_weights(self, masks: Tensor) -> Tensor:
+        """What each patch counts in the loss, float32: the masks (B, N), or ones."""
+        masks = ops.cast(masks, "float32")
+        return masks if self.target.on == "masked" else ops.ones_like(masks)
 
-    def reconstruct(self, images: np.ndarray, epoch: int = 0, batch_size: int = 32) -> dict:
-        """Pictures of what the model sees and makes of it.
-
-        Args:
-            images: (N, H, W, 1 or 3) in [0, 255].
-            epoch: which masks.
-            batch_size: images per forward pass.
-
-        Returns:
-            "original", "masked" (hidden patches grey) and "reconstruction" (visible patches
-            pasted back), each (N, H, W, C) uint8, and "masks" (N, patches).
-        """
-        from mimzoo.layers.patches import unpatchify
-
-        x = self.preprocess(images)
-        masks = self.draw_masks(np.arange(len(x)), epoch)
-        inputs = {"images": x, "masks": masks}
-        predictions = keras.Model.predict(self, inputs, batch_size=batch_size, verbose=0)
-        patch = self.backbone.patch_size
-        painted = ops.convert_to_numpy(self.target.pictures(x, predictions, patch))
-        cells = np.repeat(masks[..., None].astype("float32"), patch**2 * x.shape[-1], axis=-1)
-        hidden = ops.convert_to_numpy(
-            unpatchify(ops.convert_to_tensor(cells), self.backbone.grid, patch)
-        )
-        return {
-            "original": self.to_pixels(x),
-            "masked": np.where(hidden > 0, np.uint8(128), self.to_pixels(x)),
-            "reconstruction": self.to_pixels(np.where(hidden > 0, painted, x)),
-            "masks": masks,
-        }
-
-    def to_pixels(self, images: np.ndarray) -> np.ndarray:
-        """Normalised images back to uint8 in [0, 255]."""
-        if self.preprocessor is not None:
-            converter = self.preprocessor.image_converter
-            images = (images * np.float32(converter.std) + np.float32(converter.mean)) * 255.0
-        return np.clip(np.round(images), 0, 255).astype("uint8")
+    @classmethod
+    def replaced_parts(cls, stored: dict, given: dict) -> set[str]:
+        """As in PresetTask; a target that is the stored one, given anew, replaces nothing."""
+        replaced = super().replaced_parts(stored, given)
+        if "target" in replaced and given["target"].is_same(stored.get("target")):
+            replaced.remove("target")
+        return replaced
 
     @classmethod
     def load_preprocessor(cls, folder: Any, image_shape: tuple) -> keras.layers.Layer | None:

@@ -12,9 +12,15 @@ from mimzoo_training.workdir import RunError, write_file
 KEEP = 2
 
 
+def own(model: keras.Model, variables: list[Any]) -> list[Any]:
+    """Those of the model's variables that its files hold: a teacher's are in files of its own."""
+    frozen = {id(v) for v in getattr(model, "frozen_variables", ())}
+    return [v for v in variables if id(v) not in frozen]
+
+
 def variables(model: keras.Model) -> dict[str, Any]:
     """Name -> variable of all that a step changes: weights, random states, optimizer."""
-    groups = {"model": model.variables, "optimizer": model.optimizer.variables}
+    groups = {"model": own(model, model.variables), "optimizer": model.optimizer.variables}
     # By number: paths repeat, and Keras counts up the name of each new optimizer in a process.
     return {
         f"{group}/{number:04d}": variable

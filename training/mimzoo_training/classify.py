@@ -15,7 +15,7 @@ from mimzoo.models.vit import VIT_SIZES, vit_size
 from mimzoo.optimizers import LayerDecayAdamW
 from mimzoo_training import parts
 from mimzoo_training.recipes import get_recipe, list_recipes
-from mimzoo_training.recipes.base import FinetuneRecipe
+from mimzoo_training.recipes.kinds import FinetuneRecipe
 
 
 def recipe_for(preset: str) -> FinetuneRecipe:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mimzoo_training.checkpoint import own
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import draw_curve
 from mimzoo_training.recipes.base import Recipe
@@ -15,8 +16,9 @@ from mimzoo_training.workdir import write_folder
 
 
 def copy_weights(source: keras.Model, target: keras.Model, dtype: str) -> None:
-    """Gives `target` the weights of `source`, rounded to `dtype`."""
-    for old, new in zip(source.weights, target.weights, strict=True):
+    """Gives `target` the weights of `source`, rounded to `dtype`; a teacher's stay as they are."""
+    pairs = zip(*(own(model, model.weights) for model in (source, target)), strict=True)
+    for old, new in pairs:
         value = keras.ops.convert_to_numpy(old.value).astype("float32")
         new.assign(value.astype(dtype).astype("float32"))
 

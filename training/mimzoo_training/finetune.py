@@ -11,7 +11,7 @@ from mimzoo.data import Loader, Source, take_subset
 from mimzoo_training import checkpoint, classify, export, parts
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, tensorboard_hook
-from mimzoo_training.recipes.base import FinetuneRecipe
+from mimzoo_training.recipes.kinds import FinetuneRecipe
 from mimzoo_training.runner import PRECISIONS
 from mimzoo_training.workdir import Workdir, write_json
 

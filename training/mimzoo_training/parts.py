@@ -28,6 +28,8 @@ from mimzoo.optimizers import AdamW, WarmupCosine, WarmupMultiStep
 from mimzoo.optimizers.groups import matches_any
 from mimzoo.pretraining import (
     MAE,
+    FeatureTarget,
+    HOGTarget,
     LinearDecoder,
     MAEDecoder,
     MIMTask,
@@ -38,9 +40,11 @@ from mimzoo.pretraining import (
     RandomMasking,
     SimMIM,
     SlidingWindowTarget,
+    Target,
 )
 from mimzoo.pretraining.task import MIMPreprocessor
-from mimzoo_training.recipes.base import PretrainRecipe, Recipe
+from mimzoo_training.recipes.base import Recipe
+from mimzoo_training.recipes.kinds import PretrainRecipe
 
 # Masks of validation are the same in every run, whatever its seed.
 VALIDATION_MASKS = 0
@@ -115,7 +119,11 @@ def _masking(recipe: PretrainRecipe, seed: int, sharing: str | None) -> RandomMa
     return RandomMasking(recipe.mask_ratio, seed=seed, mask_patch_size=recipe.mask_patch_size)
 
 
-def _target(recipe: PretrainRecipe) -> PixelTarget:
+def _target(recipe: PretrainRecipe) -> Target:
+    if recipe.target == "hog":
+        return HOGTarget(loss=recipe.loss, **recipe.target_options)
+    if recipe.target == "features":
+        return FeatureTarget(loss=recipe.loss, **recipe.target_options)
     if recipe.target == "sliding_window":
         return SlidingWindowTarget(recipe.target_window, recipe.loss)
     return PixelTarget(recipe.target == "normalized_patches", recipe.loss)

@@ -13,8 +13,10 @@ ROWS = {
     "original": "original",
     "partner": "partner",
     "masked": "masked",
+    "target": "target",
+    "partner_target": "of partner",
     "reconstruction": "reconstruction",
-    "partner_reconstruction": "partner",
+    "partner_reconstruction": "of partner",
 }
 
 
@@ -75,7 +77,7 @@ class Reconstructions:
 
 
 def draw_reconstruction(pictures: dict[str, np.ndarray], path: Path) -> None:
-    """A row each of originals, masked images and reconstructions, as a PNG file.
+    """A row each of originals, masked images, targets if shown and reconstructions, as a PNG file.
 
     Of MixMIM also the partners, and what the mixtures give of them.
 

@@ -9,7 +9,7 @@ from mimzoo.data import Source
 from mimzoo_training import checkpoint, export, parts
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, Reconstructions, tensorboard_hook
-from mimzoo_training.recipes.base import PretrainRecipe
+from mimzoo_training.recipes.kinds import PretrainRecipe
 from mimzoo_training.workdir import RunError, Workdir, write_json
 
 PRECISIONS = ("float32", "mixed_bfloat16")

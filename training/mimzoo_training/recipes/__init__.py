@@ -6,12 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from mimzoo.optimizers.schedules import length_unit
-from mimzoo_training.recipes.base import (
-    FinetuneRecipe,
-    PretrainRecipe,
-    Recipe,
-    recipe_from_json,
-)
+from mimzoo_training.recipes.base import Recipe
+from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe, recipe_from_json
 from mimzoo_training.recipes.mae import vit_mae_finetune_in1k, vit_mae_in1k
 from mimzoo_training.recipes.mixmim import mixmim_finetune_in1k, mixmim_in1k
 from mimzoo_training.recipes.nano import (

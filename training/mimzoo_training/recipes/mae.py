@@ -4,7 +4,7 @@ Figures: PRETRAIN.md, main_pretrain.py and util/lr_sched.py for pretraining, FIN
 main_finetune.py for fine-tuning; results: README.md.
 """
 
-from mimzoo_training.recipes.base import FinetuneRecipe, PretrainRecipe
+from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
 
 _IN1K = 1_281_167
 

@@ -4,7 +4,7 @@ Figures: exp/base_600ep/pretrain.sh and finetune.sh, main_pretrain.py, main_fine
 util/lr_decay.py; results: README.md. Papers' notes, sections 1.5, 2, 3 and 5.3.
 """
 
-from mimzoo_training.recipes.base import FinetuneRecipe, PretrainRecipe
+from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
 
 _IN1K = 1_281_167
 _WINDOWS_384 = (16, 16, 24, 12)

@@ -5,7 +5,7 @@ No figure here is published. Each is listed in `inferred` with the rule that gav
 
 import dataclasses
 
-from mimzoo_training.recipes.base import FinetuneRecipe, PretrainRecipe
+from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
 
 # Of the 60,000 training images, divided by 255: mean and standard deviation over all pixels of
 # all images, computed in float64 from train-images-idx3-ubyte. Grey, so three times the same.

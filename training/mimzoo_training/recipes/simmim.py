@@ -9,7 +9,7 @@ to 4.
 from typing import Any
 
 from mimzoo.data.named_subsets import NAMED_SUBSETS
-from mimzoo_training.recipes.base import FinetuneRecipe, PretrainRecipe
+from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
 
 _IN1K = 1_281_167
 GRID_SIZES = ("small", "base", "large", "huge", "giant")

@@ -1,0 +1,79 @@
+"""What a MIM task sees, has to predict and predicts, as pictures."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class Pictures:
+    """Mixin of MIMTask: `reconstruct`."""
+
+    @property
+    def prediction_stride(self) -> int:
+        """Side in pixels of what one row of the predictions stands for."""
+        backbone = self.backbone
+        return backbone.patch_size if self.target.per_pixel else backbone.stride
+
+    def reconstruct(self, images: np.ndarray, epoch: int = 0, batch_size: int = 32) -> dict:
+        """Pictures of what the model sees and makes of it.
+
+        Args:
+            images: (N, H, W, 1 or 3) in [0, 255].
+            epoch: which masks.
+            batch_size: images per forward pass.
+
+        Returns:
+            "original", "masked" (hidden patches grey) and "reconstruction" (what is visible
+            pasted back), each (N, H, W, C) uint8, and "masks" (N, patches). Where the target is
+            not of pixels also "target", its picture; what "reconstruction" shows is then pasted
+            into that one.
+        """
+        x = self.preprocess(images)
+        masks = self.draw_masks(np.arange(len(x)), epoch)
+        painted, perfect = self.paint(x, masks, batch_size)
+        hidden = self.to_image(masks)
+        shown = {"target": self.to_pixels(perfect)} if not self.target.per_pixel else {}
+        return {
+            "original": self.to_pixels(x),
+            "masked": np.where(hidden, np.uint8(128), self.to_pixels(x)),
+            **shown,
+            "reconstruction": self.to_pixels(np.where(hidden, painted, perfect)),
+            "masks": masks,
+        }
+
+    def paint(self, x: np.ndarray, masks: np.ndarray, batch_size: int) -> tuple:
+        """Pictures of the predictions, and of what would be perfect: (N, H, W, C) each.
+
+        Of pixels, the image itself is perfect.
+
+        Args:
+            x: (N, H, W, C), preprocessed.
+            masks: (N, patches).
+            batch_size: images per forward pass.
+        """
+        inputs = {"images": x, "masks": masks}
+        predictions = keras.Model.predict(self, inputs, batch_size=batch_size, verbose=0)
+        stride = self.prediction_stride
+        painted = ops.convert_to_numpy(self.target.pictures(x, predictions, stride))
+        if self.target.per_pixel:
+            return painted, x
+        perfect = np.concatenate(
+            [
+                ops.convert_to_numpy(self.target.targets(x[i : i + batch_size], stride))
+                for i in range(0, len(x), batch_size)
+            ]
+        )
+        return painted, ops.convert_to_numpy(self.target.pictures(x, perfect, stride))
+
+    def to_image(self, masks: np.ndarray) -> np.ndarray:
+        """Masks of patches (N, patches) as boolean masks of pixels (N, H, W, 1)."""
+        pixels = masks.reshape(-1, *self.backbone.grid, 1) > 0
+        side = self.backbone.patch_size
+        return pixels.repeat(side, axis=1).repeat(side, axis=2)
+
+    def to_pixels(self, images: np.ndarray) -> np.ndarray:
+        """Normalised images back to uint8 in [0, 255]."""
+        if self.preprocessor is not None:
+            converter = self.preprocessor.image_converter
+            images = (images * np.float32(converter.std) + np.float32(converter.mean)) * 255.0
+        return np.clip(np.round(images), 0, 255).astype("uint8")
