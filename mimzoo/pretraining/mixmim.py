@@ -55,7 +55,8 @@ class MixMIM(MIMTask):
         masking: which cells show the partner. Default: half of the cells of the backbone's
             stride (32 px with patch 4 and four stages), one mask a pair.
         decoder: default: MixMIM's, width 512, 8 blocks, 16 heads.
-        target: what patches are reconstructed as. Default: pixels normalised per cell.
+        target: what patches are reconstructed as. Default: pixels normalised per cell. Whether it
+            is `on` masked or all cells is the same here: each is hidden once.
         mixing_embedding: whether tokens are told which image they are from; see MixingEmbedding.
         preprocessor: "auto": resize to the backbone's image size and normalise as ImageNet.
 

@@ -19,8 +19,8 @@ class Target:
 
     The cells are squares of `stride` pixels, row by row: N = (H / stride) (W / stride). A target of
     one's own needs `size`, `targets`, `loss`, `pictures` and `get_config`, and the decorator
-    `keras.saving.register_keras_serializable`; `loss` must be float32 and must not send a
-    gradient into `targets` that costs more than it is worth (`keras.ops.stop_gradient`).
+    `keras.saving.register_keras_serializable`. Its loss is float32, whatever the precision of the
+    predictions. It serves one task, or several whose images are normalised alike.
 
     Attributes:
         per_pixel: True: predictions are the cell's numbers pixel by pixel, (row, col, channel), so

@@ -7,6 +7,7 @@ from functools import partial
 
 from mimzoo.optimizers.schedules import length_unit
 from mimzoo_training.recipes.base import Recipe
+from mimzoo_training.recipes.coyo import COYO_DATA, COYO_METHODS, COYO_SIZES, vit_mae_coyo
 from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe, recipe_from_json
 from mimzoo_training.recipes.mae import vit_mae_finetune_in1k, vit_mae_in1k
 from mimzoo_training.recipes.mixmim import mixmim_finetune_in1k, mixmim_in1k
@@ -57,6 +58,12 @@ _MAKERS: list[Callable[[], Recipe]] = [
     partial(swin_simmim_in1k, "base", "800ep"),
     partial(swin_simmim_in1k, "large", "800ep"),
     vit_simmim_in1k,
+    *(
+        partial(vit_mae_coyo, size, data, method)
+        for method in COYO_METHODS
+        for size in COYO_SIZES
+        for data in COYO_DATA
+    ),
     mixmim_nano_fmnist,
     *(partial(mixmim_in1k, size) for size in ("base", "large", "huge")),
     vit_nano_finetune_fmnist,

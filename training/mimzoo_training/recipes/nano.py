@@ -122,7 +122,7 @@ _SWIN_RULES = {
 }
 
 
-def swinv2_nano_simmim_fmnist(length: str = "10ep") -> PretrainRecipe:
+def swinv2_nano_simmim_fmnist(length: str = "8ep") -> PretrainRecipe:
     """SimMIM pretraining of SwinV2-nano (width 32, 2 + 4 + 2 blocks, patch 2) on Fashion-MNIST.
 
     All 60,000 training images, enlarged to 32 px; 10 of 16 cells of 8 px masked, the normalised
