@@ -11,11 +11,12 @@ run again.
 """
 
 import argparse
-import csv
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
+
+from benchmarks.table import Table
 
 SIDES = ("preset", "scratch")
 RATES = (5e-4, 1e-3, 2e-3)
@@ -137,46 +138,18 @@ def _resize(model: object) -> object:
     return ResizeCrop(model.backbone.image_shape[0], 1.0)
 
 
-class Rows:
-    """The CSV of runs."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows = list(csv.DictReader(path.open())) if path.exists() else []
-
-    def get(self, *key: object) -> tuple | None:
-        """Both accuracies of the run with this `KEY`, or None."""
-        for row in self.rows:
-            if tuple(row[f] for f in KEY) == tuple(map(str, key)):
-                return float(row["validation"]), float(row["test"])
-        return None
-
-    def add(self, **row: object) -> None:
-        """Writes a run down."""
-        import keras
-
-        row["backend"] = keras.config.backend()
-        self.rows.append({k: str(v) for k, v in row.items()})
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        temporary.replace(self.path)
-        print({k: row[k] for k in FIELDS}, flush=True)
-
-
-def run(rows: Rows, key: tuple, work: Callable[[], tuple[float, float]]) -> tuple[float, float]:
+def run(table: Table, key: tuple, work: Callable[[], tuple[float, float]]) -> tuple[float, float]:
     """One run, unless it is there."""
-    found = rows.get(*key)
-    if found is None:
+    import keras
+
+    row = table.get(*key)
+    if row is None:
         start = time.monotonic()
-        found = work()
+        validation, test = work()
         seconds = round(time.monotonic() - start)
-        rows.add(
-            **dict(zip(KEY, key, strict=True)), validation=found[0], test=found[1], seconds=seconds
-        )
-    return found
+        backend = keras.config.backend()
+        row = table.add(*key, validation=validation, test=test, seconds=seconds, backend=backend)
+    return float(row["validation"]), float(row["test"])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -188,15 +161,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     parser.add_argument("--rates", nargs="+", type=float, default=RATES)
     args = parser.parse_args(argv)
-    rows, summary = Rows(args.csv), {}
+    table, summary = Table(args.csv, KEY, FIELDS), {}
 
     def tuned(side: str, rate: float, seed: int) -> tuple[float, float]:
         key = (args.preset, "finetune", side, LABELS, rate, seed)
-        return run(rows, key, lambda: finetune(args.preset, side, rate, seed, args.epochs))
+        return run(table, key, lambda: finetune(args.preset, side, rate, seed, args.epochs))
 
     def probed(side: str, labels: int, seed: int) -> tuple[float, float]:
         key = (args.preset, "probe", side, labels, "", seed)
-        return run(rows, key, lambda: probe(args.preset, side, labels, seed))
+        return run(table, key, lambda: probe(args.preset, side, labels, seed))
 
     for side in args.sides:
         held_out = {rate: tuned(side, rate, 0)[0] for rate in args.rates}

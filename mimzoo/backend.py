@@ -107,6 +107,18 @@ def attention(
     return ops.matmul(ops.cast(ops.softmax(logits), value.dtype), value)
 
 
+def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in float32 throughout.
+
+    By default JAX lets TPUs multiply float32 numbers as bfloat16.
+    """
+    if keras.config.backend() != "jax":
+        return ops.matmul(a, b)
+    import jax.numpy as jnp
+
+    return jnp.matmul(a, b, precision="highest")
+
+
 def linear(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     """x @ kernel + bias over the last axis: (..., D) -> (..., E).
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mimzoo.backend import Constant, Tensor
+from mimzoo.backend import Constant, Tensor, exact_matmul
 from mimzoo.layers.patches import patchify, unpatchify
 
 LOSSES = ("mse", "l1")
@@ -188,9 +188,8 @@ class SlidingWindowTarget(PixelTarget):
 
     def targets(self, images: Tensor, patch_size: int) -> Tensor:
         """What predictions are compared with: (B, H, W, C) -> (B, N, patch_size² C) float32."""
-        images = ops.cast(images, "float32")
-        mean, deviation = self._statistics(images)
-        return patchify((images - mean) / deviation, patch_size)
+        difference, deviation = self._statistics(ops.cast(images, "float32"))
+        return patchify(difference / deviation, patch_size)
 
     def pictures(self, images: Tensor, predictions: Tensor, patch_size: int) -> Tensor:
         """Predictions as images (B, H, W, C), in the scale of `images`.
@@ -200,11 +199,11 @@ class SlidingWindowTarget(PixelTarget):
         images = ops.cast(images, "float32")
         grid = (images.shape[1] // patch_size, images.shape[2] // patch_size)
         painted = unpatchify(ops.cast(predictions, "float32"), grid, patch_size)
-        mean, deviation = self._statistics(images)
-        return painted * deviation + mean
+        difference, deviation = self._statistics(images)
+        return painted * deviation + (images - difference)
 
     def _statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of the window around each pixel, both (B, H, W, C)."""
+        """Each pixel less the mean of the window around it, and the window's deviation."""
         height, width = images.shape[1:3]
         if (height, width) not in self._constants:
             self._constants[height, width] = self._make_constants(height, width)
@@ -214,16 +213,17 @@ class SlidingWindowTarget(PixelTarget):
             # (W, W) x (B, H, W, C), then (H, H) x (B, H, W C): sums along each axis are products
             # with a band matrix, a hundredth of the work of a 47 x 47 pooling.
             channels = x.shape[-1]
-            x = ops.matmul(across, x)
-            x = ops.matmul(down, ops.reshape(x, (-1, height, width * channels)))
+            x = exact_matmul(across, x)
+            x = exact_matmul(down, ops.reshape(x, (-1, height, width * channels)))
             return ops.reshape(x, (-1, height, width, channels))
 
-        # The variance does not change with the middle; near it the squares cancel less.
-        middle = ops.mean(images, axis=(1, 2), keepdims=True)
+        # Neither changes with the middle, and near it rounding is finer. It is rounded because
+        # XLA may compute it twice, in two orders.
+        middle = ops.round(ops.mean(images, axis=(1, 2), keepdims=True) * 256) / 256
         shifted = images - middle
         mean = window_mean(shifted)
         variance = (window_mean(ops.square(shifted)) - ops.square(mean)) * unbiased
-        return mean + middle, ops.sqrt(ops.maximum(variance, 0.0) + EPSILON)
+        return shifted - mean, ops.sqrt(ops.maximum(variance, 0.0) + EPSILON)
 
     def _make_constants(self, height: int, width: int) -> tuple[Constant, ...]:
         """Averaging matrices (H, H) and (W, W), and count / (count - 1) of each window."""
