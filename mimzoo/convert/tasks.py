@@ -65,6 +65,7 @@ def _mae(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
         tensors.count(f"{names.block}.{names.inside.norm1}.weight"),
         facts.get("decoder_num_heads", _DECODER_HEADS.get(width)),
         tensors.shape(f"{first}.{names.inside.fc1}.weight")[0] / width,
+        layer_norm_epsilon=backbone.layer_norm_epsilon,
         dtype=backbone.dtype_policy,
         name="decoder",
     )

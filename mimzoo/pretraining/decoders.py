@@ -18,6 +18,7 @@ class MAEDecoder(keras.layers.Layer):
         depth: blocks.
         num_heads: attention heads of a block.
         mlp_ratio: hidden width of a block's MLP over `embed_dim`.
+        layer_norm_epsilon: of all norms; 1e-6 in MAE's code, 1e-12 in transformers.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class MAEDecoder(keras.layers.Layer):
         depth: int = 8,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
+        layer_norm_epsilon: float = 1e-6,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -33,6 +35,7 @@ class MAEDecoder(keras.layers.Layer):
         self.depth = depth
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
+        self.layer_norm_epsilon = layer_norm_epsilon
 
     def attach(self, backbone: keras.Model, output_dim: int) -> None:
         """Creates the weights for a backbone; the task calls it once.
@@ -47,11 +50,18 @@ class MAEDecoder(keras.layers.Layer):
         self.positions = PositionEmbedding(backbone.grid, name="positions", **shared)
         self.blocks = [
             TransformerBlock(
-                self.embed_dim, self.num_heads, self.mlp_ratio, name=f"block_{i}", **shared
+                self.embed_dim,
+                self.num_heads,
+                self.mlp_ratio,
+                layer_norm_epsilon=self.layer_norm_epsilon,
+                name=f"block_{i}",
+                **shared,
             )
             for i in range(self.depth)
         ]
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm", **shared)
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=self.layer_norm_epsilon, name="norm", **shared
+        )
         self.prediction = Linear(output_dim, name="prediction", **shared)
         self.embed.build((None, None, backbone.embed_dim))
         for layer in (self.positions, *self.blocks, self.norm, self.prediction):
@@ -96,6 +106,7 @@ class MAEDecoder(keras.layers.Layer):
             "depth": self.depth,
             "num_heads": self.num_heads,
             "mlp_ratio": self.mlp_ratio,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
         }
 
 
