@@ -66,6 +66,4 @@ class Facts:
         """Raises TypeError for a given fact that nothing asked for."""
         unused = sorted(set(self.given) - self._used)
         if unused:
-            raise TypeError(
-                f"{unused[0]} is told by the tensors, or has no use here: leave it out."
-            )
+            raise TypeError(f"{unused[0]} is told by the tensors or has no use here: leave it out.")

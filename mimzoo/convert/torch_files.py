@@ -1,7 +1,7 @@
 """Files of `torch.save`: a pickle, read without running any code of it."""
 
-import contextlib
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,12 @@ HARMLESS = {
     "pathlib.PosixPath",
     "yacs.config.CfgNode",
 }
+
+
+_OTHER = (
+    "{} is cut off, or holds something else than torch's tensors: download it again, or ask its "
+    "author for a .safetensors file."
+)
 
 
 class StandIn(dict):
@@ -83,14 +89,14 @@ def _load(path: Path) -> Any:
         raise ValueError(
             f"reading {path} needs torch: pip install torch, or take a .safetensors file."
         ) from error
-    names = HARMLESS if hasattr(torch.serialization, "safe_globals") else ()
-    stand_ins = torch.serialization.safe_globals([(StandIn, name) for name in names])
-    with stand_ins:
-        for mapped in (True, False):
-            # Files older than torch 1.6's format cannot be mapped.
-            with contextlib.suppress(_NotMapped):
-                return _read(torch, path, mapped)
-    raise AssertionError("unreachable")
+    stand_ins = torch.serialization.safe_globals([(StandIn, name) for name in HARMLESS])
+    with stand_ins, warnings.catch_warnings():
+        # Of pickles that are refused anyway.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            return _read(torch, path, mapped=True)
+        except _NotMapped:  # a file older than torch 1.6's format
+            return _read(torch, path, mapped=False)
 
 
 class _NotMapped(Exception):
@@ -107,11 +113,11 @@ def _read(torch: Any, path: Path, mapped: bool) -> Any:
                 f"{path} is refused: it holds {named}, which is code and no tensor. Ask its "
                 "author for a .safetensors file."
             ) from error
-        raise ValueError(f"{path} is cut off, or no file of torch: download it again.") from error
+        raise ValueError(_OTHER.format(path)) from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         if mapped and "mmap" in str(error):
             raise _NotMapped from error
-        raise ValueError(f"{path} is cut off, or no file of torch: download it again.") from error
+        raise ValueError(_OTHER.format(path)) from error
 
 
 def _unsafe_name(message: str) -> str | None:
