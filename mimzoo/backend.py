@@ -68,6 +68,7 @@ def attention(
     value: Tensor,
     bias: Tensor | None = None,
     scale: float | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Dot-product attention, softmax in float32.
 
@@ -75,6 +76,7 @@ def attention(
         query, key, value: (..., heads, T, head_dim).
         bias: added to the scaled logits; broadcastable to (..., heads, T, T).
         scale: of the logits; default head_dim ** -0.5.
+        mask: needs `bias`; added after it, broadcastable in its own way.
 
     Returns:
         (..., heads, T, head_dim), in the dtype of `value`.
@@ -96,10 +98,11 @@ def attention(
     if scale != 1.0:
         query = query * scale
     logits = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
-    if bias is not None:
-        bias = ops.cast(bias, "float32")
-        # The logits are the greatest tensor of a step: torch adds in place, the others fuse.
-        logits = logits.add_(bias) if backend == "torch" else logits + bias
+    for term in (bias, mask):
+        if term is not None:
+            term = ops.cast(term, "float32")
+            # The logits are the greatest tensor of a step: torch adds in place, the others fuse.
+            logits = logits.add_(term) if backend == "torch" else logits + term
     return ops.matmul(ops.cast(ops.softmax(logits), value.dtype), value)
 
 

@@ -15,6 +15,7 @@ GOLDEN = Path(__file__).parent / "golden"
 # What the tensors of the official tiny models do not tell: fact -> key of their configuration.
 FACTS = {
     "mae": {"num_heads": "num_heads", "decoder_num_heads": "decoder_num_heads"},
+    "mixmim": {"decoder_num_heads": "decoder_num_heads"},
     "simmim_swin": {},
     "simmim_swinv2": {"image_size": "img_size", "window_size": "window_size"},
     "simmim_vit": {},

@@ -16,11 +16,20 @@ from mimzoo.convert.importing import assign, load
 from mimzoo.convert.transforms import Unfolded, UnfoldedKernel
 from mimzoo.models import (
     ImageClassifier,
+    MixMIMBackbone,
     SwinBackbone,
     SwinV2Backbone,
     ViTBackbone,
 )
-from mimzoo.pretraining import MAE, MAEDecoder, PixelTarget, RandomMasking, SimMIM
+from mimzoo.pretraining import (
+    MAE,
+    MAEDecoder,
+    MixMIM,
+    MixMIMDecoder,
+    PixelTarget,
+    RandomMasking,
+    SimMIM,
+)
 
 FACTS = {"num_heads": 3, "decoder_num_heads": 4}
 
@@ -92,6 +101,20 @@ MODELS = {
     "mmpretrain_simmim": (lambda: simmim(swin4()), {"mask_patch_size": 32}),
     "mmpretrain_swin_classifier": (lambda: classifier(swin4()), {}),
 }
+MODELS |= {
+    "mixmim_pretrain": (lambda: mixmim(), {"decoder_num_heads": 4}),
+    "mixmim_classifier": (lambda: classifier(mixmim_backbone()), {}),
+    "mmpretrain_mixmim": (lambda: mixmim(), {"decoder_num_heads": 4}),
+    "mmpretrain_mixmim_classifier": (lambda: classifier(mixmim_backbone()), {}),
+}
+
+
+def mixmim_backbone() -> MixMIMBackbone:
+    return MixMIMBackbone((32, 32, 3), 4, 12, (1, 2), (2, 3), (4, 2), name="backbone")
+
+
+def mixmim() -> MixMIM:
+    return MixMIM(mixmim_backbone(), decoder=MixMIMDecoder(16, 1, 4), preprocessor=None)
 
 
 def swin4() -> SwinBackbone:
@@ -151,6 +174,7 @@ def test_detected(name, tmp_path):
     ("name", "cls"),
     [
         ("mae", MAE),
+        ("mixmim", MixMIM),
         ("simmim_swin", SimMIM),
         ("simmim_swinv2", SimMIM),
         ("simmim_vit", SimMIM),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KNOWN = (
+    "decoder_layer_norm_epsilon",
     "decoder_num_heads",
     "image_size",
     "layer_norm_epsilon",

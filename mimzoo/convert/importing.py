@@ -44,7 +44,8 @@ def convert(
         progress: called with the tensors done and their number.
         **facts: what the file does not tell: `image_size`, `window_size`,
             `pretrained_window_sizes`, `num_heads`, `decoder_num_heads`, `layer_norm_epsilon`,
-            `mask_ratio`, `mask_patch_size`, `norm_pix_loss`, `mean`, `std`.
+            `decoder_layer_norm_epsilon`, `mask_ratio`, `mask_patch_size`, `norm_pix_loss`,
+            `mean`, `std`.
 
     Returns:
         What `conversion.json` in the folder holds, such as "layout", "tensors" and "sha256".

@@ -23,7 +23,7 @@ class Layout:
         origin: whose files these are.
         licence: of the released weights; "unknown" where it is not the layout that tells.
         backbone: our class.
-        task: what the file holds: "backbone", "classifier", "mae" or "simmim".
+        task: what the file holds: "backbone", "classifier", "mae", "simmim" or "mixmim".
         configure: (names, tensors, facts) -> the backbone's arguments.
         rows: (names, backbone) -> the encoder's table.
         names: the family's names in this layout.

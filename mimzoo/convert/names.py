@@ -60,7 +60,7 @@ class ViTNames:
 
 @dataclass(frozen=True)
 class DecoderNames:
-    """Names of MAE's decoder."""
+    """Names of MAE's and MixMIM's decoder."""
 
     embed: str = "decoder_embed"
     positions: str = "decoder_pos_embed"
@@ -73,7 +73,7 @@ class DecoderNames:
 
 @dataclass(frozen=True)
 class SwinNames:
-    """Names of a Swin or Swin V2. `prefix` stands before all of the encoder's.
+    """Names of a Swin, Swin V2 or MixMIM. `prefix` stands before all of the encoder's.
 
     Attributes:
         merging_stage: which stage the merging after stage s is filed under: s + this.
@@ -83,6 +83,7 @@ class SwinNames:
     prefix: str = ""
     patch: str = "patch_embed.proj"
     patch_norm: str = "patch_embed.norm"
+    positions: str = "absolute_pos_embed"
     block: str = "layers.{}.blocks.{}"
     inside: BlockNames = BlockNames()
     merging: str = "layers.{}.downsample"
@@ -93,6 +94,7 @@ class SwinNames:
     head: str = "head"
     head_norm: str = "fc_norm"
     pixels: str = "decoder.0"
+    decoder: DecoderNames | None = None
 
 
 def block_rows(names: BlockNames, theirs: str, ours: str, block: Any) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The Swin family: configuration from shapes, and the table of names."""
+"""The Swin family, MixMIM with it: configuration from shapes, and the table of names."""
 
 import math
 from typing import Any
@@ -9,8 +9,14 @@ from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Tensors
 from mimzoo.convert.names import SwinNames, block_rows, table_row
 from mimzoo.convert.table import Row, linear, norm, row
-from mimzoo.convert.transforms import PatchKernel, Transposed, Unfolded, UnfoldedKernel
-from mimzoo.convert.vit import qkv_bias
+from mimzoo.convert.transforms import (
+    PatchKernel,
+    PatchPositions,
+    Transposed,
+    Unfolded,
+    UnfoldedKernel,
+)
+from mimzoo.convert.vit import is_sincos, qkv_bias
 
 
 def configure(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
@@ -20,18 +26,46 @@ def configure(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
     makes their last stage one window; where that is not so the image size has to be told.
     """
     shared = _shared(names, tensors, facts)
-    stages = range(len(shared["depths"]))
-    first = [_block(names, stage) for stage in stages]
-    tables = [tensors.shape(f"{block}.{names.inside.table}") for block in first]
-    windows = [(math.isqrt(offsets) + 1) // 2 for offsets, _ in tables]
+    windows, heads = _tables(names, tensors, len(shared["depths"]))
     stride = shared["patch_size"] * 2 ** (len(windows) - 1)
     side = _side(names, tensors, shared["patch_size"], windows[0]) or stride * windows[-1]
     return {
         "image_shape": (*facts.image_size(side), shared.pop("channels")),
-        "num_heads": tuple(heads for _, heads in tables),
+        "num_heads": heads,
         "window_size": windows[0],
         **shared,
     }
+
+
+def configure_mixmim(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
+    """Arguments of a MixMIMBackbone: every stage has its window, positions tell the image.
+
+    Raises:
+        ValueError: positions that are not the fixed ones, as in a Swin that learns them.
+    """
+    shared = _shared(names, tensors, facts)
+    windows, heads = _tables(names, tensors, len(shared["depths"]))
+    positions = names.prefix + names.positions
+    patch = shared["patch_size"]
+    height, width = facts.image_size(math.isqrt(tensors.shape(positions)[1]) * patch)
+    if not is_sincos(tensors[positions][0], (height // patch, width // patch)):
+        raise ValueError(
+            f"{positions} is not MixMIM's fixed table of an image of {height}x{width}."
+        )
+    return {
+        "image_shape": (height, width, shared.pop("channels")),
+        "num_heads": heads,
+        "window_size": windows,
+        **shared,
+    }
+
+
+def _tables(names: SwinNames, tensors: Tensors, stages: int) -> tuple[tuple, tuple]:
+    """Windows and heads of the stages, from their tables."""
+    blocks = [_block(names, stage) for stage in range(stages)]
+    tables = [tensors.shape(f"{block}.{names.inside.table}") for block in blocks]
+    windows = tuple((math.isqrt(offsets) + 1) // 2 for offsets, _ in tables)
+    return windows, tuple(heads for _, heads in tables)
 
 
 def configure_v2(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
@@ -136,7 +170,7 @@ def _norm_interval(names: SwinNames, tensors: Tensors, depths: tuple[int, ...]) 
 
 
 def rows(names: SwinNames, backbone: Any) -> list[Row]:
-    """The table of the encoder, of both versions."""
+    """The table of the encoder, of all three."""
     prefix, inside = names.prefix, names.inside
     patch = PatchKernel(backbone.patch_size)
     found = [
@@ -144,6 +178,9 @@ def rows(names: SwinNames, backbone: Any) -> list[Row]:
         row(f"{prefix}{names.patch}.bias", "backbone.patch_embed.projection.bias"),
         *norm(prefix + names.patch_norm, "backbone.patch_norm"),
     ]
+    if backbone.positions is not None:
+        positions = PatchPositions(backbone.grid)
+        found.append(row(prefix + names.positions, "backbone.positions.table", positions))
     for stage, blocks in enumerate(backbone.stages):
         for number, block in enumerate(blocks):
             theirs, ours = _block(names, stage, number), f"backbone.stages.{stage}.{number}"

@@ -1,4 +1,4 @@
-"""What a file holds beside the encoder: a classifier's head, or the decoder of MAE or SimMIM."""
+"""What a file holds beside the encoder: a classifier's head, or a MIM method's decoder."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,14 +6,17 @@ from typing import Any, NamedTuple
 from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Tensors
 from mimzoo.convert.layout import Layout
-from mimzoo.convert.names import block_rows
+from mimzoo.convert.names import DecoderNames, block_rows
 from mimzoo.convert.table import Row, linear, norm, row
-from mimzoo.convert.transforms import Positions, Shuffled, ShuffledKernel
+from mimzoo.convert.transforms import PatchPositions, Positions, Shuffled, ShuffledKernel
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from mimzoo.models import Backbone, ImageClassifier
 from mimzoo.pretraining import (
     MAE,
     MAEDecoder,
+    MixMasking,
+    MixMIM,
+    MixMIMDecoder,
     PixelTarget,
     RandomMasking,
     SimMIM,
@@ -52,39 +55,60 @@ def _classifier_rows(names: Any, model: Any) -> list[Row]:
     return rows if model.head_norm is None else rows + norm(names.head_norm, "head_norm")
 
 
-# Width -> heads of the only decoder that was published (models_mae.py).
+# Width -> heads of the published decoders (models_mae.py, models_mixmim.py).
 _DECODER_HEADS = {512: 16}
 
 
-def _mae(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+def _decoder(cls: type, layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
     names = layout.names.decoder
     width = tensors.shape(f"{names.embed}.weight")[0]
     first = names.block.format(0)
-    decoder = MAEDecoder(
+    return cls(
         width,
         tensors.count(f"{names.block}.{names.inside.norm1}.weight"),
         facts.get("decoder_num_heads", _DECODER_HEADS.get(width)),
         tensors.shape(f"{first}.{names.inside.fc1}.weight")[0] / width,
-        layer_norm_epsilon=backbone.layer_norm_epsilon,
+        facts.get("decoder_layer_norm_epsilon", backbone.layer_norm_epsilon),
         dtype=backbone.dtype_policy,
         name="decoder",
     )
+
+
+def _mae(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
     return MAE(
         backbone,
         RandomMasking(facts.get("mask_ratio", 0.75)),
-        decoder,
+        _decoder(MAEDecoder, layout, backbone, tensors, facts),
         PixelTarget(normalize=facts.get("norm_pix_loss", True)),
         MIMPreprocessor(converter(backbone, facts)),
     )
 
 
+def _mixmim(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+    return MixMIM(
+        backbone,
+        MixMasking(facts.get("mask_ratio", 0.5), mask_patch_size=backbone.stride),
+        _decoder(MixMIMDecoder, layout, backbone, tensors, facts),
+        PixelTarget(normalize=facts.get("norm_pix_loss", True)),
+        preprocessor=MIMPreprocessor(converter(backbone, facts)),
+    )
+
+
 def _mae_rows(names: Any, task: Any) -> list[Row]:
-    names, decoder = names.decoder, task.decoder
-    if not decoder.class_token:
+    if not task.decoder.class_token:
         raise ValueError("MAE's decoder has a class token, the model has none.")
+    return _decoder_rows(names.decoder, task.decoder, Positions(task.backbone.grid))
+
+
+def _mixmim_rows(names: Any, task: Any) -> list[Row]:
+    positions = PatchPositions(task.backbone.stage_grids[-1])
+    return _decoder_rows(names.decoder, task.decoder, positions)
+
+
+def _decoder_rows(names: DecoderNames, decoder: Any, positions: Any) -> list[Row]:
     rows = [
         *linear(names.embed, "decoder.embed"),
-        row(names.positions, "decoder.positions.table", Positions(task.backbone.grid)),
+        row(names.positions, "decoder.positions.table", positions),
         row(names.mask_token, "decoder.mask_token"),
     ]
     for number, block in enumerate(decoder.blocks):
@@ -120,6 +144,7 @@ TASKS = {
     "classifier": Task(ImageClassifier, _classifier, _classifier_rows),
     "mae": Task(MAE, _mae, _mae_rows),
     "simmim": Task(SimMIM, _simmim, _simmim_rows),
+    "mixmim": Task(MixMIM, _mixmim, _mixmim_rows),
 }
 
 

@@ -114,6 +114,25 @@ class Positions(Same):
 
 
 @dataclass(frozen=True)
+class PatchPositions(Same):
+    """Positions without a class token: (1, N, D) -> (rows, cols, D).
+
+    Args:
+        grid: rows and columns, whose product is N.
+    """
+
+    grid: tuple[int, int]
+
+    def to_ours(self, *theirs: np.ndarray) -> Arrays:
+        """(1, N, D) -> (rows, cols, D)."""
+        return (theirs[0].reshape(*self.grid, -1),)
+
+    def to_theirs(self, *ours: np.ndarray) -> Arrays:
+        """(rows, cols, D) -> (1, N, D)."""
+        return (ours[0].reshape(1, -1, ours[0].shape[-1]),)
+
+
+@dataclass(frozen=True)
 class RelativeTable(Same):
     """One row for each offset, row offset first: ((2 r - 1)(2 c - 1), H) -> (2 r - 1, 2 c - 1, H).
 

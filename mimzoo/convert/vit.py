@@ -83,13 +83,18 @@ def _positions(tensors: Tensors, name: str, grid: tuple[int, int]) -> str:
     if name not in tensors:
         return "none"
     table = tensors[name]
-    if table[0, 0].any() or table.shape[-1] % 4:
-        return "learned"
-    fixed = sincos_table(grid, table.shape[-1]).reshape(table[0, 1:].shape)
-    # MAE computes them in float64 on the way; a half-precision file rounds to 1e-3.
+    fixed = not table[0, 0].any() and is_sincos(table[0, 1:], grid)
+    return "sincos" if fixed else "learned"
+
+
+def is_sincos(table: np.ndarray, grid: tuple[int, int]) -> bool:
+    """Whether a table (N, D) of positions is the fixed one of MAE and MixMIM."""
+    if table.shape[-1] % 4 or len(table) != grid[0] * grid[1]:
+        return False
+    fixed = sincos_table(grid, table.shape[-1]).reshape(table.shape)
+    # The official code computes in float64 on the way; half precision rounds to a hundredth.
     tolerance = 1e-5 if table.dtype == np.float32 else 1e-2
-    near = np.allclose(table[0, 1:].astype("float32"), fixed, atol=tolerance)
-    return "sincos" if near else "learned"
+    return np.allclose(table.astype("float32"), fixed, atol=tolerance)
 
 
 def rows(names: ViTNames, backbone: Any) -> list[Row]:

@@ -20,21 +20,32 @@ class PatchMerging(keras.layers.Layer):
         dim: width D of a token.
         norm_first: Swin normalises 4 D channels before the linear layer, Swin V2 2 D after it.
         layer_norm_epsilon: of the norm.
+        kernel_initializer: of the linear layer, by name or serialized; default: Swin's.
     """
 
     def __init__(
-        self, dim: int, norm_first: bool = True, layer_norm_epsilon: float = 1e-5, **kwargs
+        self,
+        dim: int,
+        norm_first: bool = True,
+        layer_norm_epsilon: float = 1e-5,
+        kernel_initializer: str | dict = INITIALIZER,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.dim = dim
         self.norm_first = norm_first
         self.layer_norm_epsilon = layer_norm_epsilon
+        self.kernel_initializer = kernel_initializer
         shared = {"dtype": self.dtype_policy}
         self.norm = keras.layers.LayerNormalization(
             epsilon=layer_norm_epsilon, name="norm", **shared
         )
         self.reduction = Linear(
-            2 * dim, use_bias=False, kernel_initializer=INITIALIZER, name="reduction", **shared
+            2 * dim,
+            use_bias=False,
+            kernel_initializer=kernel_initializer,
+            name="reduction",
+            **shared,
         )
 
     def build(self, input_shape: tuple) -> None:
@@ -61,4 +72,5 @@ class PatchMerging(keras.layers.Layer):
             "dim": self.dim,
             "norm_first": self.norm_first,
             "layer_norm_epsilon": self.layer_norm_epsilon,
+            "kernel_initializer": self.kernel_initializer,
         }

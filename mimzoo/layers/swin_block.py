@@ -7,9 +7,10 @@ import keras
 from mimzoo.backend import Tensor
 from mimzoo.layers.drop_path import DropPath
 from mimzoo.layers.mlp import MLP
+from mimzoo.layers.remat import call_block
 from mimzoo.layers.window_attention import (
-    INITIALIZER,
     CosineWindowAttention,
+    MixMIMWindowAttention,
     WindowAttention,
 )
 
@@ -81,9 +82,8 @@ class SwinBlock(keras.layers.Layer):
             **shared,
         )
         self.norm2 = keras.layers.LayerNormalization(name="norm2", **norm)
-        self.mlp = MLP(
-            int(dim * mlp_ratio), dim, kernel_initializer=INITIALIZER, name="mlp", **shared
-        )
+        start = self.attention_cls.kernel_initializer
+        self.mlp = MLP(int(dim * mlp_ratio), dim, kernel_initializer=start, name="mlp", **shared)
         self.drop_path = DropPath(drop_path_rate, name="drop_path", **shared)
 
     def build(self, input_shape: tuple) -> None:
@@ -92,17 +92,17 @@ class SwinBlock(keras.layers.Layer):
             layer.build(input_shape)
         self.built = True
 
-    def call(self, tokens: Tensor, training: bool | None = None) -> Tensor:
-        """(B, rows, cols, D) -> (B, rows, cols, D)."""
+    def call(
+        self, tokens: Tensor, apart: Tensor | None = None, training: bool | None = None
+    ) -> Tensor:
+        """(B, rows, cols, D) -> (B, rows, cols, D); `apart`: see WindowAttention.keep_apart."""
         factors = [self.drop_path.factor(tokens, training) for _ in range(2)]
-        if not (self.remat and training):
-            return self._forward(tokens, *factors)
-        if factors[0] is None:
-            return keras.remat(lambda x: self._forward(x, None, None))(tokens)
-        return keras.remat(self._forward)(tokens, *factors)
+        return call_block(self._forward, tokens, (apart, *factors), self.remat and training)
 
-    def _forward(self, x: Tensor, factor1: Tensor | None, factor2: Tensor | None) -> Tensor:
-        x = _add(x, self.attention(self.norm1(x)), factor1)
+    def _forward(
+        self, x: Tensor, apart: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
+    ) -> Tensor:
+        x = _add(x, self.attention(self.norm1(x), apart), factor1)
         return _add(x, self.mlp(self.norm2(x)), factor2)
 
     def get_config(self) -> dict:
@@ -127,9 +127,21 @@ class SwinV2Block(SwinBlock):
     attention_arguments = ("pretrained_window_size",)
     norm_gamma = "zeros"
 
-    def _forward(self, x: Tensor, factor1: Tensor | None, factor2: Tensor | None) -> Tensor:
-        x = _add(x, self.norm1(self.attention(x)), factor1)
+    def _forward(
+        self, x: Tensor, apart: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
+    ) -> Tensor:
+        x = _add(x, self.norm1(self.attention(x, apart)), factor1)
         return _add(x, self.norm2(self.mlp(x)), factor2)
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class MixMIMBlock(SwinBlock):
+    """SwinBlock as MixMIM starts it (Liu et al., arXiv 2205.13137; models_mixmim.py).
+
+    Linear layers start from Glorot's uniform numbers, position tables from zero.
+    """
+
+    attention_cls = MixMIMWindowAttention
 
 
 def _add(x: Tensor, branch: Tensor, factor: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ from mimzoo.backend import Tensor
 from mimzoo.layers.attention import MultiHeadAttention
 from mimzoo.layers.drop_path import DropPath
 from mimzoo.layers.mlp import MLP
+from mimzoo.layers.remat import call_block
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -92,16 +93,7 @@ class TransformerBlock(keras.layers.Layer):
         """(B, T, D) -> (B, T, D); `bias` and `index` as in MultiHeadAttention."""
         factors = [self.drop_path.factor(tokens, training) for _ in range(2)]
         optional = (bias, index, *factors)
-        if not (self.remat and training):
-            return self._forward(tokens, *optional)
-        # TensorFlow's recompute_grad takes tensors only, so None stays outside.
-        given = [x for x in optional if x is not None]
-
-        def forward(tokens: Tensor, *tensors: Tensor) -> Tensor:
-            rest = iter(tensors)
-            return self._forward(tokens, *(None if x is None else next(rest) for x in optional))
-
-        return keras.remat(forward)(tokens, *given)
+        return call_block(self._forward, tokens, optional, self.remat and training)
 
     def _forward(
         self,

@@ -1,6 +1,7 @@
 """Attention inside windows of a grid of tokens: Swin's, and Swin V2's cosine attention."""
 
 import math
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -8,7 +9,7 @@ from keras import ops
 from mimzoo.backend import Constant, Tensor, attention
 from mimzoo.layers.attention import QKVAttention
 from mimzoo.layers.position_bias import ContinuousPositionBias, RelativePositionBias
-from mimzoo.layers.windows import Windows
+from mimzoo.layers.windows import FORBIDDEN, Windows
 
 # Swin draws linear layers and tables from timm's trunc_normal_(std=0.02), whose limits of -2 and 2
 # cut nothing off. Not an instance, which would give the same numbers at each use.
@@ -31,6 +32,9 @@ class WindowAttention(QKVAttention):
         shifted: whether windows are moved by half their side.
     """
 
+    kernel_initializer: ClassVar[Any] = INITIALIZER
+    table_initializer: ClassVar[Any] = INITIALIZER
+
     def __init__(
         self,
         dim: int,
@@ -41,7 +45,7 @@ class WindowAttention(QKVAttention):
         qkv_bias: str = "qkv",
         **kwargs,
     ):
-        super().__init__(dim, num_heads, qkv_bias, INITIALIZER, **kwargs)
+        super().__init__(dim, num_heads, qkv_bias, self.kernel_initializer, **kwargs)
         self.windows = Windows(tuple(grid), window_size, shifted)
         mask = self.windows.mask()
         self._mask = None if mask is None else Constant(mask)
@@ -52,7 +56,7 @@ class WindowAttention(QKVAttention):
         return RelativePositionBias(
             (side, side),
             self.num_heads,
-            initializer=INITIALIZER,
+            initializer=self.table_initializer,
             dtype=self.dtype_policy,
             name="position_bias",
         )
@@ -63,17 +67,36 @@ class WindowAttention(QKVAttention):
         self.position_bias.build()
         self.built = True
 
-    def call(self, tokens: Tensor) -> Tensor:
-        """(B, rows, cols, D) -> (B, rows, cols, D)."""
+    def call(self, tokens: Tensor, apart: Tensor | None = None) -> Tensor:
+        """(B, rows, cols, D) -> (B, rows, cols, D); `apart`: see `keep_apart`."""
         query, key, value = self._split(self.project(self._arrange(tokens)))
         bias = self.position_bias(tokens)
         if self._mask is not None:
             bias = ops.cast(bias, "float32") + self._mask(bias)
-        out = self._attend(query, key, value, bias)
+        out = self._attend(query, key, value, bias, apart)
         return self._restore(self.projection(self._merge(out)))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-        return attention(query, key, value, bias)
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, apart: Tensor | None
+    ) -> Tensor:
+        return attention(query, key, value, bias, mask=apart)
+
+    def keep_apart(self, sources: Tensor) -> Tensor:
+        """What is added to the logits so that a token sees those of its own source only.
+
+        Padding is of every source, as it is where there is one source only.
+
+        Args:
+            sources: (B or 1, rows, cols), which of two images, 0 or 1, a token is from.
+
+        Returns:
+            (B or 1, windows, 1, T, T) float32: 0, or `FORBIDDEN`.
+        """
+        (down, across), size = self.windows.counts, self.windows.size
+        sign = self._arrange(2.0 * ops.cast(sources[..., None], "float32") - 1.0)
+        sign = ops.reshape(sign, (-1, down, size, across, size))
+        sign = ops.reshape(ops.transpose(sign, (0, 1, 3, 2, 4)), (-1, down * across, 1, size**2))
+        return ops.where(sign[..., :, None] * sign[..., None, :] < 0, FORBIDDEN, 0.0)
 
     # --- windows and back -----------------------------------------------------------------------
 
@@ -168,16 +191,26 @@ class CosineWindowAttention(WindowAttention):
         )
         self.built = True
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, apart: Tensor | None
+    ) -> Tensor:
         scale = ops.cast(self.logit_scale, "float32")
         scale = ops.exp(ops.minimum(scale, MAX_LOGIT_SCALE))
         query = ops.cast(unit(query) * scale, value.dtype)
         key = ops.cast(unit(key), value.dtype)
-        return attention(query, key, value, bias, scale=1.0)
+        return attention(query, key, value, bias, scale=1.0, mask=apart)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {**super().get_config(), "pretrained_window_size": self.pretrained_window_size}
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class MixMIMWindowAttention(WindowAttention):
+    """WindowAttention as MixMIM starts it; see MixMIMBlock."""
+
+    kernel_initializer = "glorot_uniform"
+    table_initializer = "zeros"
 
 
 def unit(x: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import numpy as np
 
 # Between tokens of one window that are no neighbours in the image: Swin's, not minus infinity.
 MASKED = -100.0
+# Between tokens of two images: nothing is left of it after a softmax (MixMIM).
+FORBIDDEN = -1e30
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from mimzoo.models.backbone import Backbone
 from mimzoo.models.image_classifier import ImageClassifier
+from mimzoo.models.mixmim import MixMIMBackbone, MixMIMImageClassifier
 from mimzoo.models.swin import (
     SwinBackbone,
     SwinImageClassifier,
@@ -13,6 +14,8 @@ from mimzoo.models.vit import ViTBackbone, ViTImageClassifier
 __all__ = [
     "Backbone",
     "ImageClassifier",
+    "MixMIMBackbone",
+    "MixMIMImageClassifier",
     "SwinBackbone",
     "SwinImageClassifier",
     "SwinV2Backbone",

@@ -54,20 +54,50 @@ def swin_layer_decay_scales(depths: Sequence[int], layer_decay: float) -> list[t
     Raises:
         ValueError: no blocks, or `layer_decay` is not in (0, 1].
     """
-    last = sum(depths) + 1
-    if last == 1:
+    return _stage_scales(depths, layer_decay, merging=0, rest=1)
+
+
+def mixmim_layer_decay_scales(depths: Sequence[int], layer_decay: float) -> list[tuple[str, float]]:
+    """Layer-wise learning-rate decay of MixMIM.
+
+    As `swin_layer_decay_scales`, but that a patch merging belongs to the first block after it,
+    and the rest (final norm, head) to the last block, so that the head trains at `layer_decay`
+    times the full rate. Source: MixMIM, util/lr_decay.py (papers' notes, section 3, which take
+    the latter for a slip; it is what the published results were made with).
+
+    Args:
+        depths, layer_decay: see swin_layer_decay_scales.
+
+    Returns:
+        Pairs (regex over `variable.path`, learning-rate multiplier).
+
+    Raises:
+        ValueError: see swin_layer_decay_scales.
+    """
+    return _stage_scales(depths, layer_decay, merging=1, rest=0)
+
+
+def _stage_scales(
+    depths: Sequence[int], layer_decay: float, merging: int, rest: int
+) -> list[tuple[str, float]]:
+    """`merging` and `rest`: layers above the last block before them."""
+    blocks = sum(depths)
+    if not blocks:
         raise ValueError(f"depths must name at least one block, got {tuple(depths)}.")
     check_layer_decay(layer_decay)
-    scales = [(r"(^|/)patch_(embed|norm)(/|$)", layer_decay**last)]
+
+    def scale(layer: int) -> float:
+        return layer_decay ** (blocks + 1 - layer)
+
+    scales = [(r"(^|/)patch_(embed|norm)(/|$)", scale(0))]
     layer = 0
     for stage, depth in enumerate(depths):
         for block in range(depth):
             layer += 1
-            name = rf"(^|/)stage_{stage}_block_{block}(_norm)?(/|$)"
-            scales.append((name, layer_decay ** (last - layer)))
+            scales.append((rf"(^|/)stage_{stage}_block_{block}(_norm)?(/|$)", scale(layer)))
         if stage < len(depths) - 1:
-            scales.append((rf"(^|/)stage_{stage}_merging(/|$)", layer_decay ** (last - layer)))
-    return [*scales, (r".*", 1.0)]
+            scales.append((rf"(^|/)stage_{stage}_merging(/|$)", scale(layer + merging)))
+    return [*scales, (r".*", scale(blocks + rest))]
 
 
 def check_layer_decay(layer_decay: float) -> None:

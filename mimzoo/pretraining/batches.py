@@ -25,6 +25,8 @@ class MaskedArrays(keras.utils.PyDataset):
         super().__init__()
         if len(images) == 0:
             raise ValueError("there are no images.")
+        task.check_count(min(batch_size, len(images)))
+        task.check_count(len(images) % batch_size)
         self.task = task
         self.images = images
         self.batch_size = batch_size

@@ -1,5 +1,7 @@
 """From features to predictions for every patch."""
 
+from typing import ClassVar
+
 import keras
 from keras import ops
 
@@ -9,17 +11,18 @@ from mimzoo.layers.positions import PositionEmbedding
 from mimzoo.layers.transformer_block import TransformerBlock
 
 
-@keras.saving.register_keras_serializable(package="mimzoo")
-class MAEDecoder(keras.layers.Layer):
-    """The transformer decoder of MAE (models_mae.py, `forward_decoder`; papers.md 6.3 step 4).
+class TransformerDecoder(keras.layers.Layer):
+    """A ViT over all cells, with a token of its own for hidden ones; base of MAE's and MixMIM's.
 
     Args:
-        embed_dim: width of the decoder.
+        embed_dim: width E of the decoder.
         depth: blocks.
         num_heads: attention heads of a block.
         mlp_ratio: hidden width of a block's MLP over `embed_dim`.
-        layer_norm_epsilon: of all norms; 1e-6 in MAE's code, 1e-12 in transformers.
+        layer_norm_epsilon: of all norms; default: that of the official code.
     """
+
+    official_epsilon: ClassVar[float]
 
     def __init__(
         self,
@@ -27,7 +30,7 @@ class MAEDecoder(keras.layers.Layer):
         depth: int = 8,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
-        layer_norm_epsilon: float = 1e-6,
+        layer_norm_epsilon: float | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -35,7 +38,64 @@ class MAEDecoder(keras.layers.Layer):
         self.depth = depth
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
-        self.layer_norm_epsilon = layer_norm_epsilon
+        self.layer_norm_epsilon = (
+            self.official_epsilon if layer_norm_epsilon is None else layer_norm_epsilon
+        )
+
+    def _create(self, grid: tuple[int, int], width: int, output_dim: int) -> None:
+        """Creates the weights for tokens of `width` on `grid`."""
+        shared = {"dtype": self.dtype_policy}
+        epsilon = self.layer_norm_epsilon
+        self.embed = Linear(self.embed_dim, name="embed", **shared)
+        self.positions = PositionEmbedding(grid, name="positions", **shared)
+        self.blocks = [
+            TransformerBlock(
+                self.embed_dim,
+                self.num_heads,
+                self.mlp_ratio,
+                layer_norm_epsilon=epsilon,
+                name=f"block_{i}",
+                **shared,
+            )
+            for i in range(self.depth)
+        ]
+        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, name="norm", **shared)
+        self.prediction = Linear(output_dim, name="prediction", **shared)
+        self.embed.build((None, None, width))
+        for layer in (self.positions, *self.blocks, self.norm, self.prediction):
+            layer.build((None, None, self.embed_dim))
+        self.mask_token = self.add_weight(
+            name="mask_token",
+            shape=(1, 1, self.embed_dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+        )
+        self.built = True
+
+    def _hide(self, tokens: Tensor, hidden: Tensor) -> Tensor:
+        """The mask token in place of the tokens (B, N, E) where `hidden` (B, N) is true."""
+        return ops.where(hidden[..., None], ops.cast(self.mask_token, tokens.dtype), tokens)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "embed_dim": self.embed_dim,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "mlp_ratio": self.mlp_ratio,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class MAEDecoder(TransformerDecoder):
+    """The transformer decoder of MAE (models_mae.py, `forward_decoder`; papers.md 6.3 step 4).
+
+    Args:
+        embed_dim, depth, num_heads, mlp_ratio, layer_norm_epsilon: see TransformerDecoder.
+    """
+
+    official_epsilon = 1e-6
 
     def attach(self, backbone: keras.Model, output_dim: int) -> None:
         """Creates the weights for a backbone; the task calls it once.
@@ -45,33 +105,7 @@ class MAEDecoder(keras.layers.Layer):
             output_dim: numbers to predict per patch.
         """
         self.class_token = backbone.class_token
-        shared = {"dtype": self.dtype_policy}
-        self.embed = Linear(self.embed_dim, name="embed", **shared)
-        self.positions = PositionEmbedding(backbone.grid, name="positions", **shared)
-        self.blocks = [
-            TransformerBlock(
-                self.embed_dim,
-                self.num_heads,
-                self.mlp_ratio,
-                layer_norm_epsilon=self.layer_norm_epsilon,
-                name=f"block_{i}",
-                **shared,
-            )
-            for i in range(self.depth)
-        ]
-        self.norm = keras.layers.LayerNormalization(
-            epsilon=self.layer_norm_epsilon, name="norm", **shared
-        )
-        self.prediction = Linear(output_dim, name="prediction", **shared)
-        self.embed.build((None, None, backbone.embed_dim))
-        for layer in (self.positions, *self.blocks, self.norm, self.prediction):
-            layer.build((None, None, self.embed_dim))
-        self.mask_token = self.add_weight(
-            name="mask_token",
-            shape=(1, 1, self.embed_dim),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
-        )
-        self.built = True
+        self._create(backbone.grid, backbone.embed_dim, output_dim)
 
     def call(self, features: Tensor, masks: Tensor) -> Tensor:
         """Predictions for all patches.
@@ -89,25 +123,72 @@ class MAEDecoder(keras.layers.Layer):
         # rows of hidden cells are replaced, so whatever they gather gets no gradient.
         rank = ops.cumsum(1 - ops.cast(masks, "int32"), axis=1) - 1
         tokens = gather_tokens(x, ops.maximum(rank, 0) + first)
-        hidden = ops.cast(masks[..., None], "bool")
-        tokens = ops.where(hidden, ops.cast(self.mask_token, tokens.dtype), tokens)
-        tokens = self.positions(tokens)
+        tokens = self.positions(self._hide(tokens, ops.cast(masks, "bool")))
         if self.class_token:
             tokens = ops.concatenate([x[:, :1], tokens], axis=1)
         for block in self.blocks:
             tokens = block(tokens)
         return self.prediction(self.norm(tokens)[:, first:])
 
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "embed_dim": self.embed_dim,
-            "depth": self.depth,
-            "num_heads": self.num_heads,
-            "mlp_ratio": self.mlp_ratio,
-            "layer_norm_epsilon": self.layer_norm_epsilon,
-        }
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class MixMIMDecoder(TransformerDecoder):
+    """The transformer decoder of MixMIM (models_mixmim.py; papers.md 6.1 steps 6 to 8).
+
+    Each mixture is decoded twice: with the cells of the partner hidden, which gives the image
+    itself, and with its own hidden, which gives the partner.
+
+    Args:
+        embed_dim, depth, num_heads, mlp_ratio, layer_norm_epsilon: see TransformerDecoder.
+    """
+
+    official_epsilon = 1e-5
+
+    def attach(self, backbone: keras.Model, output_dim: int) -> None:
+        """Creates the weights for a backbone; the task calls it once.
+
+        Args:
+            backbone: whose last stage and `output_dim` the decoder follows.
+            output_dim: numbers to predict per cell.
+        """
+        self._create(backbone.stage_grids[-1], backbone.output_dim, output_dim)
+
+    def decode(self, features: Tensor, shows_partner: Tensor) -> Tensor:
+        """Tokens of both branches before the prediction.
+
+        Args:
+            features: (B, M, D) of the mixtures.
+            shows_partner: (B, M) boolean, which cells show the partner.
+
+        Returns:
+            (2 B, M, E): those of the images themselves, then those of the partners.
+        """
+        x = self.embed(features)
+        own = self._hide(x, shows_partner)
+        partner = self._hide(x, ops.logical_not(shows_partner))
+        tokens = self.positions(ops.concatenate([own, partner]))
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+    def call(self, features: Tensor, shows_partner: Tensor) -> Tensor:
+        """Predictions (B, M, output_dim) for each image, every cell from where it was hidden.
+
+        Args:
+            features, shows_partner: see `decode`.
+        """
+        own, partner = ops.split(self.decode(features, shows_partner), 2)
+        # What was predicted for the partner is needed at that image's place in the batch. Each
+        # cell is predicted once, so the last layer works on half of the tokens.
+        hidden = ops.where(shows_partner[..., None], own, swap_neighbours(partner))
+        return self.prediction(self.norm(hidden))
+
+
+def swap_neighbours(x: Tensor) -> Tensor:
+    """Rows 2k and 2k + 1 of a batch change places: (B, ...) -> (B, ...)."""
+    shape = x.shape[1:]
+    x = ops.flip(ops.reshape(x, (-1, 2, *shape)), axis=1)
+    return ops.reshape(x, (-1, *shape))
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

@@ -55,8 +55,7 @@ class RandomMasking:
         """
         rows, cols, side = self._cells(grid, patch_size)
         cells = rows * cols
-        # Less than half a rounding error above a whole number is that number.
-        hidden = math.ceil(self.mask_ratio * cells - 1e-9)
+        hidden = self._count(cells)
         if not 0 < hidden < cells:
             raise ValueError(
                 f"mask_ratio {self.mask_ratio} of {cells} patches or cells leaves "
@@ -64,6 +63,10 @@ class RandomMasking:
                 "to 0.5."
             )
         return hidden * side**2
+
+    def _count(self, cells: int) -> int:
+        # Less than half a rounding error above a whole number is that number.
+        return math.ceil(self.mask_ratio * cells - 1e-9)
 
     def _cells(self, grid: tuple[int, int], patch_size: int) -> tuple[int, int, int]:
         """Rows and columns of cells, and patches along a side of a cell."""
@@ -103,6 +106,11 @@ class RandomMasking:
         order = np.argsort(noise, axis=1, kind="stable")
         masks = np.ones(noise.shape, "uint8")
         np.put_along_axis(masks, order[:, :visible], 0, axis=1)
+        return self._to_patches(masks, rows, cols, side)
+
+    @staticmethod
+    def _to_patches(masks: np.ndarray, rows: int, cols: int, side: int) -> np.ndarray:
+        """Masks of cells as masks of patches."""
         if side == 1:
             return masks
         masks = masks.reshape(-1, rows, cols).repeat(side, axis=1).repeat(side, axis=2)

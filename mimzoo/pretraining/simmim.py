@@ -60,17 +60,10 @@ class SimMIM(MIMTask):
         """Gives mask token and decoder their weights."""
         backbone = self.backbone
         self.masking.num_hidden(backbone.grid, backbone.patch_size)
-        *sides, channels = backbone.image_shape
-        if any(side % backbone.stride for side in sides):
-            fit = [max(round(side / backbone.stride), 1) * backbone.stride for side in sides]
-            raise ValueError(
-                f"SimMIM needs images whose sides are multiples of the backbone's stride "
-                f"{backbone.stride}, got {sides[0]}x{sides[1]}: load the backbone with "
-                f"image_shape=({fit[0]}, {fit[1]}, {channels})."
-            )
+        self.check_stride()
         self.mask_token = MaskToken(dtype=backbone.dtype_policy, name="mask_token")
         self.mask_token.build((None, None, backbone.embed_dim))
-        self.decoder.attach(backbone, self.target.size(backbone.stride, channels))
+        self.decoder.attach(backbone, self.target.size(backbone.stride, backbone.image_shape[-1]))
 
     def call(self, inputs: dict) -> Tensor:
         """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, N, P) for each patch."""

@@ -78,6 +78,20 @@ class MIMTask(PresetTask, keras_hub.models.Task):
         """Fits masking, decoder and target to the backbone; the constructor calls it once."""
         raise NotImplementedError(f"{type(self).__name__} does not say how its parts fit.")
 
+    def check_stride(self) -> None:
+        """Raises ValueError for images that the backbone would have to pad."""
+        stride, (*sides, channels) = self.backbone.stride, self.backbone.image_shape
+        if any(side % stride for side in sides):
+            fit = [max(round(side / stride), 1) * stride for side in sides]
+            raise ValueError(
+                f"{type(self).__name__} needs images whose sides are multiples of the backbone's "
+                f"stride {stride}, got {sides[0]}x{sides[1]}: load the backbone with "
+                f"image_shape=({fit[0]}, {fit[1]}, {channels})."
+            )
+
+    def check_count(self, count: int) -> None:
+        """Raises ValueError for a number of images that makes no batch; any does for most."""
+
     @staticmethod
     def _converter_cls(backbone_cls: type) -> type:
         return ImageClassifier.for_backbone(backbone_cls).preprocessor_cls.image_converter_cls
@@ -118,10 +132,14 @@ class MIMTask(PresetTask, keras_hub.models.Task):
             )
         return images
 
-    def check_inputs(self, inputs: dict) -> None:
-        """Raises ValueError unless `inputs` are {"images", "masks"} that fit the backbone."""
+    def check_keys(self, inputs: dict) -> None:
+        """Raises ValueError unless `inputs` has "images" and "masks" and nothing else."""
         if set(inputs) != {"images", "masks"}:
             raise ValueError(f"expected the keys 'images' and 'masks', got {sorted(inputs)}.")
+
+    def check_inputs(self, inputs: dict) -> None:
+        """Raises ValueError unless `inputs` are {"images", "masks"} that fit the backbone."""
+        self.check_keys(inputs)
         masks = np.asarray(ops.convert_to_numpy(inputs["masks"]))
         grid = self.backbone.grid
         count, hidden = grid[0] * grid[1], self.masking.num_hidden(grid, self.backbone.patch_size)

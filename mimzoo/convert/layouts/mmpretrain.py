@@ -11,13 +11,24 @@ from mimzoo.convert.layout import BUFFERS, Layout
 from mimzoo.convert.names import BlockNames, DecoderNames, SwinNames, ViTNames
 from mimzoo.models import SwinBackbone, ViTBackbone
 
-_FFN = {"fc1": "ffn.layers.0.0", "fc2": "ffn.layers.1"}
-_VIT_BLOCK = BlockNames(norm1="ln1", norm2="ln2", **_FFN)
+FFN = {"fc1": "ffn.layers.0.0", "fc2": "ffn.layers.1"}
+_VIT_BLOCK = BlockNames(norm1="ln1", norm2="ln2", **FFN)
+# mmpretrain/models/necks/mae_neck.py.
+DECODER = DecoderNames(
+    embed="neck.decoder_embed",
+    positions="neck.decoder_pos_embed",
+    mask_token="neck.mask_token",
+    block="neck.decoder_blocks.{}",
+    inside=_VIT_BLOCK,
+    norm="neck.ln1",
+    prediction="neck.decoder_pred",
+)
+IGNORED = (*BUFFERS, r"data_preprocessor\.(mean|std)")
 _SWIN_BLOCK = BlockNames(
     qkv="attn.w_msa.qkv",
     projection="attn.w_msa.proj",
     table="attn.w_msa.relative_position_bias_table",
-    **_FFN,
+    **FFN,
 )
 
 _MAE = Layout(
@@ -34,18 +45,10 @@ _MAE = Layout(
         block="layers.{}",
         inside=_VIT_BLOCK,
         norm="ln1",
-        decoder=DecoderNames(
-            embed="neck.decoder_embed",
-            positions="neck.decoder_pos_embed",
-            mask_token="neck.mask_token",
-            block="neck.decoder_blocks.{}",
-            inside=_VIT_BLOCK,
-            norm="neck.ln1",
-            prediction="neck.decoder_pred",
-        ),
+        decoder=DECODER,
     ),
     keys=("backbone.cls_token", "backbone.layers.0.ln1.weight", "neck.decoder_embed.weight"),
-    ignored=(*BUFFERS, r"data_preprocessor\.(mean|std)"),
+    ignored=IGNORED,
 )
 
 _SWIN = replace(

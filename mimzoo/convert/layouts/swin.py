@@ -20,6 +20,7 @@ _SWIN = Layout(
     rows=swin.rows,
     names=SwinNames(),
     keys=(*_KEYS, "layers.0.blocks.0.attn.relative_position_bias_table"),
+    without=("absolute_pos_embed", "decoder_embed.weight"),
 )
 
 LAYOUTS = (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from mimzoo.layers.swin_block import SwinBlock
-from mimzoo.models.swin.hierarchy import HierarchicalBackbone
+from mimzoo.models.hierarchy import HierarchicalBackbone
 
 # embed_dim, depths, num_heads. T, S, B, L: models/swin_transformer.py's configs (arXiv 2103.14030
 # section 3.3); nano: ours, for 32 px images.
@@ -39,8 +39,9 @@ class SwinBackbone(HierarchicalBackbone):
         embed_dim: width of a token in the first stage; it doubles with each stage.
         depths: blocks of each stage.
         num_heads: attention heads of each stage.
-        window_size: side of a window in tokens. A stage that is smaller takes its own shorter
-            side, without shift. Preset tables are resized when this or the image changes.
+        window_size: side of a window in tokens, one number for all stages or one for each. A stage
+            that is smaller takes its own shorter side, without shift. Preset tables are resized
+            when this or the image changes.
         mlp_ratio: hidden width of a block's MLP over its width.
         qkv_bias: "qkv", "qv" or "none".
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
@@ -71,7 +72,7 @@ class SwinBackbone(HierarchicalBackbone):
         embed_dim: int = 96,
         depths: Sequence[int] = (2, 2, 6, 2),
         num_heads: Sequence[int] = (3, 6, 12, 24),
-        window_size: int = 7,
+        window_size: int | Sequence[int] = 7,
         mlp_ratio: float = 4.0,
         qkv_bias: str = "qkv",
         drop_path_rate: float = 0.0,

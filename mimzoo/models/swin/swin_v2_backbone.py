@@ -6,7 +6,7 @@ import keras
 
 from mimzoo.layers.swin_block import SwinV2Block
 from mimzoo.layers.windows import Windows
-from mimzoo.models.swin.hierarchy import HierarchicalBackbone, stage_grids
+from mimzoo.models.hierarchy import HierarchicalBackbone, stage_grids, window_sizes
 from mimzoo.models.swin.swin_backbone import SWIN_SIZES
 
 # T: configs/swinv2 of the official code; S to g: papers.md 1.1, where H and g have their sources;
@@ -39,8 +39,8 @@ class SwinV2Backbone(HierarchicalBackbone):
     their norms start at zero. Images of any size and shape are taken, as by SwinBackbone.
 
     Args:
-        window_size: side of a window in tokens. A stage that is smaller takes its own shorter
-            side, without shift.
+        window_size: side of a window in tokens, one number for all stages or one for each. A stage
+            that is smaller takes its own shorter side, without shift.
         pretrained_window_sizes: the window that each stage's bias was pretrained with; 0: the
             stage's own. `from_preset` with another window or image size sets it.
         norm_interval: a LayerNorm after each so many blocks of a stage, as the authors of Swin V2
@@ -70,7 +70,7 @@ class SwinV2Backbone(HierarchicalBackbone):
         embed_dim: int = 96,
         depths: Sequence[int] = (2, 2, 6, 2),
         num_heads: Sequence[int] = (3, 6, 12, 24),
-        window_size: int = 12,
+        window_size: int | Sequence[int] = 12,
         pretrained_window_sizes: Sequence[int] | None = None,
         mlp_ratio: float = 4.0,
         qkv_bias: str = "qv",
@@ -118,7 +118,8 @@ class SwinV2Backbone(HierarchicalBackbone):
 
         def sides(config: dict) -> list[int]:
             grids = stage_grids(config["image_shape"], config["patch_size"], len(config["depths"]))
-            return [Windows(grid, config["window_size"]).size for grid in grids]
+            sizes = window_sizes(config["window_size"], len(grids))
+            return [Windows(*pair).size for pair in zip(grids, sizes, strict=True)]
 
         before = sides(stored)
         if before == sides(new):

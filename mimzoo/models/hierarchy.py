@@ -10,6 +10,7 @@ from mimzoo.backend import Tensor
 from mimzoo.layers.drop_path import drop_path_rates
 from mimzoo.layers.patch_merging import PatchMerging
 from mimzoo.layers.patches import PatchEmbed
+from mimzoo.layers.positions import PositionEmbedding
 from mimzoo.models.backbone import Backbone
 from mimzoo.optimizers.groups import swin_layer_decay_scales
 
@@ -38,14 +39,32 @@ def stage_grids(image_shape: Sequence[int], patch_size: int, stages: int) -> lis
     return grids
 
 
+def window_sizes(window_size: int | Sequence[int], stages: int) -> tuple[int, ...]:
+    """The window of each stage, from one number for all or one for each.
+
+    Raises:
+        ValueError: another number of entries than stages.
+    """
+    sizes = (window_size,) * stages if isinstance(window_size, int) else tuple(window_size)
+    if len(sizes) != stages:
+        raise ValueError(
+            f"window_size {sizes} must be one number, or one for each of the {stages} stages."
+        )
+    return sizes
+
+
 class HierarchicalBackbone(Backbone):
     """Patch embedding and norm, then stages of blocks; patches merge between stages.
 
-    A family gives `block_cls` and `norm_first`. See SwinBackbone for the arguments.
+    A family gives `block_cls`, and says whether every other block shifts its windows, whether
+    merging normalises first, and whether fixed positions are added to the patches. See
+    SwinBackbone for the arguments.
     """
 
     block_cls: ClassVar[type]
+    shifted: ClassVar[bool] = True
     norm_first: ClassVar[bool] = True
+    fixed_positions: ClassVar[bool] = False
     sizes: ClassVar[dict[str, dict]] = {}
 
     def __init__(
@@ -55,7 +74,7 @@ class HierarchicalBackbone(Backbone):
         embed_dim: int,
         depths: Sequence[int],
         num_heads: Sequence[int],
-        window_size: int,
+        window_size: int | Sequence[int],
         mlp_ratio: float,
         qkv_bias: str,
         drop_path_rate: float,
@@ -73,7 +92,8 @@ class HierarchicalBackbone(Backbone):
                 f"depths {depths} and num_heads {num_heads} must have one entry for each stage."
             )
         grids = stage_grids(image_shape, patch_size, len(depths))
-        if not 1 <= window_size <= max(grids[0]):
+        windows = window_sizes(window_size, len(depths))
+        if not all(1 <= size <= max(grids[0]) for size in windows):
             raise ValueError(
                 f"window_size {window_size} does not fit the image: the first stage has "
                 f"{grids[0][0]}x{grids[0][1]} tokens, so give window_size 1 to {max(grids[0])} "
@@ -85,6 +105,11 @@ class HierarchicalBackbone(Backbone):
         # === Layers ===
         self.patch_embed = PatchEmbed(patch_size, embed_dim, pad=True, name="patch_embed", **shared)
         self.patch_norm = keras.layers.LayerNormalization(name="patch_norm", **norm)
+        self.positions = (
+            PositionEmbedding(grids[0], name="positions", **shared)
+            if self.fixed_positions
+            else None
+        )
         rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         self.stages: list[list[keras.Layer]] = []
         self.mergings: list[keras.Layer] = []
@@ -97,8 +122,8 @@ class HierarchicalBackbone(Backbone):
                         dim,
                         heads,
                         grid,
-                        window_size,
-                        shifted=block % 2 == 1,
+                        windows[stage],
+                        shifted=self.shifted and block % 2 == 1,
                         qkv_bias=qkv_bias,
                         mlp_ratio=mlp_ratio,
                         drop_path_rate=next(rates),
@@ -121,6 +146,7 @@ class HierarchicalBackbone(Backbone):
                         dim,
                         self.norm_first,
                         layer_norm_epsilon,
+                        self.block_cls.attention_cls.kernel_initializer,
                         name=f"stage_{stage}_merging",
                         **shared,
                     )
@@ -139,7 +165,7 @@ class HierarchicalBackbone(Backbone):
         self.patch_size = patch_size
         self.depths = depths
         self.num_heads = num_heads
-        self.window_size = window_size
+        self.window_size = window_size if isinstance(window_size, int) else windows
         self.mlp_ratio = mlp_ratio
         self.qkv_bias = qkv_bias
         self.drop_path_rate = drop_path_rate
@@ -169,18 +195,40 @@ class HierarchicalBackbone(Backbone):
         """Patch embedding and norm: (B, H, W, C) -> (B, N, embed_dim)."""
         return self.patch_norm(self.patch_embed(images))
 
-    def encode(self, tokens: Tensor) -> Tensor:
-        """Runs the stages: (B, N, embed_dim) -> (B, M, output_dim) of the last stage's M tokens."""
-        return self._encode(tokens)[0]
+    def encode(self, tokens: Tensor, sources: Tensor | None = None) -> Tensor:
+        """Runs the stages on embedded patches.
 
-    def _encode(self, tokens: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        Args:
+            tokens: (B, N, embed_dim).
+            sources: which of two images, 0 or 1, each patch is from: (B, N), or (1, N) for all
+                examples alike. Attention then stays among the tokens of one image. What merges
+                into one token of the last stage, `stride` x `stride` pixels, has to be of one
+                image. Default: all tokens are of one.
+
+        Returns:
+            (B, M, output_dim) of the last stage's M tokens.
+        """
+        return self._encode(tokens, sources)[0]
+
+    def _encode(
+        self, tokens: Tensor, sources: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        if self.positions is not None:
+            tokens = self.positions(tokens)
         x = ops.reshape(tokens, (-1, *self.stage_grids[0], self.embed_dim))
+        if sources is not None:
+            sources = ops.reshape(sources, (-1, *self.stage_grids[0]))
         intermediates, stages = [], []
         for stage, blocks in enumerate(self.stages):
             if stage:
                 x = self.mergings[stage - 1](x)
+                sources = None if sources is None else sources[:, ::2, ::2]
+            apart = {}  # the same for all blocks of a stage with the same windows
             for number, block in enumerate(blocks):
-                x = block(x)
+                windows = block.attention.windows
+                if sources is not None and windows not in apart:
+                    apart[windows] = block.attention.keep_apart(sources)
+                x = block(x, apart.get(windows))
                 extra = self.extra_norms.get(f"{stage}_{number}")
                 x = x if extra is None else extra(x)
                 intermediates.append(x)
