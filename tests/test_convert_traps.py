@@ -139,6 +139,16 @@ def test_windows_of_swin_v2_from_its_buffers(tmp_path):
     _, model, _ = converted(state, tmp_path, image_size=32)
     assert model.backbone.window_size == 8
     assert model.backbone.pretrained_window_sizes == (6, 0)
+    with pytest.raises(ValueError, match="windows of 8 tokens, not of 7"):
+        converted(state, tmp_path, image_size=32, window_size=7)
+
+
+def test_widths_of_an_mlp_survive_rounding():
+    from mimzoo.convert.vit import mlp_ratio
+
+    pairs = [(width, hidden) for width in range(1, 60) for hidden in range(width, 6 * width)]
+    assert all(int(width * mlp_ratio(hidden, width)) == hidden for width, hidden in pairs)
+    assert mlp_ratio(3072, 768) == 4.0
 
 
 def test_position_of_the_class_token_in_mae_is_zero():
@@ -186,7 +196,9 @@ def test_a_fact_has_to_be_of_use(tmp_path):
         load([path], None, {"num_head": 3})
     with pytest.raises(ValueError, match="do not tell num_heads"):
         load([path], None, {})
-    assert Facts({}, {"num_heads": 3}).get("num_heads") == 3
+    known = Facts({"std": 1}, {"std": 2, "mean": 2}, {"mask_ratio": 4})
+    assert [known.get(n, 3) for n in ("std", "mean", "mask_ratio")] == [1, 2, 3]
+    assert known.get("mask_ratio", default=5) == 4
 
 
 def test_safetensors_reads_one_tensor_at_a_time(tmp_path):

@@ -61,7 +61,7 @@ def to_tensors(layout: Layout, model: Any, dtype: str = "float32") -> dict[str, 
     Args:
         layout: see `get_layout`.
         model: a task of the layout's kind, or a backbone.
-        dtype: of the tensors.
+        dtype: of the tensors; one that would lose something stays float32.
 
     Raises:
         ValueError: a model with a weight that the layout has no place for.
@@ -73,10 +73,10 @@ def to_tensors(layout: Layout, model: Any, dtype: str = "float32") -> dict[str, 
     for row in rows:
         ours = [keras.ops.convert_to_numpy(variable(model, path)) for path in row.ours]
         theirs = row.transform.to_theirs(*ours)
-        tensors |= {
-            name: np.ascontiguousarray(value.astype(number, copy=False))
-            for name, value in zip(row.theirs, theirs, strict=True)
-        }
+        for name, value in zip(row.theirs, theirs, strict=True):
+            rounded = value.astype(number, copy=False)
+            same = rounded is value or np.array_equal(rounded.astype(value.dtype), value)
+            tensors[name] = np.ascontiguousarray(rounded if same else value)
     return tensors
 
 

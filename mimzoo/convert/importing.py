@@ -106,7 +106,7 @@ def load(
     tensors = read_tensors(files)
     found = choose(tensors, layout)
     tensors = found.spell(tensors)
-    known = Facts(facts, {**found.defaults, **stored_facts(files[0].parent, found)})
+    known = Facts(facts, stored_facts(files[0].parent, found), found.defaults)
     model = build(found, tensors, known)
     image_converter = converter(getattr(model, "backbone", model), known)
     known.check_used()

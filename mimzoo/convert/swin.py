@@ -16,7 +16,7 @@ from mimzoo.convert.transforms import (
     Unfolded,
     UnfoldedKernel,
 )
-from mimzoo.convert.vit import is_sincos, qkv_bias
+from mimzoo.convert.vit import is_sincos, mlp_ratio, qkv_bias
 
 
 def configure(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
@@ -79,11 +79,13 @@ def configure_v2(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
     first = [_block(names, stage) for stage in range(len(depths))]
     scales = [f"{block}.{names.inside.logit_scale}" for block in first]
     index = f"{first[0]}.attn.relative_position_index"
-    window = math.isqrt(tensors.shape(index)[0]) if index in tensors else None
-    window = facts.get("window_size", window)
+    told = math.isqrt(tensors.shape(index)[0]) if index in tensors else None
+    window = facts.get("window_size", told)
+    if told not in (None, window):
+        raise ValueError(f"the file has windows of {told} tokens, not of {window}.")
     side = _side(names, tensors, patch, window)
-    trained = _trained_windows(tensors, first) or (0,) * len(depths)
-    trained = facts.get("pretrained_window_sizes", trained)
+    trained = _trained_windows(tensors, first)
+    trained = facts.get("pretrained_window_sizes", trained, (0,) * len(depths))
     return {
         "image_shape": (*facts.image_size(side), shared.pop("channels")),
         "num_heads": tuple(tensors.shape(name)[0] for name in scales),
@@ -111,10 +113,10 @@ def _shared(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
         "embed_dim": kernel[0],
         "channels": kernel[1],
         "depths": tuple(depths),
-        "mlp_ratio": tensors.shape(f"{first}.{inside.fc1}.weight")[0] / kernel[0],
+        "mlp_ratio": mlp_ratio(tensors.shape(f"{first}.{inside.fc1}.weight")[0], kernel[0]),
         "qkv_bias": qkv_bias(names, tensors, first),
         "final_norm": f"{prefix}{names.norm}.weight" in tensors,
-        "layer_norm_epsilon": facts.get("layer_norm_epsilon", 1e-5),
+        "layer_norm_epsilon": facts.get("layer_norm_epsilon", default=1e-5),
     }
 
 

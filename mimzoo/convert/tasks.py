@@ -9,6 +9,7 @@ from mimzoo.convert.layout import Layout
 from mimzoo.convert.names import DecoderNames, block_rows
 from mimzoo.convert.table import Row, linear, norm, row
 from mimzoo.convert.transforms import PatchPositions, Positions, Shuffled, ShuffledKernel
+from mimzoo.convert.vit import mlp_ratio
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from mimzoo.models import Backbone, ImageClassifier
 from mimzoo.pretraining import (
@@ -36,7 +37,7 @@ class Task(NamedTuple):
 def converter(backbone: Any, facts: Facts) -> Any:
     """The image converter of a backbone, with the file's mean and deviation."""
     cls = ImageClassifier.for_backbone(type(backbone)).preprocessor_cls.image_converter_cls
-    mean, std = facts.get("mean", IMAGENET_MEAN), facts.get("std", IMAGENET_STD)
+    mean, std = facts.get("mean", default=IMAGENET_MEAN), facts.get("std", default=IMAGENET_STD)
     return cls(image_size=backbone.image_shape[:2], mean=mean, std=std)
 
 
@@ -66,9 +67,9 @@ def _decoder(cls: type, layout: Layout, backbone: Any, tensors: Tensors, facts: 
     return cls(
         width,
         tensors.count(f"{names.block}.{names.inside.norm1}.weight"),
-        facts.get("decoder_num_heads", _DECODER_HEADS.get(width)),
-        tensors.shape(f"{first}.{names.inside.fc1}.weight")[0] / width,
-        facts.get("decoder_layer_norm_epsilon", backbone.layer_norm_epsilon),
+        facts.get("decoder_num_heads", default=_DECODER_HEADS.get(width)),
+        mlp_ratio(tensors.shape(f"{first}.{names.inside.fc1}.weight")[0], width),
+        facts.get("decoder_layer_norm_epsilon", default=backbone.layer_norm_epsilon),
         dtype=backbone.dtype_policy,
         name="decoder",
     )
@@ -77,9 +78,9 @@ def _decoder(cls: type, layout: Layout, backbone: Any, tensors: Tensors, facts: 
 def _mae(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
     return MAE(
         backbone,
-        RandomMasking(facts.get("mask_ratio", 0.75)),
+        RandomMasking(facts.get("mask_ratio", default=0.75)),
         _decoder(MAEDecoder, layout, backbone, tensors, facts),
-        PixelTarget(normalize=facts.get("norm_pix_loss", True)),
+        PixelTarget(normalize=facts.get("norm_pix_loss", default=True)),
         MIMPreprocessor(converter(backbone, facts)),
     )
 
@@ -87,9 +88,9 @@ def _mae(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
 def _mixmim(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
     return MixMIM(
         backbone,
-        MixMasking(facts.get("mask_ratio", 0.5), mask_patch_size=backbone.stride),
+        MixMasking(facts.get("mask_ratio", default=0.5), mask_patch_size=backbone.stride),
         _decoder(MixMIMDecoder, layout, backbone, tensors, facts),
-        PixelTarget(normalize=facts.get("norm_pix_loss", True)),
+        PixelTarget(normalize=facts.get("norm_pix_loss", default=True)),
         preprocessor=MIMPreprocessor(converter(backbone, facts)),
     )
 
@@ -123,7 +124,8 @@ def _simmim(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> An
     return SimMIM(
         backbone,
         RandomMasking(
-            facts.get("mask_ratio", 0.6), mask_patch_size=facts.get("mask_patch_size", 32)
+            facts.get("mask_ratio", default=0.6),
+            mask_patch_size=facts.get("mask_patch_size", default=32),
         ),
         target=SlidingWindowTarget(window) if window else PixelTarget(False, "l1"),
         preprocessor=MIMPreprocessor(converter(backbone, facts)),

@@ -55,16 +55,22 @@ def configure(names: ViTNames, tensors: Tensors, facts: Facts) -> dict:
         "patch_size": patch,
         "embed_dim": width,
         "depth": tensors.count(f"{block}.{inside.norm1}.weight"),
-        "num_heads": heads or facts.get("num_heads", HEADS.get(width)),
-        "mlp_ratio": fc1[0] / width,
+        "num_heads": heads or facts.get("num_heads", default=HEADS.get(width)),
+        "mlp_ratio": mlp_ratio(fc1[0], width),
         "class_token": prefix + names.class_token in tensors,
         "position_embedding": _positions(tensors, positions, grid),
         "relative_position_bias": bias,
         "qkv_bias": qkv_bias(names, tensors, first),
         "layer_scale_init": 0.1 if f"{first}.{inside.scale1}" in tensors else None,
         "final_norm": f"{prefix}{names.norm}.weight" in tensors,
-        "layer_norm_epsilon": facts.get("layer_norm_epsilon", 1e-6),
+        "layer_norm_epsilon": facts.get("layer_norm_epsilon", default=1e-6),
     }
+
+
+def mlp_ratio(hidden: int, width: int) -> float:
+    """The ratio that int(width x ratio) makes `hidden` of, whatever rounding does to a third."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
 def qkv_bias(names: Any, tensors: Tensors, block: str) -> str:

@@ -154,7 +154,7 @@ def convert(args: argparse.Namespace) -> None:
         entry = convert(
             args.checkpoint, args.out, args.layout, args.licence, progress, **_facts(args.set)
         )
-    told = f", {entry['ignored']} buffers ignored" if entry["ignored"] else ""
+    told = f", {entry['ignored']} others ignored" if entry["ignored"] else ""
     print(f"{args.out}: {entry['tensors']} tensors mapped{told}, layout {entry['layout']}")
     print(f"licence {entry['licence']}, sha256 {entry['sha256']}")
     for result in entry["published"]:
