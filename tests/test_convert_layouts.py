@@ -173,15 +173,12 @@ def test_detected_and_there_and_back(name, tmp_path):
     ],
 )
 def test_official_state_dict_through_files(name, cls, tmp_path):
-    figures, state, facts = golden(name)
+    _, state, facts = golden(name)
     entry = convert(write(state, tmp_path / "x.safetensors"), tmp_path / "preset", **facts)
     task = cls.from_preset(str(tmp_path / "preset"))
-    if cls is ImageClassifier:
-        logits = keras.ops.convert_to_numpy(task(figures["x"]))
-        np.testing.assert_allclose(logits, figures["out/logits"], atol=1e-4)
-    else:  # pretraining goes on, pictures are drawn
-        size = task.backbone.image_shape[0]
-        images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), "uint8")
+    assert isinstance(task, cls)
+    if name == "mae":  # pretraining goes on, pictures are drawn; the figures: test_reference_*
+        images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), "uint8")
         assert task.reconstruct(images)["reconstruction"].shape == images.shape
         assert np.isfinite(task.fit(images, batch_size=2, verbose=0).history["loss"][0])
     export(tmp_path / "preset", entry["layout"], tmp_path / "y.safetensors")
