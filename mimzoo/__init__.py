@@ -14,6 +14,7 @@ from mimzoo.version import __version__
 
 __all__ = [
     "__version__",
+    "convert",
     "data",
     "downstream",
     "hub",

@@ -1,20 +1,13 @@
 """ViT and MAE against figures that we did not compute."""
 
-import json
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
+from checkpoints import golden, of_state, of_transformers
 from gradients import forward, relative_error, value_and_gradients
 from keras import ops
-from reference_weights import from_transformers, load_mae, load_vit
 
 from mimzoo.layers.patches import patchify
-from mimzoo.models import ViTBackbone
-from mimzoo.pretraining import MAE, MAEDecoder, RandomMasking
-
-GOLDEN = Path(__file__).parent / "golden" / "mae.npz"
 
 
 def masks_from_noise(noise: np.ndarray, visible: int) -> np.ndarray:
@@ -24,20 +17,10 @@ def masks_from_noise(noise: np.ndarray, visible: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def official():
+def official(tmp_path_factory):
     """The official tiny model's figures, our task with its weights, and the inputs."""
-    figures = dict(np.load(GOLDEN))
-    c = json.loads(str(figures["config"]))
-    backbone = ViTBackbone(
-        (c["img_size"], c["img_size"], 3),
-        c["patch_size"],
-        c["embed_dim"],
-        c["depth"],
-        c["num_heads"],
-    )
-    decoder = MAEDecoder(c["decoder_embed_dim"], c["decoder_depth"], c["decoder_num_heads"])
-    task = MAE(backbone, RandomMasking(c["mask_ratio"]), decoder, preprocessor=None)
-    load_mae(task, {k[2:]: v for k, v in figures.items() if k.startswith("w/")})
+    figures, state, facts = golden("mae")
+    task = of_state(state, tmp_path_factory.mktemp("mae"), **facts)
     inputs = {"images": figures["x"], "masks": masks_from_noise(figures["noise"], 16)}
     return figures, task, inputs
 
@@ -81,7 +64,7 @@ def test_golden_input_gradient(official):
 
 
 @pytest.fixture(scope="module")
-def transformers_mae():
+def transformers_mae(tmp_path_factory):
     """A ViTMAE of transformers, random weights and biases, and our copy of it."""
     import torch
     import transformers
@@ -98,7 +81,6 @@ def transformers_mae():
         decoder_num_hidden_layers=2,
         decoder_num_attention_heads=4,
         decoder_intermediate_size=128,
-        layer_norm_eps=1e-6,
         norm_pix_loss=True,
     )
     theirs = transformers.ViTMAEForPreTraining(config).eval()
@@ -106,14 +88,7 @@ def transformers_mae():
         for name, weight in theirs.named_parameters():
             if "pos_embed" not in name and "position_embeddings" not in name:
                 weight.add_(torch.randn_like(weight) * 0.05)
-    ours = MAE(
-        ViTBackbone((48, 48, 3), 8, 48, 3, 3),
-        RandomMasking(config.mask_ratio),
-        MAEDecoder(32, 2, 4),
-        preprocessor=None,
-    )
-    load_mae(ours, from_transformers({k: v.numpy() for k, v in theirs.state_dict().items()}))
-    return theirs, ours
+    return theirs, of_transformers(theirs, tmp_path_factory.mktemp("vit_mae"))
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -145,7 +120,7 @@ def test_transformers_mae(transformers_mae, normalize):
     assert relative_error(mask_token, theirs.decoder.mask_token.grad.numpy()) < 1e-4
 
 
-def test_transformers_vit():
+def test_transformers_vit(tmp_path):
     import torch
     import transformers
 
@@ -157,14 +132,13 @@ def test_transformers_vit():
         intermediate_size=192,
         image_size=(32, 48),
         patch_size=8,
-        layer_norm_eps=1e-6,
     )
     theirs = transformers.ViTModel(config, add_pooling_layer=False).eval()
     with torch.no_grad():
         for weight in theirs.parameters():
             weight.add_(torch.randn_like(weight) * 0.05)
-    ours = ViTBackbone((32, 48, 3), 8, 48, 3, 3, position_embedding="learned")
-    load_vit(ours, from_transformers({k: v.numpy() for k, v in theirs.state_dict().items()}))
+    ours = of_transformers(theirs, tmp_path)
+    assert (ours.image_shape, ours.position_embedding) == ((32, 48, 3), "learned")
     images = np.random.default_rng(1).normal(size=(2, 32, 48, 3)).astype("float32")
     with torch.no_grad():
         pixels = torch.tensor(images.transpose(0, 3, 1, 2))

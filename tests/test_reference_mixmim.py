@@ -1,36 +1,20 @@
 """MixMIM against the official code and against a naive version of it."""
 
-import json
-from pathlib import Path
-
 import naive_mixmim
 import numpy as np
 import pytest
+from checkpoints import golden, of_state
 from gradients import relative_error, value_and_gradients, value_gradients_and_more
 from keras import ops
-from reference_swin import load_mixmim
 from test_swin import awake
 
 from mimzoo.models import MixMIMBackbone
 from mimzoo.pretraining import MixMIM, MixMIMDecoder
 
-GOLDEN = Path(__file__).parent / "golden" / "mixmim.npz"
 
-
-def test_golden():
-    figures = dict(np.load(GOLDEN))
-    c = json.loads(str(figures["config"]))
-    backbone = MixMIMBackbone(
-        (c["img_size"], c["img_size"], 3),
-        4,
-        c["embed_dim"],
-        c["depths"],
-        c["num_heads"],
-        c["window_size"],
-    )
-    sizes = c["decoder_dim"], c["decoder_depth"], c["decoder_num_heads"]
-    task = MixMIM(backbone, decoder=MixMIMDecoder(*sizes, name="decoder"), preprocessor=None)
-    load_mixmim(task, {k[2:]: v for k, v in figures.items() if k.startswith("w/")})
+def test_golden(tmp_path):
+    figures, state, facts = golden("mixmim")
+    task = of_state(state, tmp_path, **facts)
     cells = figures["mask"].reshape(1, 4, 4)
     masks = cells.repeat(8, 1).repeat(8, 2).reshape(1, -1).repeat(2, 0).astype("uint8")
 

@@ -1,20 +1,14 @@
 """Swin and Swin V2 against transformers and the official code."""
 
-import json
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import torch
+from checkpoints import golden, of_state, of_transformers
 from gradients import relative_error, value_gradients_and_more
 from keras import ops
-from reference_swin import from_transformers_swin, load_swin
 from transformers import SwinConfig, SwinModel, Swinv2Config, Swinv2Model
-
-from mimzoo.models import SwinBackbone, SwinV2Backbone, SwinV2ImageClassifier
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def randomize(model: torch.nn.Module) -> None:
@@ -48,10 +42,10 @@ CASES = {
 }
 
 
-def compare(theirs: torch.nn.Module, ours: keras.Model, x: np.ndarray) -> None:
+def compare(theirs: torch.nn.Module, folder: Path, x: np.ndarray) -> None:
     randomize(theirs)
     theirs.eval()
-    load_swin(ours, from_transformers_swin(theirs.state_dict()))
+    ours = of_transformers(theirs, folder)
     inputs = torch.tensor(x, requires_grad=True)
     outputs = theirs(inputs.permute(0, 3, 1, 2), output_hidden_states=True)
     expected = outputs.last_hidden_state
@@ -68,19 +62,17 @@ def compare(theirs: torch.nn.Module, ours: keras.Model, x: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("case", ["square", "padded windows", "padded patches"])
-def test_swin_is_transformers_swin(case):
+def test_swin_is_transformers_swin(case, tmp_path):
     height, width, window, _ = CASES[case]
     shared = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2)}
     config = SwinConfig(
         image_size=(height, width), patch_size=4, window_size=window, drop_path_rate=0.0, **shared
     )
-    theirs = SwinModel(config, add_pooling_layer=False)
-    ours = SwinBackbone((height, width, 3), 4, window_size=window, **shared)
-    compare(theirs, ours, images(height, width))
+    compare(SwinModel(config, add_pooling_layer=False), tmp_path, images(height, width))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_swin_v2_is_transformers_swin_v2(case):
+def test_swin_v2_is_transformers_swin_v2(case, tmp_path):
     height, width, window, pretrained = CASES[case]
     shared = {"embed_dim": 16, "depths": (2, 2), "num_heads": (1, 2)}
     config = Swinv2Config(
@@ -91,30 +83,12 @@ def test_swin_v2_is_transformers_swin_v2(case):
         drop_path_rate=0.0,
         **shared,
     )
-    theirs = Swinv2Model(config, add_pooling_layer=False)
-    ours = SwinV2Backbone(
-        (height, width, 3), 4, window_size=window, pretrained_window_sizes=pretrained, **shared
-    )
-    compare(theirs, ours, images(height, width))
+    compare(Swinv2Model(config, add_pooling_layer=False), tmp_path, images(height, width))
 
 
-def test_golden_swin_v2_classifier():
-    figures = dict(np.load(GOLDEN / "swinv2_cls.npz"))
-    c = json.loads(str(figures["config"]))
-    backbone = SwinV2Backbone(
-        (c["img_size"], c["img_size"], 3),
-        c["patch_size"],
-        c["embed_dim"],
-        c["depths"],
-        c["num_heads"],
-        c["window_size"],
-        c["pretrained_window_sizes"],
-    )
-    model = SwinV2ImageClassifier(backbone, c["num_classes"], preprocessor=None)
-    state = {k[2:]: v for k, v in figures.items() if k.startswith("w/")}
-    model.output_dense.kernel.assign(state.pop("head.weight").T)
-    model.output_dense.bias.assign(state.pop("head.bias"))
-    load_swin(backbone, state)
+def test_golden_swin_v2_classifier(tmp_path):
+    figures, state, facts = golden("swinv2_cls")
+    model = of_state(state, tmp_path, **facts)
 
     def run(model, images):
         logits = model(images)

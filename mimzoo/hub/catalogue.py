@@ -20,6 +20,8 @@ class Preset:
         recipe: name of the recipe that makes it.
         published: results by others, each with its source.
         measured: results of ours, each with date and command.
+        checkpoints: files of others, or ids on the Hub, whose results the published ones are; a
+            result may name its own.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Preset:
     recipe: str
     published: list
     measured: list
+    checkpoints: list
 
     @property
     def folder(self) -> Path:
@@ -70,6 +73,7 @@ def _cell(stem: str, grid: dict, cell: dict) -> Preset:
         },
         "recipe": cell["name"],
         "published": [],
+        "checkpoints": [],
     }
     fields = {**derived, **grid.get("shared", {}), **cell}
     if isinstance(fields["published"], dict):

@@ -14,17 +14,18 @@ def resolve(preset: str) -> Path:
     """The local folder of a preset, downloaded if need be.
 
     Args:
-        preset: a name of the catalogue, a folder, or `hf://org/name[@revision]`.
+        preset: a name of the catalogue, a folder, or `hf://org/name[@revision]`. A checkpoint of
+            another library is converted first, once (`mimzoo.convert`).
 
     Raises:
-        ValueError: an unknown name (nearest ones offered), a folder without `config.json`, or a
-            preset of which only the recipe exists.
+        ValueError: an unknown name (nearest ones offered), a folder without `config.json`, a
+            checkpoint that cannot be converted, or a preset of which only the recipe exists.
     """
     name = str(preset)
     if name.startswith(HF_PREFIX):
-        return _checked(_download(name.removeprefix(HF_PREFIX)))
-    if Path(name).is_dir():
-        return _checked(Path(name))
+        return _checked(download(name.removeprefix(HF_PREFIX)), name)
+    if Path(name).exists():
+        return _checked(Path(name), name)
     known = catalogue()
     if name not in known:
         raise ValueError(unknown_preset(name, known))
@@ -34,7 +35,7 @@ def resolve(preset: str) -> Path:
             f"preset {name!r} has a recipe but no weights yet: "
             f"make them with `mimzoo pretrain {entry.recipe} --data …`."
         )
-    return _checked(entry.folder)
+    return _checked(entry.folder, name)
 
 
 def preset_class(folder: Path) -> type:
@@ -53,26 +54,58 @@ def preset_class(folder: Path) -> type:
     return found
 
 
-def _checked(folder: Path) -> Path:
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{folder} has no config.json: a preset is a folder made by `save_to_preset`."
-        )
+def is_preset(folder: Path) -> bool:
+    """Whether a folder was made by `save_to_preset`; others have a config.json, too."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "registered_name" in config
+
+
+def _checked(path: Path, name: str) -> Path:
+    if is_preset(path):
+        return path
+    # Conversion builds models, which stand above names and folders.
+    from mimzoo.convert.cache import converted, has_weights
+
+    if has_weights(path):
+        return converted(path, name)
+    raise ValueError(
+        f"{path} has no config.json of a preset and no checkpoint: a preset is a folder made by "
+        "`save_to_preset`."
+    )
+
+
+# Only the kinds of file that a preset has: never code.
+_PRESET = ["*.json", "*.weights.h5", "*.csv", "*.md", "*.safetensors"]
+
+
+def download(handle: str, file: str | None = None) -> Path:
+    """A snapshot of a repository on the Hub.
+
+    Args:
+        handle: `org/name[@revision]`.
+        file: only this one of its files; default: what a preset or a checkpoint consists of.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    if file is not None:
+        return _snapshot(handle, [file])
+    folder = _snapshot(handle, _PRESET)
+    if not is_preset(folder) and not any(folder.glob("*.safetensors")):
+        return _snapshot(handle, [*_PRESET, "pytorch_model*.bin"])
     return folder
 
 
-def _download(handle: str) -> Path:
+def _snapshot(handle: str, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     repo, _, revision = handle.partition("@")
     try:
-        # Only the kinds of file that a preset has: never code.
-        path = snapshot_download(
-            repo,
-            revision=revision or None,
-            allow_patterns=["*.json", "*.h5", "*.csv", "*.md", "*.safetensors"],
-        )
+        path = snapshot_download(repo, revision=revision or None, allow_patterns=patterns)
     except LocalEntryNotFoundError as error:
         raise ValueError(
             f"hf://{handle} is not in the cache and the Hub cannot be reached: "

@@ -19,9 +19,10 @@ class TransformerDecoder(keras.layers.Layer):
         depth: blocks.
         num_heads: attention heads of a block.
         mlp_ratio: hidden width of a block's MLP over `embed_dim`.
+        layer_norm_epsilon: of all norms; default: that of the official code.
     """
 
-    layer_norm_epsilon: ClassVar[float]
+    official_epsilon: ClassVar[float]
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class TransformerDecoder(keras.layers.Layer):
         depth: int = 8,
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
+        layer_norm_epsilon: float | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -36,6 +38,9 @@ class TransformerDecoder(keras.layers.Layer):
         self.depth = depth
         self.num_heads = num_heads
         self.mlp_ratio = mlp_ratio
+        self.layer_norm_epsilon = (
+            self.official_epsilon if layer_norm_epsilon is None else layer_norm_epsilon
+        )
 
     def _create(self, grid: tuple[int, int], width: int, output_dim: int) -> None:
         """Creates the weights for tokens of `width` on `grid`."""
@@ -78,6 +83,7 @@ class TransformerDecoder(keras.layers.Layer):
             "depth": self.depth,
             "num_heads": self.num_heads,
             "mlp_ratio": self.mlp_ratio,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
         }
 
 
@@ -86,10 +92,10 @@ class MAEDecoder(TransformerDecoder):
     """The transformer decoder of MAE (models_mae.py, `forward_decoder`; papers.md 6.3 step 4).
 
     Args:
-        embed_dim, depth, num_heads, mlp_ratio: see TransformerDecoder.
+        embed_dim, depth, num_heads, mlp_ratio, layer_norm_epsilon: see TransformerDecoder.
     """
 
-    layer_norm_epsilon = 1e-6
+    official_epsilon = 1e-6
 
     def attach(self, backbone: keras.Model, output_dim: int) -> None:
         """Creates the weights for a backbone; the task calls it once.
@@ -133,10 +139,10 @@ class MixMIMDecoder(TransformerDecoder):
     itself, and with its own hidden, which gives the partner.
 
     Args:
-        embed_dim, depth, num_heads, mlp_ratio: see TransformerDecoder.
+        embed_dim, depth, num_heads, mlp_ratio, layer_norm_epsilon: see TransformerDecoder.
     """
 
-    layer_norm_epsilon = 1e-5
+    official_epsilon = 1e-5
 
     def attach(self, backbone: keras.Model, output_dim: int) -> None:
         """Creates the weights for a backbone; the task calls it once.

@@ -13,6 +13,8 @@ from mimzoo_training.workdir import RunError
 EXPECTED = (ValueError, TypeError, OSError, RunError, ModuleNotFoundError)
 SOURCES = "embedded, fashion_mnist, tfds:NAME, a folder of images, or a .tar file of one"
 
+LAYOUT = "such as mae_full, hf_vit_mae or simmim_swinv2_pretrain; a wrong one names the nearest"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
@@ -120,7 +122,33 @@ def build_parser() -> argparse.ArgumentParser:
     reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     reconstruct.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
     reconstruct.add_argument("--mask-ratio", type=float, metavar="R", help="in place of its own")
+    _convert(add("convert", keras, "make a preset of a checkpoint of another library"))
+    export = add(
+        "export", keras, "write a preset in the layout of another library", "export_preset"
+    )
+    export.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    export.add_argument("--layout", required=True, metavar="NAME", help=LAYOUT)
+    export.add_argument(
+        "--out", required=True, metavar="FILE", help="the .safetensors file to make"
+    )
     return parser
+
+
+def _convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "checkpoint", help=".safetensors, .pth, .bin, a folder, or hf://org/name[@revision][/file]"
+    )
+    command.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
+    command.add_argument("--layout", metavar="NAME", help=f"default: told by the names; {LAYOUT}")
+    command.add_argument("--licence", metavar="L", help="default: the model card's or the layout's")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what the file does not tell, such as num_heads=3, image_size=192 or "
+        "pretrained_window_sizes=[12,12,12,6]; may be repeated",
+    )
 
 
 def _run_arguments(command: argparse.ArgumentParser) -> None:

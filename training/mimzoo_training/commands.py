@@ -153,6 +153,31 @@ def reconstruct(args: argparse.Namespace) -> None:
     print(f"{out}: {len(images)} images, mask ratio {task.masking.mask_ratio:g}")
 
 
+def convert(args: argparse.Namespace) -> None:
+    """Makes a preset of a checkpoint of another library."""
+    from mimzoo.convert import convert
+    from mimzoo_training.progress import counting
+
+    with counting("tensors") as progress:
+        entry = convert(
+            args.checkpoint, args.out, args.layout, args.licence, progress, **_facts(args.set)
+        )
+    told = f", {entry['ignored']} others ignored" if entry["ignored"] else ""
+    print(f"{args.out}: {entry['tensors']} tensors mapped{told}, layout {entry['layout']}")
+    print(f"licence {entry['licence']}, sha256 {entry['sha256']}")
+    for result in entry["published"]:
+        print(f"published: {result['metric']}: {result['value']}; {result['source']}")
+
+
+def export_preset(args: argparse.Namespace) -> None:
+    """Writes a preset in the layout of another library."""
+    from mimzoo.convert import export
+
+    done = export(_folder(args.preset), args.layout, args.out)
+    told = f"; {done['left_out']} weights have no place in it" if done["left_out"] else ""
+    print(f"{args.out}: {done['tensors']} tensors, layout {args.layout}{told}")
+
+
 # --- help ---------------------------------------------------------------------------------------
 
 
@@ -164,6 +189,20 @@ def _override(recipe: Any, args: argparse.Namespace, **more: Any) -> Any:
     return recipe.with_changes(
         batch_size=args.batch_size, image_size=args.image_size, seed=args.seed, **more
     )
+
+
+def _facts(settings: list[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs, values as JSON."""
+    facts = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        try:
+            facts[name] = json.loads(value)
+        except ValueError as error:
+            raise ValueError(
+                f"--set {setting}: give NAME=VALUE with a number, true, false or a list."
+            ) from error
+    return facts
 
 
 def _check_positive(args: argparse.Namespace) -> None:

@@ -1,0 +1,200 @@
+"""From a checkpoint to a preset."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mimzoo.convert.facts import Facts
+from mimzoo.convert.files import Tensors, read_tensors, sha256, weight_files
+from mimzoo.convert.layout import Layout, choose
+from mimzoo.convert.record import RECORD, card, card_licence, record, stored_facts
+from mimzoo.convert.table import variable
+from mimzoo.convert.tasks import build, converter, table
+from mimzoo.hub.resolve import HF_PREFIX, download
+
+Progress = Callable[[int, int], None]
+
+
+def convert(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    layout: str | None = None,
+    licence: str | None = None,
+    progress: Progress | None = None,
+    **facts: Any,
+) -> dict[str, Any]:
+    """Writes a checkpoint of another library as a preset folder, whole or not at all.
+
+    Tensors are read one at a time, as tensors only: a pickle that would run code is refused.
+    Every tensor of the file has to find its place, and every weight of the model its tensor.
+
+    Args:
+        source: a `.safetensors`, `.pth`, `.pt` or `.bin` file, an index of shards, a folder of
+            either, or `hf://org/name[@revision][/file]`.
+        out: the folder to make.
+        layout: name of the layout; default: what the names of the tensors tell.
+        licence: of the weights; default: the model card's beside the file, else the layout's.
+        progress: called with the tensors done and their number.
+        **facts: what the file does not tell: `image_size`, `window_size`,
+            `pretrained_window_sizes`, `num_heads`, `decoder_num_heads`, `layer_norm_epsilon`,
+            `decoder_layer_norm_epsilon`, `mask_ratio`, `mask_patch_size`, `norm_pix_loss`,
+            `mean`, `std`.
+
+    Returns:
+        What `conversion.json` in the folder holds, such as "layout", "tensors" and "sha256".
+
+    Raises:
+        ValueError: a file that cannot be read, a layout that it has not, a tensor that is missing,
+            left over, of a shape that does not fit or not finite; `out` is there already.
+        TypeError: a fact that does not exist or has no use here.
+    """
+    out = Path(out)
+    if out.exists():
+        raise ValueError(f"{out} is there already: choose another folder.")
+    return convert_local(local(str(source)), str(source), out, layout, licence, progress, facts)
+
+
+def convert_local(
+    path: Path,
+    source: str,
+    out: Path,
+    layout: str | None = None,
+    licence: str | None = None,
+    progress: Progress | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`convert` of a file or folder on this machine, which calls itself `source`."""
+    files = weight_files(path)
+    counts, model, image_converter = load(files, layout, facts or {}, progress)
+    found = counts.pop("layout")
+    licence = licence or card_licence(files[0].parent) or found.licence
+    name = files[0].name if len(files) == 1 else path.name
+    entry = record(found, source, name, sha256(files), licence, **counts)
+    _write(out, model, image_converter, entry)
+    return entry
+
+
+def local(source: str) -> Path:
+    """The file or folder of a source on this machine, downloaded if need be."""
+    if not source.startswith(HF_PREFIX):
+        return Path(source)
+    handle = source.removeprefix(HF_PREFIX)
+    org, name, *file = handle.split("/", 2)
+    # As in hf://org/name@revision/folder/file.pth
+    folder = download(f"{org}/{name}", file[0] if file else None)
+    return folder / file[0] if file else folder
+
+
+def load(
+    files: list[Path],
+    layout: str | None,
+    facts: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> tuple[dict, Any, Any]:
+    """A model with the weights of a checkpoint's files.
+
+    Returns:
+        Layout, counts and type of number; the task or backbone; its image converter.
+    """
+    tensors = read_tensors(files)
+    found = choose(tensors, layout)
+    tensors = found.spell(tensors)
+    known = Facts(facts, stored_facts(files[0].parent, found), found.defaults)
+    model = build(found, tensors, known)
+    image_converter = converter(getattr(model, "backbone", model), known)
+    known.check_used()
+    mapped, ignored, dtype = assign(found, model, tensors, progress)
+    counts = {"tensors": mapped, "ignored": ignored, "dtype": dtype}
+    return {"layout": found, **counts}, model, image_converter
+
+
+def assign(
+    layout: Layout, model: Any, tensors: Tensors, progress: Progress | None = None
+) -> tuple[int, int, str]:
+    """Gives a model the weights of a file.
+
+    Returns:
+        How many tensors were mapped and how many ignored, and the type of their numbers.
+
+    Raises:
+        ValueError: see `convert`.
+    """
+    rows = table(layout, model)
+    wanted = [name for row in rows for name in row.theirs]
+    missing = [name for name in wanted if name not in tensors]
+    if missing:
+        raise ValueError(
+            f"the file lacks {_listed(missing)}, which the layout {layout.name} needs."
+        )
+    rest = sorted(set(tensors) - set(wanted))
+    ignored = [name for name in rest if layout.ignores(name)]
+    if left_over := sorted(set(rest) - set(ignored)):
+        raise ValueError(
+            f"the layout {layout.name} has no place for {_listed(left_over)} of the file."
+        )
+    check_complete(layout, model, [path for row in rows for path in row.ours])
+    dtypes, done = set(), 0
+    for row in rows:
+        theirs = [tensors[name] for name in row.theirs]
+        dtypes |= {str(x.dtype) for x in theirs}
+        _assign_row(row, theirs, model)
+        done += len(theirs)
+        if progress:
+            progress(done, len(wanted))
+    return len(wanted), len(ignored), dtypes.pop() if len(dtypes) == 1 else "mixed"
+
+
+def _assign_row(row: Any, theirs: list[np.ndarray], model: Any) -> None:
+    for name, value in zip(row.theirs, theirs, strict=True):
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} has numbers that are not finite: the file is of no use.")
+    shapes = " and ".join(f"{n} {x.shape}" for n, x in zip(row.theirs, theirs, strict=True))
+    try:
+        ours = row.transform.to_ours(*theirs)
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{shapes}: {str(error).rstrip('.')}.") from error
+    for path, value in zip(row.ours, ours, strict=True):
+        weight = variable(model, path)
+        if tuple(weight.shape) != value.shape:
+            raise ValueError(
+                f"{shapes} does not fit: {path} has shape {tuple(weight.shape)}, which this "
+                f"would fill with {value.shape}."
+            )
+        weight.assign(np.ascontiguousarray(value, "float32"))
+
+
+def check_complete(layout: Layout, model: Any, paths: list[str]) -> None:
+    """Raises ValueError for a weight of the model that a layout has no name for."""
+    named = {id(variable(model, path)) for path in paths}
+    for weight in model.weights:
+        if id(weight) not in named and "seed_generator" not in weight.path:
+            raise ValueError(f"the layout {layout.name} has no tensor for {weight.path}.")
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _write(out: Path, model: Any, image_converter: Any, entry: dict) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own, so that two processes may fill one cache.
+    temporary = Path(tempfile.mkdtemp(prefix=f".writing-{out.name}-", dir=out.parent))
+    try:
+        temporary.chmod(0o755)
+        model.save_to_preset(str(temporary))
+        if isinstance(model, keras.Model) and not hasattr(model, "preprocessor"):
+            image_converter.save_to_preset(str(temporary))
+        text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
+        (temporary / RECORD).write_text(text, encoding="utf-8")
+        (temporary / "README.md").write_text(card(entry), encoding="utf-8")
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

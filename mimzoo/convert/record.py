@@ -1,0 +1,126 @@
+"""What a converted preset says of itself: where it comes from, its licence, published results."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from mimzoo.convert.layout import Layout
+from mimzoo.hub.catalogue import Preset, catalogue
+from mimzoo.version import __version__
+
+RECORD = "conversion.json"
+
+
+def read_json(path: Path) -> dict:
+    """A JSON file; empty if there is none.
+
+    Raises:
+        ValueError: a file that is no JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is no JSON object.")
+    return found
+
+
+def stored_facts(folder: Path, layout: Layout) -> dict[str, Any]:
+    """Facts from the configuration files that lie beside the tensors.
+
+    Raises:
+        ValueError: a configuration that asks for what the models do not have.
+    """
+    if not layout.stored:
+        return {}
+    config = read_json(folder / "config.json") | read_json(folder / "preprocessor_config.json")
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise ValueError(f"mimzoo has no activation {config['hidden_act']!r}, only gelu.")
+    facts = {}
+    for path, fact in layout.stored.items():
+        value: Any = config
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None:
+            facts[fact] = value
+    return facts
+
+
+def card_licence(folder: Path) -> str | None:
+    """The licence in the front matter of a model card that lies beside the tensors."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    found = re.match(r"---\n(.*?\n)---", card.read_text(encoding="utf-8"), re.DOTALL)
+    line = re.search(r"^license:[ \t]*(\S+)", found[1], re.MULTILINE) if found else None
+    return line[1] if line else None
+
+
+def catalogued(source: str, file: str) -> tuple[Preset | None, list[dict]]:
+    """The catalogue's entry that names this checkpoint, and what was published of it.
+
+    Args:
+        source: as the user wrote it, perhaps an id on the Hub.
+        file: its name.
+    """
+    known = {file, source.removeprefix("hf://").partition("@")[0]}
+    for preset in catalogue().values():
+        results = [
+            entry
+            for entry in preset.published
+            if known & set(entry.get("checkpoints", preset.checkpoints))
+        ]
+        if results:
+            return preset, results
+    return None, []
+
+
+def record(
+    layout: Layout, source: str, file: str, digest: str, licence: str, **more: Any
+) -> dict[str, Any]:
+    """The content of `conversion.json`."""
+    preset, published = catalogued(source, file)
+    return {
+        "source": source,
+        "file": file,
+        "sha256": digest,
+        "layout": layout.name,
+        "origin": layout.origin,
+        "licence": licence,
+        "preset": preset.name if preset else None,
+        "published": published,
+        "mimzoo": __version__,
+        **more,
+    }
+
+
+def card(entry: dict[str, Any]) -> str:
+    """The model card, Markdown with the Hub's front matter."""
+    licence = "other" if entry["licence"] == "unknown" else entry["licence"].lower()
+    name = entry["preset"] or Path(entry["file"]).name
+    lines = [
+        "---",
+        "library_name: keras-hub",
+        f"license: {licence}",
+        "tags: [keras, mimzoo, masked-image-modeling]",
+        "---",
+        f"# {name}",
+        "",
+        f"Converted by mimzoo {entry['mimzoo']} from `{entry['file']}` ({entry['origin']}, layout "
+        f"`{entry['layout']}`), sha256 `{entry['sha256']}`. Every number is that of the file. "
+        f"Licence of the weights: {entry['licence']}.",
+        "",
+        "```python",
+        "import mimzoo",
+        "",
+        'model = mimzoo.models.ImageClassifier.from_preset("this folder", num_classes=10)',
+        "```",
+    ]
+    if entry["published"]:
+        lines += ["", "| published, not measured here | value | by |", "| --- | --- | --- |"]
+        lines += [f"| {r['metric']} | {r['value']} | {r['source']} |" for r in entry["published"]]
+    return "\n".join(lines) + "\n"

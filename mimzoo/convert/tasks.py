@@ -1,0 +1,167 @@
+"""What a file holds beside the encoder: a classifier's head, or a MIM method's decoder."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mimzoo.convert.facts import Facts
+from mimzoo.convert.files import Tensors
+from mimzoo.convert.layout import Layout
+from mimzoo.convert.names import DecoderNames, block_rows
+from mimzoo.convert.table import Row, linear, norm, row
+from mimzoo.convert.transforms import PatchPositions, Positions, Shuffled, ShuffledKernel
+from mimzoo.convert.vit import mlp_ratio
+from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from mimzoo.models import Backbone, ImageClassifier
+from mimzoo.pretraining import (
+    MAE,
+    MAEDecoder,
+    MixMasking,
+    MixMIM,
+    MixMIMDecoder,
+    PixelTarget,
+    RandomMasking,
+    SimMIM,
+    SlidingWindowTarget,
+)
+from mimzoo.pretraining.task import MIMPreprocessor
+
+
+class Task(NamedTuple):
+    """How a kind of model is made, and its part of the table."""
+
+    cls: type
+    build: Callable
+    rows: Callable
+
+
+def converter(backbone: Any, facts: Facts) -> Any:
+    """The image converter of a backbone, with the file's mean and deviation."""
+    cls = ImageClassifier.for_backbone(type(backbone)).preprocessor_cls.image_converter_cls
+    mean, std = facts.get("mean", default=IMAGENET_MEAN), facts.get("std", default=IMAGENET_STD)
+    return cls(image_size=backbone.image_shape[:2], mean=mean, std=std)
+
+
+def _classifier(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+    cls = ImageClassifier.for_backbone(type(backbone))
+    return cls(
+        backbone,
+        tensors.shape(f"{layout.names.head}.weight")[0],
+        preprocessor=cls.preprocessor_cls(image_converter=converter(backbone, facts)),
+        pooling=layout.pooling,
+    )
+
+
+def _classifier_rows(names: Any, model: Any) -> list[Row]:
+    rows = linear(names.head, "output_dense")
+    return rows if model.head_norm is None else rows + norm(names.head_norm, "head_norm")
+
+
+# Width -> heads of the published decoders (models_mae.py, models_mixmim.py).
+_DECODER_HEADS = {512: 16}
+
+
+def _decoder(cls: type, layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+    names = layout.names.decoder
+    width = tensors.shape(f"{names.embed}.weight")[0]
+    first = names.block.format(0)
+    return cls(
+        width,
+        tensors.count(f"{names.block}.{names.inside.norm1}.weight"),
+        facts.get("decoder_num_heads", default=_DECODER_HEADS.get(width)),
+        mlp_ratio(tensors.shape(f"{first}.{names.inside.fc1}.weight")[0], width),
+        facts.get("decoder_layer_norm_epsilon", default=backbone.layer_norm_epsilon),
+        dtype=backbone.dtype_policy,
+        name="decoder",
+    )
+
+
+def _mae(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+    return MAE(
+        backbone,
+        RandomMasking(facts.get("mask_ratio", default=0.75)),
+        _decoder(MAEDecoder, layout, backbone, tensors, facts),
+        PixelTarget(normalize=facts.get("norm_pix_loss", default=True)),
+        MIMPreprocessor(converter(backbone, facts)),
+    )
+
+
+def _mixmim(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+    return MixMIM(
+        backbone,
+        MixMasking(facts.get("mask_ratio", default=0.5), mask_patch_size=backbone.stride),
+        _decoder(MixMIMDecoder, layout, backbone, tensors, facts),
+        PixelTarget(normalize=facts.get("norm_pix_loss", default=True)),
+        preprocessor=MIMPreprocessor(converter(backbone, facts)),
+    )
+
+
+def _mae_rows(names: Any, task: Any) -> list[Row]:
+    if not task.decoder.class_token:
+        raise ValueError("MAE's decoder has a class token, the model has none.")
+    return _decoder_rows(names.decoder, task.decoder, Positions(task.backbone.grid))
+
+
+def _mixmim_rows(names: Any, task: Any) -> list[Row]:
+    positions = PatchPositions(task.backbone.stage_grids[-1])
+    return _decoder_rows(names.decoder, task.decoder, positions)
+
+
+def _decoder_rows(names: DecoderNames, decoder: Any, positions: Any) -> list[Row]:
+    rows = [
+        *linear(names.embed, "decoder.embed"),
+        row(names.positions, "decoder.positions.table", positions),
+        row(names.mask_token, "decoder.mask_token"),
+    ]
+    for number, block in enumerate(decoder.blocks):
+        theirs = names.block.format(number)
+        rows += block_rows(names.inside, theirs, f"decoder.blocks.{number}", block)
+    rows += norm(names.norm, "decoder.norm")
+    return rows + linear(names.prediction, "decoder.prediction")
+
+
+def _simmim(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+    window = layout.target_window
+    return SimMIM(
+        backbone,
+        RandomMasking(
+            facts.get("mask_ratio", default=0.6),
+            mask_patch_size=facts.get("mask_patch_size", default=32),
+        ),
+        target=SlidingWindowTarget(window) if window else PixelTarget(False, "l1"),
+        preprocessor=MIMPreprocessor(converter(backbone, facts)),
+    )
+
+
+def _simmim_rows(names: Any, task: Any) -> list[Row]:
+    stride = task.backbone.stride
+    return [
+        row(names.prefix + names.mask_token, "mask_token.token"),
+        row(f"{names.pixels}.weight", "decoder.prediction.kernel", ShuffledKernel(stride)),
+        row(f"{names.pixels}.bias", "decoder.prediction.bias", Shuffled(stride)),
+    ]
+
+
+TASKS = {
+    "backbone": Task(Backbone, lambda layout, backbone, *_: backbone, lambda *_: []),
+    "classifier": Task(ImageClassifier, _classifier, _classifier_rows),
+    "mae": Task(MAE, _mae, _mae_rows),
+    "simmim": Task(SimMIM, _simmim, _simmim_rows),
+    "mixmim": Task(MixMIM, _mixmim, _mixmim_rows),
+}
+
+
+def build(layout: Layout, tensors: Tensors, facts: Facts) -> Any:
+    """A new model with the shapes of a file: a task, or a backbone if there is no more.
+
+    Raises:
+        ValueError: shapes that fit no model, or a fact that nobody tells.
+    """
+    config = layout.configure(layout.names, tensors, facts)
+    backbone = layout.backbone(**config, dtype="float32", name="backbone")
+    return TASKS[layout.task].build(layout, backbone, tensors, facts)
+
+
+def table(layout: Layout, model: Any) -> list[Row]:
+    """The whole table of a layout for a model."""
+    encoder = layout.rows(layout.names, getattr(model, "backbone", model))
+    return encoder + TASKS[layout.task].rows(layout.names, model)
