@@ -107,6 +107,43 @@ def attention(
     return ops.matmul(ops.cast(ops.softmax(logits), value.dtype), value)
 
 
+def unit(x: Tensor) -> Tensor:
+    """Vectors of the last axis at length 1, in float32; those shorter than 1e-12 stay shorter."""
+    x = ops.cast(x, "float32")
+    if keras.config.backend() == "torch":
+        import torch.nn.functional as F
+
+        return F.normalize(x, dim=-1, eps=1e-12)
+    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.maximum(square, 1e-24))
+
+
+def skew(table: Tensor, axis: int) -> Tensor:
+    """Axis of 2n - 1 offsets -> two axes (n, n), [i, j] = table[i - j + n - 1].
+
+    torch has windows that move along an axis, and their gradient.
+    """
+    before, length, after = table.shape[:axis], table.shape[axis], table.shape[axis + 1 :]
+    side = (length + 1) // 2
+    if side == 1:
+        return ops.expand_dims(table, axis)
+    if keras.config.backend() == "torch":
+        # Window k of the flipped table begins at the offset n - 1 - k.
+        windows = table.flip(axis).unfold(axis, side, 1).flip(axis)
+        return windows.movedim(-1, axis + 1)
+    # Each of n copies, one longer than the table, is read one further to the left.
+    copies = ops.flip(table, axis)
+    copies = ops.expand_dims(copies, axis)
+    copies = ops.broadcast_to(copies, (*before, side, length, *after))
+    pad = [(0, 0)] * len(copies.shape)
+    pad[axis + 1] = (0, 1)
+    flat = ops.reshape(ops.pad(copies, pad), (*before, side * (length + 1), *after))
+    start = (slice(None),) * axis
+    # Row i of the result begins at n - 1 - i of the flipped table.
+    flat = flat[(*start, slice(side - 1, side - 1 + side * length))]
+    return ops.reshape(flat, (*before, side, length, *after))[(*start, slice(None), slice(0, side))]
+
+
 def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
     """a @ b in float32 throughout.
 
@@ -178,3 +215,44 @@ def no_gradient() -> AbstractContextManager:
     import torch
 
     return torch.no_grad()
+
+
+def fuse_adam(optimizer: keras.optimizers.Adam) -> None:
+    """Lets a new Adam or AdamW step in one pass over the weights, on torch's CPU.
+
+    Keras' own step there makes a dozen passes, a seventh of a small model's training. What is
+    computed is the same. Other devices and backends keep Keras' step.
+    """
+    if keras.config.backend() != "torch" or optimizer.amsgrad:
+        return
+    import torch
+    from torch.optim.adamw import adamw
+
+    usual = optimizer._parallel_update_step
+
+    def step(grads: list, variables: list, learning_rate: Any) -> None:
+        weights = [v.value for v in variables]
+        if any(w.device.type != "cpu" or w.dtype != torch.float32 for w in weights):
+            usual(grads, variables, learning_rate)
+            return
+        done = float(optimizer.iterations)  # with gradient accumulation it is a tensor
+        slots = [optimizer._get_variable_index(v) for v in variables]
+        adamw(
+            weights,
+            grads,
+            [optimizer._momentums[i].value for i in slots],
+            [optimizer._velocities[i].value for i in slots],
+            [],
+            [torch.tensor(done) for _ in slots],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=optimizer.beta_1,
+            beta2=optimizer.beta_2,
+            lr=float(learning_rate),
+            weight_decay=0.0,  # Keras decays apart
+            # Keras adds epsilon before the correction of the second moment, torch after it.
+            eps=optimizer.epsilon / (1 - optimizer.beta_2 ** (done + 1)) ** 0.5,
+        )
+
+    optimizer._parallel_update_step = step

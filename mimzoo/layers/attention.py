@@ -131,7 +131,7 @@ class MultiHeadAttention(QKVAttention):
         qkv = ops.reshape(self.project(tokens), (-1, length, 3, self.num_heads, head_dim))
         query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
         if self.relative_position_bias:
-            own = self.relative_position_bias(tokens, index=index)
+            own = self.relative_position_bias.call(tokens, index=index)
             bias = own if bias is None else bias + own
         out = attention(query, key, value, bias)
         out = ops.reshape(ops.transpose(out, (0, 2, 1, 3)), (-1, length, self.dim))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mimzoo.backend import Constant, Tensor
+from mimzoo.backend import Constant, Tensor, skew
 from mimzoo.layers.resize import resize_relative_table
 
 
@@ -15,30 +15,11 @@ def offsets_to_pairs(table: Tensor) -> Tensor:
     gradient would be a scatter of single numbers.
     """
     for axis in (0, 2):  # the second time rows have become two axes
-        table = _skew(table, axis)
+        table = skew(table, axis)
     # (rows i, rows j, cols i, cols j, heads)
     rows, _, cols, _, heads = table.shape
     table = ops.transpose(table, (4, 0, 2, 1, 3))
     return ops.reshape(table, (heads, rows * cols, rows * cols))
-
-
-def _skew(table: Tensor, axis: int) -> Tensor:
-    """Axis of 2n - 1 offsets -> two axes (n, n), [i, j] = table[i - j + n - 1]."""
-    before, length, after = table.shape[:axis], table.shape[axis], table.shape[axis + 1 :]
-    side = (length + 1) // 2
-    if side == 1:
-        return ops.expand_dims(table, axis)
-    # Each of n copies, one longer than the table, is read one further to the left.
-    copies = ops.flip(table, axis)
-    copies = ops.expand_dims(copies, axis)
-    copies = ops.broadcast_to(copies, (*before, side, length, *after))
-    pad = [(0, 0)] * len(copies.shape)
-    pad[axis + 1] = (0, 1)
-    flat = ops.reshape(ops.pad(copies, pad), (*before, side * (length + 1), *after))
-    start = (slice(None),) * axis
-    # Row i of the result begins at n - 1 - i of the flipped table.
-    flat = flat[(*start, slice(side - 1, side - 1 + side * length))]
-    return ops.reshape(flat, (*before, side, length, *after))[(*start, slice(None), slice(0, side))]
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

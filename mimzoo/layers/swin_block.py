@@ -102,8 +102,9 @@ class SwinBlock(keras.layers.Layer):
     def _forward(
         self, x: Tensor, apart: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
     ) -> Tensor:
-        x = _add(x, self.attention(self.norm1(x), apart), factor1)
-        return _add(x, self.mlp(self.norm2(x)), factor2)
+        # See TransformerBlock about `call`.
+        x = _add(x, self.attention.call(self.norm1.call(x), apart), factor1)
+        return _add(x, self.mlp.call(self.norm2.call(x)), factor2)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -130,8 +131,8 @@ class SwinV2Block(SwinBlock):
     def _forward(
         self, x: Tensor, apart: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
     ) -> Tensor:
-        x = _add(x, self.norm1(self.attention(x, apart)), factor1)
-        return _add(x, self.norm2(self.mlp(x)), factor2)
+        x = _add(x, self.norm1.call(self.attention.call(x, apart)), factor1)
+        return _add(x, self.norm2.call(self.mlp.call(x)), factor2)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

@@ -103,11 +103,14 @@ class TransformerBlock(keras.layers.Layer):
         factor1: Tensor | None,
         factor2: Tensor | None,
     ) -> Tensor:
-        scaled = self.layer_scale_init is not None
-        x = self._add(
-            x, self.attention(self.norm1(x), bias, index), self.scale1 if scaled else None, factor1
+        # `call` of the parts: what Keras does around every call of a layer costs, on torch, as much
+        # as the arithmetic of a small model, and it was done once for the block. Linear layers
+        # are called in full: they may be quantized or adapted by LoRA.
+        scale1, scale2 = (
+            (None, None) if self.layer_scale_init is None else (self.scale1, self.scale2)
         )
-        return self._add(x, self.mlp(self.norm2(x)), self.scale2 if scaled else None, factor2)
+        x = self._add(x, self.attention.call(self.norm1.call(x), bias, index), scale1, factor1)
+        return self._add(x, self.mlp.call(self.norm2.call(x)), scale2, factor2)
 
     def _add(
         self, x: Tensor, branch: Tensor, scale: Tensor | None, factor: Tensor | None

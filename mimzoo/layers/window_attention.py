@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from mimzoo.backend import Constant, Tensor, attention
+from mimzoo.backend import Constant, Tensor, attention, unit
 from mimzoo.layers.attention import QKVAttention
 from mimzoo.layers.position_bias import ContinuousPositionBias, RelativePositionBias
 from mimzoo.layers.windows import FORBIDDEN, Windows
@@ -70,7 +70,7 @@ class WindowAttention(QKVAttention):
     def call(self, tokens: Tensor, apart: Tensor | None = None) -> Tensor:
         """(B, rows, cols, D) -> (B, rows, cols, D); `apart`: see `keep_apart`."""
         query, key, value = self._split(self.project(self._arrange(tokens)))
-        bias = self.position_bias(tokens)
+        bias = self.position_bias.call(tokens)
         if self._mask is not None:
             bias = ops.cast(bias, "float32") + self._mask(bias)
         out = self._attend(query, key, value, bias, apart)
@@ -211,10 +211,3 @@ class MixMIMWindowAttention(WindowAttention):
 
     kernel_initializer = "glorot_uniform"
     table_initializer = "zeros"
-
-
-def unit(x: Tensor) -> Tensor:
-    """Vectors of the last axis at length 1, in float32; those shorter than 1e-12 stay shorter."""
-    x = ops.cast(x, "float32")
-    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
-    return x * ops.rsqrt(ops.maximum(square, 1e-24))

@@ -10,7 +10,8 @@ average, one set of slots. Only its update is told another learning rate for som
 * Decoupled weight decay reads `learning_rate` itself, so it too runs once per multiplier.
 
 So the arithmetic is the optimizer's own at a scaled rate, exact for non-linear ones (Ftrl,
-Adafactor) as well, and no copy of the weights is kept. That needs four methods of Keras that are
+Adafactor) as well, and no copy of the weights is kept. Adam and AdamW step faster on torch's CPU
+(`mimzoo.backend.fuse_adam`). That needs four methods of Keras that are
 not public: `_apply_weight_decay`, `_parallel_update_step`, `_get_current_learning_rate` and
 `_get_variable_index`. tests/test_optimizers.py compares with NumPy, so it tells if they move.
 """
@@ -22,6 +23,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from mimzoo.backend import fuse_adam
 from mimzoo.optimizers import groups
 
 
@@ -82,6 +84,8 @@ class LayerDecay(keras.optimizers.Optimizer):
         self.no_weight_decay = tuple(no_weight_decay)
         self.decay_vectors = decay_vectors
         self._rate_multiplier = 1.0
+        if isinstance(optimizer, keras.optimizers.Adam):
+            fuse_adam(optimizer)
         self._take_over(optimizer)
 
     # === The scaled update ===

@@ -15,6 +15,7 @@ from mimzoo.backend import Tensor
 from mimzoo.models.image_classifier import ImageClassifier
 from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.task import PresetTask
+from mimzoo.optimizers import AdamW
 from mimzoo.pretraining.batches import masked_batches
 from mimzoo.pretraining.frozen import FrozenVariables
 from mimzoo.pretraining.pictures import Pictures
@@ -117,13 +118,13 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
     def compile(self, optimizer: Any = "auto", **kwargs) -> None:
         """`keras.Model.compile` without a loss: the target brings it.
 
-        "auto" is AdamW as MAE pretrains at batch 256 (learning rate 1.5e-4, betas 0.9 and 0.95,
-        weight decay 0.05; papers.md section 2).
+        "auto" is mimzoo's AdamW as MAE pretrains at batch 256 (learning rate 1.5e-4, betas 0.9 and
+        0.95, weight decay 0.05, none of 1-D weights and biases; papers.md section 2).
         """
         if kwargs.get("loss") is not None:
             raise ValueError("a MIM task takes its loss from its target: compile without `loss`.")
         if isinstance(optimizer, str) and optimizer == "auto":
-            optimizer = keras.optimizers.AdamW(1.5e-4, weight_decay=0.05, beta_2=0.95)
+            optimizer = AdamW(self, 1.5e-4)
         super().compile(optimizer=optimizer, **kwargs)
 
     # --- data ---------------------------------------------------------------------------------
