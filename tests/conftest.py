@@ -11,8 +11,9 @@ import keras
 import numpy as np
 import pytest
 
-# Files of tests that no backend computes in.
+# Files of tests that no backend computes in, or only to carry tensors from file to file.
 NUMPY_ONLY = {f"test_{n}" for n in ("data_images", "data_sources", "data_tfds", "data_transforms")}
+NUMPY_ONLY |= {f"test_convert_{n}" for n in ("files", "layouts", "traps")}
 NUMPY_ONLY |= {"test_masking", "test_recipes"}
 
 
@@ -20,9 +21,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """On JAX and TensorFlow, leaves out what torch's run has shown for all, unless it is named."""
     if keras.backend.backend() == "torch" or any(".py" in argument for argument in config.args):
         return
-    left_out = [item for item in items if item.path.stem in NUMPY_ONLY]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item.path.stem not in NUMPY_ONLY]
+
+    def shown(item: pytest.Item) -> bool:
+        return item.path.stem in NUMPY_ONLY or item.get_closest_marker("one_backend") is not None
+
+    config.hook.pytest_deselected(items=[item for item in items if shown(item)])
+    items[:] = [item for item in items if not shown(item)]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -390,6 +390,7 @@ def test_checkpoints_hold_no_teacher(images, tmp_path):
 
 
 @pytest.mark.parametrize("make", [mae, simmim])
+@pytest.mark.one_backend
 def test_pictures(make, images):
     task = make(target_of(vit()))
     pictures = task.reconstruct(images[:3])

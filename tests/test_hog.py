@@ -152,6 +152,7 @@ def test_cells_of_several_patches_count_by_their_hidden_share(images):
 
 
 @pytest.mark.parametrize("make", [mae, swin])
+@pytest.mark.one_backend
 def test_pictures(make, images):
     task = make()
     pictures = task.reconstruct(images[:3])

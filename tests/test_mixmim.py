@@ -158,6 +158,7 @@ def test_reconstruct(images):
     np.testing.assert_allclose(whole[~shows_partner], painted[~shows_partner], atol=1)
 
 
+@pytest.mark.one_backend
 def test_other_targets(images):
     """Every cell is predicted once, whatever as."""
     teacher = ViTBackbone((16, 24, 3), 4, 32, 2, 2)
@@ -200,6 +201,7 @@ def test_presets_keep_the_task(mixing_embedding, images, tmp_path):
     np.testing.assert_allclose(forward(same.backbone, x), forward(task.backbone, x), atol=1e-6)
 
 
+@pytest.mark.one_backend
 def test_published_parameter_counts():
     """papers.md 1.5: base 88.34M with its positions (and 1,000 classes), 114.67M in pretraining."""
     task = MixMIM(MixMIMBackbone.from_size("base"), preprocessor=None, compile=False)

@@ -38,6 +38,7 @@ def short(recipe, **changes):
     )
 
 
+@pytest.mark.one_backend
 def test_pretrain_look_and_finetune(tmp_path, pico):
     recipe = get_recipe("mixmim_nano_fmnist_5ep")
     recipe = short(

@@ -134,6 +134,7 @@ def short(recipe, **changes):
     )
 
 
+@pytest.mark.one_backend
 def test_pretrain_and_finetune(source, tmp_path, pico):
     recipe = get_recipe("swinv2_nano_simmim_fmnist_5ep")
     recipe = short(recipe, num_examples=22, target="sliding_window", target_window=11)

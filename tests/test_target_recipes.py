@@ -22,6 +22,7 @@ def test_options_are_those_of_the_targets():
         assert set(TARGETS[name][1]) == set(target.get_config()) - {"loss"}
 
 
+@pytest.mark.one_backend
 def test_a_run_towards_hog(recipe, source, tmp_path, quiet):
     options = {"cell_size": 4, "bins": 6}
     recipe = dataclasses.replace(recipe, target="hog", target_options=options, length="6it")
@@ -30,6 +31,7 @@ def test_a_run_towards_hog(recipe, source, tmp_path, quiet):
     assert task.target.get_config() == HOGTarget(6, 4).get_config()
 
 
+@pytest.mark.one_backend
 def test_a_run_towards_features_goes_on(recipe, source, tmp_path, monkeypatch, quiet):
     teacher = str(tmp_path / "teacher")
     ViTBackbone.from_size("pico", image_shape=(8, 8, 3)).save_to_preset(teacher)
