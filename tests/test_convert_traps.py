@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from checkpoints import write
+from checkpoints import golden, of_state, write
 from safetensors.numpy import load_file
 from test_convert_layouts import MODELS, Memory, randomized, simmim, state_of, swin_v2
 
@@ -212,6 +212,16 @@ def test_learned_positions_of_a_swin_are_not_mixmims(tmp_path):
     state["absolute_pos_embed"] = state["absolute_pos_embed"] + 1
     with pytest.raises(ValueError, match="is not MixMIM's fixed table"):
         converted(state, tmp_path, **facts)
+
+
+def test_mmpretrain_encodes_the_row_first(tmp_path):
+    """models/utils/position_encoding.py: the other way round than MAE's and MixMIM's own code."""
+    _, state, facts = golden("mixmim")
+    name = "absolute_pos_embed"
+    table = state[name].reshape(32, 32, -1).swapaxes(0, 1)
+    model = of_state({**state, name: table.reshape(state[name].shape)}, tmp_path, **facts)
+    found = keras.ops.convert_to_numpy(model.backbone.positions.table)
+    np.testing.assert_array_equal(found, table)
 
 
 def test_beit_leaves_its_own_task_behind(tmp_path):

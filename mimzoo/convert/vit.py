@@ -94,13 +94,19 @@ def _positions(tensors: Tensors, name: str, grid: tuple[int, int]) -> str:
 
 
 def is_sincos(table: np.ndarray, grid: tuple[int, int]) -> bool:
-    """Whether a table (N, D) of positions is the fixed one of MAE and MixMIM."""
+    """Whether a table (N, D) of positions is the fixed one of MAE and MixMIM.
+
+    Of mmpretrain's own models, too, where the first half of D is the row and not the column
+    (models/utils/position_encoding.py, `build_2d_sincos_position_embedding`).
+    """
     if table.shape[-1] % 4 or len(table) != grid[0] * grid[1]:
         return False
-    fixed = sincos_table(grid, table.shape[-1]).reshape(table.shape)
+    fixed = sincos_table(grid, table.shape[-1])
+    rows_first = sincos_table(grid[::-1], table.shape[-1]).swapaxes(0, 1)
     # The official code computes in float64 on the way; half precision rounds to a hundredth.
     tolerance = 1e-5 if table.dtype == np.float32 else 1e-2
-    return np.allclose(table.astype("float32"), fixed, atol=tolerance)
+    table = table.astype("float32").reshape(fixed.shape)
+    return any(np.allclose(table, known, atol=tolerance) for known in (fixed, rows_first))
 
 
 def rows(names: ViTNames, backbone: Any) -> list[Row]:
