@@ -30,7 +30,7 @@ def mask_left_out(attention: Any) -> None:
 
 def attention_left_out(attention: Any) -> None:
     """Values go through as they are."""
-    attention._attend = lambda query, key, value, bias, apart: value
+    attention._attend = lambda query, key, value, bias, masks: value
 
 
 LEFT_OUT = {

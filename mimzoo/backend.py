@@ -4,7 +4,7 @@ The rest of mimzoo speaks `keras.ops`. What stands here is here because the gene
 wrong or slow on one of the three; each function says which.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -69,7 +69,7 @@ def attention(
     value: Tensor,
     bias: Tensor | None = None,
     scale: float | None = None,
-    mask: Tensor | None = None,
+    masks: Sequence[Tensor] = (),
 ) -> Tensor:
     """Dot-product attention, softmax in float32.
 
@@ -77,7 +77,7 @@ def attention(
         query, key, value: (..., heads, T, head_dim).
         bias: added to the scaled logits; broadcastable to (..., heads, T, T).
         scale: of the logits; default head_dim ** -0.5.
-        mask: needs `bias`; added after it, broadcastable in its own way.
+        masks: need `bias`; added after it, each broadcastable in its own way.
 
     Returns:
         (..., heads, T, head_dim), in the dtype of `value`.
@@ -99,12 +99,18 @@ def attention(
     if scale != 1.0:
         query = query * scale
     logits = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
-    for term in (bias, mask):
-        if term is not None:
-            term = ops.cast(term, "float32")
-            # The logits are the greatest tensor of a step: torch adds in place, the others fuse.
-            logits = logits.add_(term) if backend == "torch" else logits + term
-    return ops.matmul(ops.cast(ops.softmax(logits), value.dtype), value)
+    for term in () if bias is None else (bias, *masks):
+        term = ops.cast(term, "float32")
+        # The logits are the greatest tensor of a step: torch adds in place, the others fuse.
+        logits = logits.add_(term) if backend == "torch" else logits + term
+    weights = ops.softmax(logits)
+    if masks and backend == "torch":
+        import torch.nn.functional as F
+
+        # Swin's -100 leaves exp(-100), too small for a normal number: CPUs multiply those many
+        # times slower, unless they are told to take them for zero, as TensorFlow and XLA do.
+        weights = F.threshold(weights, 1e-37, 0.0)
+    return ops.matmul(ops.cast(weights, value.dtype), value)
 
 
 def unit(x: Tensor) -> Tensor:

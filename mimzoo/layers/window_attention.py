@@ -71,15 +71,15 @@ class WindowAttention(QKVAttention):
         """(B, rows, cols, D) -> (B, rows, cols, D); `apart`: see `keep_apart`."""
         query, key, value = self._split(self.project(self._arrange(tokens)))
         bias = self.position_bias.call(tokens)
-        if self._mask is not None:
-            bias = ops.cast(bias, "float32") + self._mask(bias)
-        out = self._attend(query, key, value, bias, apart)
+        masks = [] if self._mask is None else [self._mask(bias)]
+        masks += [] if apart is None else [apart]
+        out = self._attend(query, key, value, bias, masks)
         return self._restore(self.projection(self._merge(out)))
 
     def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, apart: Tensor | None
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, masks: list[Tensor]
     ) -> Tensor:
-        return attention(query, key, value, bias, mask=apart)
+        return attention(query, key, value, bias, masks=masks)
 
     def keep_apart(self, sources: Tensor) -> Tensor:
         """What is added to the logits so that a token sees those of its own source only.
@@ -192,13 +192,13 @@ class CosineWindowAttention(WindowAttention):
         self.built = True
 
     def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, apart: Tensor | None
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, masks: list[Tensor]
     ) -> Tensor:
         scale = ops.cast(self.logit_scale, "float32")
         scale = ops.exp(ops.minimum(scale, MAX_LOGIT_SCALE))
         query = ops.cast(unit(query) * scale, value.dtype)
         key = ops.cast(unit(key), value.dtype)
-        return attention(query, key, value, bias, scale=1.0, mask=apart)
+        return attention(query, key, value, bias, scale=1.0, masks=masks)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
