@@ -128,8 +128,9 @@ def swinv2_nano_simmim_fmnist(length: str = "8ep") -> PretrainRecipe:
     All 60,000 training images, enlarged to 32 px; 10 of 16 cells of 8 px masked, the normalised
     image as target, stored as float16.
 
-    Expect: not measured to the end. The first of 8 epochs left a validation loss of 0.360 and took
-    455 seconds on one busy CPU core, torch.
+    Expect: validation loss 0.249 after 8 epochs; fine-tuned on 1,000 labels 75.8 % test accuracy
+    (three seeds), against 72.8 % from scratch (one seed). Cost: 54 minutes on two CPU cores with
+    other work beside it, torch; 280 images a second without.
 
     Args:
         length: of the run.
