@@ -77,18 +77,19 @@ def attention(
         query, key, value: (..., heads, T, head_dim).
         bias: added to the scaled logits; broadcastable to (..., heads, T, T).
         scale: of the logits; default head_dim ** -0.5.
-        masks: need `bias`; added after it, each broadcastable in its own way.
+        masks: added after the bias, each broadcastable in its own way.
 
     Returns:
         (..., heads, T, head_dim), in the dtype of `value`.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     backend = keras.config.backend()
-    if backend == "torch" and bias is None:
+    terms = [*([] if bias is None else [bias]), *masks]
+    if backend == "torch" and not terms:
         import torch.nn.functional as F
 
         return F.scaled_dot_product_attention(query, key, value, scale=scale)
-    if backend == "jax" and bias is None and len(query.shape) == 4:
+    if backend == "jax" and not terms and len(query.shape) == 4:
         import jax
 
         if jax.default_backend() != "cpu":
@@ -99,12 +100,12 @@ def attention(
     if scale != 1.0:
         query = query * scale
     logits = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
-    for term in () if bias is None else (bias, *masks):
+    for term in terms:
         term = ops.cast(term, "float32")
         # The logits are the greatest tensor of a step: torch adds in place, the others fuse.
         logits = logits.add_(term) if backend == "torch" else logits + term
     weights = ops.softmax(logits)
-    if masks and backend == "torch":
+    if masks and backend == "torch" and weights.device.type == "cpu":
         import torch.nn.functional as F
 
         # Swin's -100 leaves exp(-100), too small for a normal number: CPUs multiply those many

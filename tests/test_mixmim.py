@@ -31,14 +31,18 @@ def inputs_of(task: MixMIM, images: np.ndarray) -> dict:
     ("cls", "options"),
     [
         (MixMIMBackbone, {"mixing_embedding": True}),
-        (MixMIMBackbone, {"backbone": {"remat": True}, "masking": MixMasking(shared="batch")}),
+        (
+            MixMIMBackbone,
+            {
+                "backbone": {"remat": True},
+                "masking": MixMasking(mask_patch_size=8, shared="batch"),
+            },
+        ),
         (SwinBackbone, {}),
         (SwinV2Backbone, {"backbone": {"remat": True}}),
     ],
 )
 def test_fit_lowers_the_loss_and_moves_every_weight(cls, options, images):
-    if "masking" in options:
-        options = {**options, "masking": MixMasking(mask_patch_size=8, shared="batch")}
     backbone = {"drop_path_rate": 0.2, **options.get("backbone", {})}
     task = nano_task(cls, **{**options, "backbone": backbone})
     task.compile(keras.optimizers.AdamW(5e-3))
@@ -73,24 +77,14 @@ def test_no_token_of_one_image_reaches_the_other(cls, images):
 def test_each_patch_is_predicted_once_and_unseen(images):
     task = nano_task()
     inputs = inputs_of(task, images)
-    forward_once = forward(task, inputs)
-    count = forward_once.shape[0] * forward_once.shape[1]
-    assert count == 16 * 4 * 6
-    # Another picture in one cell of each image changes predictions, but not that cell's.
-    changed = inputs["images"].copy()
-    cells = np.random.default_rng(1).integers(0, (4, 6), (16, 2))
-    for image, (row, col) in zip(changed, cells, strict=True):
-        image[4 * row : 4 * row + 4, 4 * col : 4 * col + 4] = 9
-    again = forward(task, {**inputs, "images": changed}).reshape(16, 4, 6, -1)
-    before = forward_once.reshape(again.shape)
-    for number, (row, col) in enumerate(cells):
-        alone = inputs["images"].copy()
-        alone[number] = changed[number]
-        if number < 3:  # one program for each
-            found = forward(task, {**inputs, "images": alone}).reshape(again.shape)
-            np.testing.assert_array_equal(found[number, row, col], before[number, row, col])
-            assert not np.array_equal(found[number], before[number])
-    assert not np.array_equal(again, before)
+    before = forward(task, inputs).reshape(16, 4, 6, -1)
+    # Another picture in one cell of an image changes its predictions, but not that cell's.
+    for number, (row, col) in enumerate([(1, 2), (0, 5), (3, 3)]):
+        images = inputs["images"].copy()
+        images[number, 4 * row : 4 * row + 4, 4 * col : 4 * col + 4] = 9
+        found = forward(task, {**inputs, "images": images}).reshape(before.shape)
+        np.testing.assert_array_equal(found[number, row, col], before[number, row, col])
+        assert not np.array_equal(found[number], before[number])
 
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
