@@ -61,7 +61,7 @@ def card_licence(folder: Path) -> str | None:
 
 
 def catalogued(source: str, file: str) -> tuple[Preset | None, list[dict]]:
-    """The catalogue's entry that names this checkpoint, and what was published of it.
+    """The catalogue's entry that names this checkpoint, and what was published of its training.
 
     Args:
         source: as the user wrote it, perhaps an id on the Hub.
@@ -69,13 +69,9 @@ def catalogued(source: str, file: str) -> tuple[Preset | None, list[dict]]:
     """
     known = {file, source.removeprefix("hf://").partition("@")[0]}
     for preset in catalogue().values():
-        results = [
-            entry
-            for entry in preset.published
-            if known & set(entry.get("checkpoints", preset.checkpoints))
-        ]
-        if results:
-            return preset, results
+        for checkpoint in filter(None, (preset.checkpoint, *preset.others)):
+            if checkpoint.file in known:
+                return preset, [e for e in preset.published if e["by"] == checkpoint.by]
     return None, []
 
 

@@ -1,6 +1,15 @@
-"""Names -> folders."""
+"""Names -> folders. Importing it does not import Keras: `mimzoo list` would take seconds."""
 
-from mimzoo.hub.catalogue import Preset, list_presets, preset_info
+from mimzoo.hub.catalogue import Checkpoint, Preset, list_presets, preset_info
 from mimzoo.hub.resolve import preset_class, resolve
+from mimzoo.hub.tables import grid
 
-__all__ = ["Preset", "list_presets", "preset_class", "preset_info", "resolve"]
+__all__ = [
+    "Checkpoint",
+    "Preset",
+    "grid",
+    "list_presets",
+    "preset_class",
+    "preset_info",
+    "resolve",
+]

@@ -32,11 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger = logging.getLogger("mimzoo.data")
     logger.addHandler(unreadable)
     try:
-        from mimzoo_training import backend, commands
+        if args.run in ("list_all", "info"):
+            from mimzoo_training import listing as commands
+        else:
+            from mimzoo_training import backend, commands
 
-        line = backend.choose(getattr(args, "backend", None))
-        if line:
-            print(line, file=sys.stderr)
+            line = backend.choose(getattr(args, "backend", None))
+            if line:
+                print(line, file=sys.stderr)
         getattr(commands, args.run)(args)
         unreadable.tell()
     except Interrupted as stop:
@@ -103,6 +106,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     listing = add("list", shared, "list presets and recipes", "list_all")
     listing.add_argument("contains", nargs="?", default="", help="only names with this in them")
+    listing.add_argument("--grid", metavar="G", help="this grid with its published results")
+    for axis in ("method", "backbone", "size", "data", "length", "task", "state"):
+        listing.add_argument(f"--{axis}", metavar=axis[0].upper(), help="only presets of this one")
     info = add("info", shared, "show a preset or a recipe")
     info.add_argument("name", help="of a preset or a recipe")
     _pretrain(add("pretrain", keras, "pretrain a model by a recipe, or go on with it"))
