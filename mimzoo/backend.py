@@ -211,6 +211,48 @@ def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
     return ops.take_along_axis(tokens, index[..., None], axis=1)
 
 
+# (number, count): which of so many equal parts of each batch this process computes. Only torch
+# needs it: JAX computes on the whole batch, wherever its rows lie, and TensorFlow tells.
+_PART = [0, 1]
+
+
+def set_part(number: int, count: int) -> None:
+    """Tells that this process computes the part `number` of `count` of each batch."""
+    _PART[:] = number, count
+
+
+def uniform_rows(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:
+    """Uniform numbers in [0, 1) for the rows of a batch, of any distribution over devices.
+
+    Each device draws for the whole batch and keeps its rows, so that a run draws the same numbers
+    on one device and on many.
+    """
+    backend, (number, count) = keras.config.backend(), _PART
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            number, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    if count == 1:
+        return keras.random.uniform(shape, seed=seed)
+    rows = shape[0]
+    drawn = keras.random.uniform((rows * count, *shape[1:]), seed=seed)
+    return drawn[number * rows : (number + 1) * rows]
+
+
+def share_of_replica(loss: Tensor) -> Tensor:
+    """A mean over this replica's rows, so scaled that the sum over replicas is the mean over all.
+
+    `tf.distribute` adds up gradients, as Keras' own losses expect; elsewhere the loss stays.
+    """
+    if keras.config.backend() != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def no_gradient() -> AbstractContextManager:
     """Where nothing is recorded for a backward pass.
 

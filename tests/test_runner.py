@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 from mimzoo_training import checkpoint, loop, parts, workdir
+from mimzoo_training.distribution import Devices
 from mimzoo_training.interrupt import Interrupted
 from mimzoo_training.loop import segments
 from mimzoo_training.recipes import recipe_from_json
@@ -247,7 +248,7 @@ def test_only_two_checkpoints_are_kept(tmp_path):
     model.compile("adam", "mse")
     model.optimizer.build(model.trainable_variables)
     for step in (1, 2, 10):
-        checkpoint.save(tmp_path, model, {"step": step})
+        checkpoint.save(tmp_path, checkpoint.tensors(model, Devices().whole), {"step": step})
     assert sorted(p.stem for p in tmp_path.iterdir()) == ["step_000000002", "step_000000010"]
     assert checkpoint.load(checkpoint.latest(tmp_path), model) == {"step": 10}
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])

@@ -32,8 +32,9 @@ class Loader:
     `validation_steps`.
 
     What comes out: with `masking` a dict {"images": (B, H, W, 3) float32, "masks": (B, N) uint8};
-    with `labels` a tuple (images, labels), labels (B,) int32 or what `finish` makes of them, and
-    with `pad_remainder` (images, labels, sample_weight (B,) float32); else the images alone.
+    with `labels` a tuple (images, labels), labels (B,) int32 or what `finish` makes of them; else
+    the images alone. With `pad_remainder` also weights (B,) float32, as the dict's "weights" or
+    the tuple's third.
 
     Args:
         source: the examples.
@@ -55,13 +56,16 @@ class Loader:
             each CPU, 16 at most. 0 prepares them in the calling thread.
         max_corrupt: the greatest share of unreadable files. Each is logged by name and replaced
             by the next readable one of the source. See `Reader`.
-        pad_remainder: needs `labels` and no `drop_remainder`: fills the last batch up with copies
-            of its last example, whose sample weight is 0. All other examples weigh the same, a
-            little more than 1, so that the mean is 1 and the loss of `evaluate` exact. Give
-            Keras accuracy and the like as `weighted_metrics`.
+        pad_remainder: needs `labels` or `masking` and no `drop_remainder`: fills the last batch
+            up with copies of its last examples, whose weight is 0. All other examples weigh the
+            same, a little more than 1, so that the mean is 1 and the loss of `evaluate` exact.
+            Give Keras accuracy and the like as `weighted_metrics`.
+        shard: (number, count): only this of `count` equal parts of each batch, for one of so many
+            processes. Together they are the batch that one process would have.
 
     Attributes:
         steps_per_epoch: batches in an epoch.
+        local_batch_size: examples in this part of a batch.
 
     Raises:
         ValueError: arguments that contradict each other, or a source smaller than a batch.
@@ -85,6 +89,7 @@ class Loader:
         num_threads: int | None = None,
         max_corrupt: float = 0.01,
         pad_remainder: bool = False,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.source = source
         self.batch_size = batch_size
@@ -98,6 +103,8 @@ class Loader:
         self.finish = tuple(finish or ())
         self.start_step = start_step
         self.pad_remainder = pad_remainder
+        self.shard = shard
+        self.local_batch_size = batch_size // shard[1]
         self.in_memory = isinstance(source, ArraySource)
         if num_threads is None:
             num_threads = 2 if self.in_memory else min(16, os.cpu_count() or 1)
@@ -134,8 +141,17 @@ class Loader:
             raise ValueError(f"max_corrupt must be a share in [0, 1], got {max_corrupt}")
         if self.masking is not None and self.labels is not None:
             raise ValueError("give either masking (for pretraining) or labels=True, not both")
-        if self.pad_remainder and (self.labels is None or self.drop_remainder):
-            raise ValueError("pad_remainder needs labels=True and drop_remainder=False")
+        plain = self.labels is None and self.masking is None
+        if self.pad_remainder and (plain or self.drop_remainder):
+            raise ValueError("pad_remainder needs labels=True or masking, and drop_remainder=False")
+        number, parts = self.shard
+        if not 0 <= number < parts or self.batch_size % parts:
+            raise ValueError(
+                f"part {number} of {parts} of a batch of {self.batch_size}: batch_size must be a "
+                f"multiple of the number of processes, and parts are numbered from 0"
+            )
+        if parts > 1 and not (self.drop_remainder or self.pad_remainder):
+            raise ValueError("parts of a last, smaller batch differ: give pad_remainder=True")
 
     # === Steps ===
 
@@ -182,32 +198,51 @@ class Loader:
         indices = self._indices(epoch)[first : first + self.batch_size]
         padding = self.batch_size - len(indices) if self.pad_remainder else 0
         if padding:
-            indices = np.concatenate([indices, np.repeat(indices[-1:], padding)])
+            # Two by two, since MixMIM mixes neighbours.
+            indices = np.concatenate([indices, np.resize(indices[-2:], padding)])
+        whole = indices
+        if not self.finish:
+            indices = self._part(indices)
         images, ids = self._images(indices, epoch)
         batch = {"images": images}
         if self.labels is not None:
             batch["labels"] = self.labels[ids]
         if self.finish:
+            # Images are mixed across the whole batch, so each process makes all of it.
             batch["images"] = images.astype(np.float32)
             draws = uniform(self.seed, epoch, np.array([number]), 2, stream="finish")[0]
             step_seed = int(draws[0] * 2**24) * 2**7 + int(draws[1] * 2**7)
             for finish in self.finish:
                 batch = finish(batch, step_seed)
+            batch = {name: self._part(np.asarray(values)) for name, values in batch.items()}
         images = np.asarray(batch["images"])
         if self.normalize is not None:
             images = self.normalize(images)
         images = np.asarray(images, np.float32)
+        weights = self._weights(padding) if self.pad_remainder else None
         if self.masking is not None:
-            return {"images": images, "masks": self.masking(indices, epoch)}
+            # MixMIM may share one mask across the whole batch.
+            masked = {"images": images, "masks": self._part(self.masking(whole, epoch))}
+            return masked if weights is None else {**masked, "weights": weights}
         if self.labels is None:
             return images
-        if not self.pad_remainder:
-            return images, batch["labels"]
+        labelled = images, batch["labels"]
+        return labelled if weights is None else (*labelled, weights)
+
+    def _weights(self, padding: int) -> np.ndarray:
+        """(B,) float32, 0 for the last `padding` examples of the batch."""
         # Keras divides a weighted loss by the number of rows, so the weights' mean has to be 1.
         mean_one = self.steps_per_epoch * self.batch_size / len(self.source)
-        weight = np.full(len(indices), mean_one, np.float32)
-        weight[len(indices) - padding :] = 0
-        return images, batch["labels"], weight
+        weights = np.full(self.batch_size, mean_one, np.float32)
+        weights[self.batch_size - padding :] = 0
+        return self._part(weights)
+
+    def _part(self, batch: np.ndarray) -> np.ndarray:
+        """This process' rows of a whole batch."""
+        if self.shard[1] == 1:
+            return batch
+        first = self.shard[0] * self.local_batch_size
+        return batch[first : first + self.local_batch_size]
 
     def _images(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """(B, H, W, 3) uint8 and the numbers of the examples that were read."""

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from mimzoo.backend import Tensor
+from mimzoo.backend import Tensor, uniform_rows
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -36,7 +36,7 @@ class DropPath(keras.layers.Layer):
             return None
         shape = (ops.shape(like)[0],) + (1,) * (len(like.shape) - 1)
         keep = 1.0 - self.rate
-        kept = ops.floor(keras.random.uniform(shape, seed=self.seed_generator) + keep)
+        kept = ops.floor(uniform_rows(shape, self.seed_generator) + keep)
         return ops.cast(kept / keep, like.dtype)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:

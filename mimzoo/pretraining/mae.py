@@ -87,5 +87,4 @@ class MAE(MIMTask):
         """Mean loss over the hidden patches, or all of them if the target says so."""
         self.check_no_labels(y, sample_weight)
         loss = self.target.loss(x["images"], y_pred, self.backbone.patch_size)
-        weights = self.loss_weights(x["masks"])
-        return ops.sum(loss * weights) / ops.sum(weights)
+        return self.mean_loss(x, loss, self.loss_weights(x["masks"]))

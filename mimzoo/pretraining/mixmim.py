@@ -153,7 +153,8 @@ class MixMIM(MIMTask):
     ) -> Tensor:
         """Mean loss over all cells of all images."""
         self.check_no_labels(y, sample_weight)
-        return ops.mean(self.target.loss(x["images"], y_pred, self.backbone.stride))
+        loss = self.target.loss(x["images"], y_pred, self.backbone.stride)
+        return self.mean_loss(x, loss, ops.ones_like(loss))
 
     # --- data ---------------------------------------------------------------------------------
 

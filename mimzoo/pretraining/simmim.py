@@ -92,14 +92,12 @@ class SimMIM(MIMTask):
         counts as much as the share of its patches that is hidden.
         """
         self.check_no_labels(y, sample_weight)
-        weights = self.loss_weights(x["masks"])
+        counts = self.loss_weights(x["masks"])
         if not self.target.per_pixel:
             loss = self.target.loss(x["images"], y_pred, self.backbone.stride)
-            weights = self.cell_means(weights)
-            return ops.sum(loss * weights) / ops.sum(weights)
-        pixels = self.backbone.patch_size**2
+            return self.mean_loss(x, loss, self.cell_means(counts))
         loss = self.target.loss(x["images"], y_pred, self.backbone.patch_size)
-        return ops.sum(loss * weights) * pixels / (ops.sum(weights) * pixels + 1e-5)
+        return self.mean_loss(x, loss, counts, 1e-5 / self.backbone.patch_size**2)
 
     def cell_means(self, weights: Tensor) -> Tensor:
         """Means over the patches of each cell of the stride: (B, N) -> (B, cells)."""

@@ -11,7 +11,7 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from mimzoo.backend import Tensor
+from mimzoo.backend import Tensor, share_of_replica
 from mimzoo.models.image_classifier import ImageClassifier
 from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.task import PresetTask
@@ -147,8 +147,8 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
         return images
 
     def check_keys(self, inputs: dict) -> None:
-        """Raises ValueError unless `inputs` has "images" and "masks" and nothing else."""
-        if set(inputs) != {"images", "masks"}:
+        """Raises ValueError unless `inputs` has "images" and "masks", perhaps "weights"."""
+        if set(inputs) - {"weights"} != {"images", "masks"}:
             raise ValueError(f"expected the keys 'images' and 'masks', got {sorted(inputs)}.")
 
     def check_inputs(self, inputs: dict) -> None:
@@ -220,6 +220,24 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
         """What each patch counts in the loss, float32: the masks (B, N), or ones."""
         masks = ops.cast(masks, "float32")
         return masks if self.target.on == "masked" else ops.ones_like(masks)
+
+    def mean_loss(self, x: dict, loss: Tensor, counts: Tensor, nothing: float = 0.0) -> Tensor:
+        """sum(loss * counts) / sum(counts), times each example's weight where `x` has weights.
+
+        Args:
+            x: the inputs of the step; "weights" (B,) have the mean 1 over an evaluation, 0 for
+                copies that fill its last batch.
+            loss: (B, N).
+            counts: (B, N), what each number counts; the same sum for each example.
+            nothing: added to the denominator.
+
+        Returns:
+            A scalar; under `tf.distribute` this replica's share of it.
+        """
+        weighted = loss * counts
+        if "weights" in x:
+            weighted = weighted * ops.cast(x["weights"], "float32")[:, None]
+        return share_of_replica(ops.sum(weighted) / (ops.sum(counts) + nothing))
 
     @classmethod
     def replaced_parts(cls, stored: dict, given: dict) -> set[str]:

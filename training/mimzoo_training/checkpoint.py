@@ -1,6 +1,7 @@
 """The state of a run in one safetensors file: tensors, and a little JSON. No pickle."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,22 @@ def size(model: keras.Model) -> int:
     return sum(4 * int(np.prod(v.shape)) for v in variables(model).values()) + 100_000
 
 
-def save(folder: Path, model: keras.Model, state: dict) -> Path:
+def tensors(model: keras.Model, whole: Callable[[Any], np.ndarray]) -> dict[str, np.ndarray]:
+    """Name -> array of all variables.
+
+    Args:
+        model: compiled, its optimizer built.
+        whole: makes an array of a variable's value, wherever its parts lie.
+    """
+    return {name: whole(variable.value) for name, variable in variables(model).items()}
+
+
+def save(folder: Path, tensors: dict[str, np.ndarray], state: dict) -> Path:
     """Writes `step_<step>.safetensors` and removes all but the last two.
 
     Args:
         folder: of the checkpoints.
-        model: compiled, its optimizer built.
+        tensors: see the function of that name.
         state: JSON that goes with it; has "step".
 
     Raises:
@@ -47,11 +58,6 @@ def save(folder: Path, model: keras.Model, state: dict) -> Path:
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
-
-    tensors = {
-        name: np.array(keras.ops.convert_to_numpy(variable.value), order="C")
-        for name, variable in variables(model).items()
-    }
 
     def write(path: Path) -> None:
         try:

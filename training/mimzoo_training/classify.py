@@ -15,6 +15,7 @@ from mimzoo.models import ImageClassifier, ViTBackbone
 from mimzoo.models.vit import VIT_SIZES, vit_size
 from mimzoo.optimizers import LayerDecayAdamW
 from mimzoo_training import parts
+from mimzoo_training.distribution import Devices
 from mimzoo_training.recipes import get_recipe, list_recipes
 from mimzoo_training.recipes.kinds import FinetuneRecipe
 
@@ -136,8 +137,10 @@ def check_source(source: Source, num_classes: int) -> None:
         raise ValueError(f"{source.name}: {error}") from error
 
 
-def train_loader(recipe: FinetuneRecipe, source: Source, num_classes: int) -> Loader:
-    """Augmented images and one-hot labels for ever."""
+def train_loader(
+    recipe: FinetuneRecipe, source: Source, num_classes: int, shard: tuple[int, int] = (0, 1)
+) -> Loader:
+    """Augmented images and one-hot labels for ever; of each batch the part `shard`."""
     augment = finetune_augment(
         num_classes,
         flip=False,  # the transform does
@@ -157,6 +160,7 @@ def train_loader(recipe: FinetuneRecipe, source: Source, num_classes: int) -> Lo
         epochs=None,
         labels=True,
         finish=[augment],
+        shard=shard,
     )
 
 
@@ -167,7 +171,7 @@ def compile_classifier(model: ImageClassifier, label_smoothing: float, optimizer
         loss=keras.losses.CategoricalCrossentropy(
             from_logits=model.activation is None, label_smoothing=label_smoothing
         ),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
 
 
@@ -192,20 +196,23 @@ def finetune_optimizer(recipe: FinetuneRecipe, model: ImageClassifier, rate: Any
 
 
 def measure(
-    model: ImageClassifier, source: Source, transform: Any, normalize: Normalize, batch_size: int
+    model: ImageClassifier,
+    source: Source,
+    transform: Any,
+    normalize: Normalize,
+    batch_size: int,
+    devices: Devices | None = None,
 ) -> dict[str, float]:
     """{"loss", "accuracy"} of a compiled classifier on a labelled source."""
     loader = Loader(
         source,
-        min(batch_size, len(source)),
+        batch_size,
         transform=transform,
         normalize=normalize,
         shuffle=False,
         drop_remainder=False,
         labels=True,
         finish=[KerasAugment([], model.num_classes)],
+        **parts.padding(devices),
     )
-    values = keras.Model.evaluate(
-        model, loader.dataset(), steps=loader.steps_per_epoch, verbose=0, return_dict=True
-    )
-    return {name: float(value) for name, value in values.items()}
+    return parts.evaluate(model, loader, devices)

@@ -175,6 +175,9 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=int, metavar="N")
     command.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
     command.add_argument(
+        "--devices", type=int, metavar="N", help="of this process; default: all GPUs or TPU cores"
+    )
+    command.add_argument(
         "--validation-every", type=int, default=1, metavar="N", help="epochs (default 1)"
     )
     command.add_argument(
@@ -189,6 +192,9 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
 def _pretrain(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", help="`mimzoo list` shows them; ..._50ep sets the length")
     _run_arguments(command)
+    command.add_argument(
+        "--model-parallel", type=int, default=1, metavar="M", help="split a model over M (JAX)"
+    )
     command.add_argument("--mask-ratio", type=float, metavar="R", help="hidden share, in (0, 1)")
     command.add_argument(
         "--sampling",

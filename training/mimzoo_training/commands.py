@@ -21,6 +21,7 @@ def pretrain(args: argparse.Namespace) -> None:
     )
     _check_positive(args)
     from mimzoo.data import read_scores
+    from mimzoo_training import distribution
     from mimzoo_training.runner import pretrain
 
     pretrain(
@@ -32,6 +33,7 @@ def pretrain(args: argparse.Namespace) -> None:
         precision=args.precision,
         validation_every=args.validation_every,
         checkpoint_seconds=args.checkpoint_seconds,
+        devices=distribution.start(args.devices, args.model_parallel),
         command=args.command_line,
     )
 
@@ -53,6 +55,7 @@ def finetune(args: argparse.Namespace) -> None:
         ema_momentum=args.ema,
     )
     _check_positive(args)
+    from mimzoo_training import distribution
     from mimzoo_training.finetune import finetune
 
     finetune(
@@ -68,6 +71,7 @@ def finetune(args: argparse.Namespace) -> None:
         precision=args.precision,
         validation_every=args.validation_every,
         checkpoint_seconds=args.checkpoint_seconds,
+        devices=distribution.start(args.devices),
         command=args.command_line,
     )
 

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.workdir import write_folder
 
 
-def copy_weights(source: keras.Model, target: keras.Model, dtype: str) -> None:
-    """Gives `target` the weights of `source`, rounded to `dtype`; a teacher's stay as they are."""
-    pairs = zip(*(own(model, model.weights) for model in (source, target)), strict=True)
-    for old, new in pairs:
-        value = keras.ops.convert_to_numpy(old.value).astype("float32")
-        new.assign(value.astype(dtype).astype("float32"))
+def whole_weights(model: keras.Model, whole: Callable[[Any], np.ndarray]) -> list[np.ndarray]:
+    """The weights as arrays, without a teacher's; `whole` collects what other processes hold."""
+    return [whole(variable.value) for variable in own(model, model.weights)]
+
+
+def set_weights(model: keras.Model, weights: list[np.ndarray], dtype: str) -> None:
+    """Gives a model the weights of another one, rounded to `dtype`; a teacher's stay."""
+    for variable, value in zip(own(model, model.weights), weights, strict=True):
+        variable.assign(value.astype("float32").astype(dtype).astype("float32"))
 
 
 def store_as(folder: Path, dtype: str) -> None:

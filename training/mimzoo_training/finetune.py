@@ -9,6 +9,7 @@ import keras
 
 from mimzoo.data import Loader, Source, take_subset
 from mimzoo_training import checkpoint, classify, export, parts
+from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, tensorboard_hook
 from mimzoo_training.recipes.kinds import FinetuneRecipe
@@ -31,6 +32,7 @@ def finetune(
     precision: str = "float32",
     validation_every: int = 1,
     checkpoint_seconds: float = 120.0,
+    devices: Devices | None = None,
     command: str = "mimzoo_training.finetune.finetune",
     say: Callable[[str], None] = print,
 ) -> Workdir:
@@ -53,6 +55,7 @@ def finetune(
         precision: "float32" or "mixed_bfloat16".
         validation_every: epochs between two validations.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
+        devices: from `mimzoo_training.distribution.start`; default: one.
         command: recorded with the results.
         say: gets a line about what happens.
 
@@ -88,65 +91,82 @@ def finetune(
     if num_labels is not None:
         source = take_subset(source, count=num_labels, seed=recipe.seed)
 
-    keras.utils.set_random_seed(recipe.seed)
-    names = source.class_names if classes == source.num_classes else None
-    model = classify.build_classifier(preset, recipe, classes, not from_scratch, precision, names)
-    recipe = classify.with_statistics_of(recipe, model)
-    start = "backbone" if isinstance(preset, keras.Model) else classify.preset_name(preset)
-    start += "_scratch" if from_scratch else "_probe" if linear_probe else ""
-    recipe = dataclasses.replace(recipe, name=classify.run_name(recipe, start, num_labels))
-    run = {
-        "source": source.name,
-        "num_examples": len(source),
-        "num_classes": classes,
-        "validation": validation.name if validation else None,
-        "test": test.name if test else None,
-        "start": start,
-        "backend": keras.backend.backend(),
-        "precision": precision,
-    }
-    place.claim(recipe.to_json(), run)
-    if place.finished:
-        say(f"{recipe.name} is finished: {place.path}")
+    devices = devices or Devices()
+    say = devices.voice(say)
+    devices.check_batch(recipe.batch_size)
+    with devices.scope():
+        keras.utils.set_random_seed(recipe.seed)
+        names = source.class_names if classes == source.num_classes else None
+        model = classify.build_classifier(
+            preset, recipe, classes, not from_scratch, precision, names
+        )
+        recipe = classify.with_statistics_of(recipe, model)
+        start = "backbone" if isinstance(preset, keras.Model) else classify.preset_name(preset)
+        start += "_scratch" if from_scratch else "_probe" if linear_probe else ""
+        recipe = dataclasses.replace(recipe, name=classify.run_name(recipe, start, num_labels))
+        run = {
+            "source": source.name,
+            "num_examples": len(source),
+            "num_classes": classes,
+            "validation": validation.name if validation else None,
+            "test": test.name if test else None,
+            "start": start,
+            "backend": keras.backend.backend(),
+            "precision": precision,
+        }
+        if devices.is_main:
+            place.claim(recipe.to_json(), run)
+        devices.wait()
+        if place.finished:
+            say(f"{recipe.name} is finished: {place.path}")
+            return place
+        if linear_probe:
+            if devices.count > 1:
+                raise ValueError("a linear probe runs on one device: leave --devices out.")
+            return _probe(place, model, recipe, source, test, command, say)
+
+        loader = classify.train_loader(recipe, source, classes, devices.shard)
+        rate = parts.schedule(recipe, len(source))
+        optimizer = classify.finetune_optimizer(recipe, model, rate)
+        classify.compile_classifier(model, recipe.label_smoothing, optimizer)
+        place.require_space((checkpoint.KEEP + 2) * checkpoint.size(model))
+        transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
+
+        def evaluate() -> dict[str, float]:
+            if validation is None:
+                return {}
+            values = classify.measure(
+                model, validation, transform, norm, recipe.batch_size, devices
+            )
+            return {f"val_{name}": value for name, value in values.items()}
+
+        trainer = Trainer(
+            model,
+            loader,
+            rate.total_steps,
+            place,
+            evaluate,
+            schedule=lambda step: float(rate(step)),
+            hooks=[Curves(), *tensorboard_hook(place.path, say)] if devices.is_main else [],
+            metrics=("accuracy",),
+            validation_every=validation_every,
+            checkpoint_seconds=checkpoint_seconds,
+            devices=devices,
+        )
+        say(
+            f"{recipe.name}: {trainer.total_steps} steps of {recipe.batch_size} images from "
+            f"{source.name} ({len(source)}, {classes} classes), peak learning rate "
+            f"{recipe.peak_learning_rate:.3g}, {run['backend']} backend, {precision}, {devices}"
+        )
+        trainer.run()
+
+        weights = export.whole_weights(model, devices.whole)
+    if not devices.is_main:
         return place
-    if linear_probe:
-        return _probe(place, model, recipe, source, test, command, say)
-
-    loader = classify.train_loader(recipe, source, classes)
-    rate = parts.schedule(recipe, len(source))
-    optimizer = classify.finetune_optimizer(recipe, model, rate)
-    classify.compile_classifier(model, recipe.label_smoothing, optimizer)
-    place.require_space((checkpoint.KEEP + 2) * checkpoint.size(model))
-    transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
-
-    def evaluate() -> dict[str, float]:
-        if validation is None:
-            return {}
-        values = classify.measure(model, validation, transform, norm, recipe.batch_size)
-        return {f"val_{name}": value for name, value in values.items()}
-
-    trainer = Trainer(
-        model,
-        loader,
-        rate.total_steps,
-        place,
-        evaluate,
-        schedule=lambda step: float(rate(step)),
-        hooks=[Curves(), *tensorboard_hook(place.path, say)],
-        metrics=("accuracy",),
-        validation_every=validation_every,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    say(
-        f"{recipe.name}: {trainer.total_steps} steps of {recipe.batch_size} images from "
-        f"{source.name} ({len(source)}, {classes} classes), {run['backend']} backend, {precision}"
-    )
-    trainer.run()
-
     final = model
-    if precision != "float32":
+    if precision != "float32" or devices.count > 1:
         final = classify.build_classifier(preset, recipe, classes, False, "float32", names)
-        export.copy_weights(model, final, "float32")
+        export.set_weights(final, weights, "float32")
     classify.compile_classifier(final, recipe.label_smoothing, "sgd")
     results = []
     if test is not None:

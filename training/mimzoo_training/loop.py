@@ -6,6 +6,7 @@ the part of an epoch that a length in steps may end with.
 
 import contextlib
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 import keras
 
 from mimzoo_training import checkpoint
+from mimzoo_training.distribution import Devices
 from mimzoo_training.interrupt import Interrupted, SignalGuard
 from mimzoo_training.progress import Progress
 from mimzoo_training.workdir import Log, RunError, Workdir
@@ -48,6 +50,7 @@ class Trainer:
         metrics: names of metrics that the model reports beside the loss.
         validation_every: epochs between two validations; the end is always validated.
         checkpoint_seconds: between two checkpoints.
+        devices: what the run computes on; one of its processes writes the files.
         state: step, seconds, best and last val_loss, sums over the unfinished epoch.
     """
 
@@ -61,6 +64,7 @@ class Trainer:
     metrics: tuple[str, ...] = ()
     validation_every: int = 1
     checkpoint_seconds: float = 120.0
+    devices: Devices = field(default_factory=Devices)
     state: dict = field(
         default_factory=lambda: {"step": 0, "seconds": 0.0, "best": None, "sums": {}, "count": 0}
     )
@@ -83,29 +87,35 @@ class Trainer:
             RunError: the loss is not finite, a file cannot be written, or another process runs
                 in the same work directory.
         """
-        with self.workdir.locked():
+        with self.workdir.locked() if self.devices.is_main else contextlib.nullcontext():
             self._run()
 
     def _run(self) -> None:
         found = checkpoint.latest(self.workdir.checkpoints)
         if found is not None:
             self.state = checkpoint.load(found, self.model)
+        self.devices.prepare(self.model)
         step = self.state["step"]
         extra = tuple(f"{part}{name}" for name in self.metrics for part in ("", "val_"))
-        self.log = Log(self.workdir.path, step, extra)
-        self.progress = Progress(self.total_steps, step, self.loader.batch_size)
+        self.log = Log(self.workdir.path, step, extra, write=self.devices.is_main)
+        quiet = not self.devices.is_main
+        self.progress = Progress(self.total_steps, step, self.loader.batch_size, quiet)
         if step >= self.total_steps:
             return
         # In this thread an unreadable file is an error with its name, on every backend.
         self.loader.batch(step)
-        with SignalGuard() as guard, self.progress, _averages_last(self.model) as finish:
+        with (
+            SignalGuard() as guard,
+            self.progress,
+            _averages_last(self.model) as finish,
+        ):
             callback = _Steps(self, guard)
             for initial, epochs, steps in segments(step, self.total_steps, self.steps_per_epoch):
                 self.loader.start_step = self.state["step"]
                 callback.segment_steps = steps
                 keras.Model.fit(
                     self.model,
-                    self.loader.dataset(),
+                    self.devices.dataset(self.loader),
                     initial_epoch=initial,
                     epochs=epochs,
                     steps_per_epoch=steps,
@@ -113,16 +123,20 @@ class Trainer:
                     shuffle=False,
                     verbose=0,
                 )
-                if guard.received is not None:
+                if self.model.stop_training:
                     break
             if self.state["step"] < self.total_steps:
-                self.stop(guard.received)
+                # Another process may have had the signal.
+                number = guard.received or (signal.SIGTERM if self.model.stop_training else None)
+                self.stop(number)
             finish()
         self.save()
 
     def save(self) -> None:
-        """Writes a checkpoint."""
-        checkpoint.save(self.workdir.checkpoints, self.model, self.state)
+        """Writes a checkpoint: one process for all, which may need the others' parts of it."""
+        tensors = checkpoint.tensors(self.model, self.devices.whole)
+        if self.devices.is_main:
+            checkpoint.save(self.workdir.checkpoints, tensors, self.state)
 
     def stop(self, number: int | None) -> None:
         """Saves and raises Interrupted, or RunError if `fit` ended for no known reason."""
@@ -189,13 +203,17 @@ class _Steps(keras.callbacks.Callback):
         now = time.monotonic()
         if now - self.checked >= 1.0 or len(self.pending) >= 100:
             self._check(now)
-            if now - self.saved >= self.trainer.checkpoint_seconds:
-                self._note_sums()
-                # On JAX the weights travel from step to step outside of the model.
-                if hasattr(self.model, "jax_state_sync"):
-                    self.model.jax_state_sync()
-                self._save()
-        if self.guard.received is not None:
+        due = now - self.saved >= self.trainer.checkpoint_seconds
+        stop, save = self.trainer.devices.agree(
+            state["step"], self.guard.received is not None, due and self.trainer.devices.is_main
+        )
+        if save:
+            self._note_sums()
+            # On JAX the weights travel from step to step outside of the model.
+            if hasattr(self.model, "jax_state_sync"):
+                self.model.jax_state_sync()
+            self._save()
+        if stop:
             self.model.stop_training = True
 
     def _check(self, now: float) -> None:
@@ -215,10 +233,11 @@ class _Steps(keras.callbacks.Callback):
         trainer.state["seconds"] = self.before + now - self.started
         trainer.progress.update(step, step / trainer.steps_per_epoch, float(loss))
 
-    def _note_sums(self) -> None:
+    def _note_sums(self, logs: dict[str, float] | None = None) -> None:
         """Sums of the epoch so far, so that a resumed epoch's mean is over all of it."""
         sums, count = self.carried
-        totals = {k: sums.get(k, 0.0) + float(v) * self.done for k, v in self.logs.items()}
+        known = logs or {name: float(value) for name, value in self.logs.items()}
+        totals = {k: sums.get(k, 0.0) + v * self.done for k, v in known.items()}
         self.trainer.state.update(sums=totals, count=count + self.done)
 
     def _save(self) -> None:
@@ -229,7 +248,7 @@ class _Steps(keras.callbacks.Callback):
         trainer, state = self.trainer, self.trainer.state
         if self.pending:
             self._check(time.monotonic())
-        self._note_sums()
+        self._note_sums(trainer.devices.results(self.model, self.logs))
         if self.done < self.segment_steps:
             return  # a signal came: the epoch goes on another time
         trainer.progress.pause()
@@ -254,9 +273,11 @@ class _Steps(keras.callbacks.Callback):
         state.update(sums={}, count=0)
         trainer.log.add(row)
         trainer.progress.line(_sentence(row, trainer))
-        for hook in trainer.hooks:
+        for hook in trainer.hooks if trainer.devices.is_main else ():
             hook(trainer, epoch)
-        if time.monotonic() - self.saved >= trainer.checkpoint_seconds:
+        # Several processes save when they agree to, within the next epoch.
+        due = time.monotonic() - self.saved >= trainer.checkpoint_seconds
+        if due and trainer.devices.job.processes == 1:
             self._save()
         trainer.progress.go_on()
 

@@ -43,6 +43,7 @@ from mimzoo.pretraining import (
     Target,
 )
 from mimzoo.pretraining.task import MIMPreprocessor
+from mimzoo_training.distribution import Devices
 from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.recipes.kinds import PretrainRecipe
 
@@ -148,8 +149,10 @@ def normalize(recipe: Recipe) -> Normalize:
     return Normalize(recipe.mean, recipe.std)
 
 
-def pretrain_loader(recipe: PretrainRecipe, source: Source, task: MIMTask) -> Loader:
-    """Masked batches for ever."""
+def pretrain_loader(
+    recipe: PretrainRecipe, source: Source, task: MIMTask, shard: tuple[int, int] = (0, 1)
+) -> Loader:
+    """Masked batches for ever; of each batch the part `shard`."""
     masking = _masking(recipe, recipe.seed, recipe.mask_sharing)
     grid, patch = task.backbone.grid, task.backbone.patch_size
     return Loader(
@@ -160,26 +163,50 @@ def pretrain_loader(recipe: PretrainRecipe, source: Source, task: MIMTask) -> Lo
         seed=recipe.seed,
         epochs=None,
         masking=lambda index, epoch: masking.draw(index, epoch, grid, patch),
+        shard=shard,
     )
 
 
 def masked_loss(
-    task: Any, source: Source, transform: Any, normalize: Normalize, batch_size: int
+    task: Any,
+    source: Source,
+    transform: Any,
+    normalize: Normalize,
+    batch_size: int,
+    devices: Devices | None = None,
 ) -> float:
     """Loss of a MIM task on a source with the task's masks of epoch 0."""
     loader = Loader(
         source,
-        min(batch_size, len(source)),
+        batch_size,
         transform=transform,
         normalize=normalize,
         shuffle=False,
         drop_remainder=False,
         masking=task.draw_masks,
+        **padding(devices),
     )
-    loss = keras.Model.evaluate(
-        task, loader.dataset(), steps=loader.steps_per_epoch, verbose=0, return_dict=True
+    return evaluate(task, loader, devices)["loss"]
+
+
+def padding(devices: Devices | None) -> dict[str, Any]:
+    """Options of a loader for evaluation, whose last batch may be smaller."""
+    if devices is None or devices.count == 1:
+        return {}
+    return {"pad_remainder": True, "shard": devices.shard}
+
+
+def evaluate(model: keras.Model, loader: Loader, devices: Devices | None = None) -> dict:
+    """{"loss", …} of a compiled model over all batches of all processes."""
+    devices = devices or Devices()
+    values = keras.Model.evaluate(
+        model,
+        devices.dataset(loader),
+        steps=loader.steps_per_epoch,
+        verbose=0,
+        return_dict=True,
     )
-    return float(loss["loss"])
+    return devices.results(model, values)
 
 
 def first_images(source: Source, recipe: Recipe, count: int = 8) -> np.ndarray:

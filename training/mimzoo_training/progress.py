@@ -34,10 +34,14 @@ class Progress:
         total: steps of the run.
         start: steps already done.
         batch_size: images in a step.
+        quiet: shows nothing, for all processes of a run but one.
         every: seconds between plain lines within an epoch.
     """
 
-    def __init__(self, total: int, start: int, batch_size: int, every: float = 60.0) -> None:
+    def __init__(
+        self, total: int, start: int, batch_size: int, quiet: bool = False, every: float = 60.0
+    ) -> None:
+        self.quiet = quiet
         self.total, self.step, self.batch_size, self.every = total, start, batch_size, every
         self.rate: float | None = None
         self._bar: Any = None
@@ -45,7 +49,7 @@ class Progress:
         self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not self.quiet:
             from rich.progress import BarColumn, Progress, TextColumn
 
             self._bar = Progress(

@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable, Mapping
 
 import keras
+import numpy as np
 
 from mimzoo.data import Source
 from mimzoo_training import checkpoint, export, parts
+from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, Reconstructions, tensorboard_hook
 from mimzoo_training.recipes.kinds import PretrainRecipe
@@ -26,6 +28,7 @@ def pretrain(
     precision: str = "float32",
     validation_every: int = 1,
     checkpoint_seconds: float = 120.0,
+    devices: Devices | None = None,
     command: str = "mimzoo_training.runner.pretrain",
     say: Callable[[str], None] = print,
 ) -> Workdir:
@@ -44,6 +47,8 @@ def pretrain(
         precision: "float32" or "mixed_bfloat16".
         validation_every: epochs between two validations.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
+        devices: from `mimzoo_training.distribution.start`; default: one. The result is the same
+            on any number of them but for rounding, and a run may go on with another number.
         command: recorded with the results.
         say: gets a line about what happens.
 
@@ -68,62 +73,28 @@ def pretrain(
     source = parts.subset_for(recipe, parts.to_source(source, "train"), scores)
     recipe = parts.named_for(recipe, source)
 
-    keras.utils.set_random_seed(recipe.seed)
-    task = parts.build_task(recipe, precision)
-    if validation is not None:
-        task.check_count(len(validation) % recipe.batch_size)
-    loader = parts.pretrain_loader(recipe, source, task)
-    rate = parts.schedule(recipe, len(source))
-    optimizer = parts.pretrain_optimizer(recipe, task, rate)
-    task.compile(optimizer=optimizer)
-    run = {
-        "source": source.name,
-        "num_examples": len(source),
-        "validation": validation.name if validation else None,
-        "backend": keras.backend.backend(),
-        "precision": precision,
-    }
-    place.claim(recipe.to_json(), run)
-    if place.finished:
-        say(f"{recipe.name} is finished: {place.preset}")
+    devices = devices or Devices()
+    say = devices.voice(say)
+    devices.check_batch(recipe.batch_size, 2 if recipe.method == "mixmim" else 1)
+    with devices.scope():
+        trainer, run, weights = _train(
+            recipe,
+            source,
+            place,
+            validation=validation,
+            precision=precision,
+            validation_every=validation_every,
+            checkpoint_seconds=checkpoint_seconds,
+            devices=devices,
+            say=say,
+        )
+    if weights is None or not devices.is_main:
         return place
-    # Two checkpoints, one being written, and the preset.
-    place.require_space((checkpoint.KEEP + 2) * checkpoint.size(task))
-
-    transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
-
-    def evaluate() -> dict[str, float]:
-        if validation is None:
-            return {}
-        batch = recipe.batch_size
-        return {"val_loss": parts.masked_loss(task, validation, transform, norm, batch)}
-
-    images = parts.first_images(validation or source, recipe)
-    total = rate.total_steps
-    every = round(total / loader.steps_per_epoch / PICTURES)
-    trainer = Trainer(
-        task,
-        loader,
-        total,
-        place,
-        evaluate,
-        schedule=lambda step: float(rate(step)),
-        hooks=[Curves(), Reconstructions(images, every), *tensorboard_hook(place.path, say)],
-        validation_every=validation_every,
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    say(
-        f"{recipe.name}: {total} steps of {recipe.batch_size} images from {source.name} "
-        f"({len(source)}), {run['backend']} backend, {precision}"
-    )
-    trainer.run()
-    if trainer.state["step"] < total:
-        raise RunError(f"the run ended at step {trainer.state['step']} of {total}.")
-
     final = parts.build_task(recipe)
-    export.copy_weights(task, final, recipe.preset_dtype)
+    export.set_weights(final, weights, recipe.preset_dtype)
     final.compile()
     on = validation or source
+    transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
     loss = parts.masked_loss(final, on, transform, norm, recipe.batch_size)
     results = [
         export.result(
@@ -139,3 +110,77 @@ def pretrain(
     write_json(place.path / "results.json", results)
     say(f"{recipe.name} is finished: {place.preset}, {results[0]['metric']} {loss:.4f}")
     return place
+
+
+def _train(
+    recipe: PretrainRecipe,
+    source: Source,
+    place: Workdir,
+    *,
+    validation: Source | None,
+    precision: str,
+    validation_every: int,
+    checkpoint_seconds: float,
+    devices: Devices,
+    say: Callable[[str], None],
+) -> tuple[Trainer | None, dict, list[np.ndarray] | None]:
+    """Trainer, what it ran on, and the weights; none if the run was complete before."""
+    keras.utils.set_random_seed(recipe.seed)
+    task = parts.build_task(recipe, precision)
+    if validation is not None:
+        task.check_count(len(validation) % recipe.batch_size)
+    loader = parts.pretrain_loader(recipe, source, task, devices.shard)
+    rate = parts.schedule(recipe, len(source))
+    optimizer = parts.pretrain_optimizer(recipe, task, rate)
+    task.compile(optimizer=optimizer)
+    run = {
+        "source": source.name,
+        "num_examples": len(source),
+        "validation": validation.name if validation else None,
+        "backend": keras.backend.backend(),
+        "precision": precision,
+    }
+    if devices.is_main:
+        place.claim(recipe.to_json(), run)
+    devices.wait()
+    if place.finished:
+        say(f"{recipe.name} is finished: {place.preset}")
+        return None, run, None
+    # Two checkpoints, one being written, and the preset.
+    place.require_space((checkpoint.KEEP + 2) * checkpoint.size(task))
+
+    transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
+
+    def evaluate() -> dict[str, float]:
+        if validation is None:
+            return {}
+        batch = recipe.batch_size
+        return {"val_loss": parts.masked_loss(task, validation, transform, norm, batch, devices)}
+
+    images = parts.first_images(validation or source, recipe)
+    total = rate.total_steps
+    every = round(total / loader.steps_per_epoch / PICTURES)
+    hooks = [Curves(), *tensorboard_hook(place.path, say)] if devices.is_main else []
+    if devices.job.processes == 1:  # a picture is computed by one
+        hooks.insert(1, Reconstructions(images, every))
+    trainer = Trainer(
+        task,
+        loader,
+        total,
+        place,
+        evaluate,
+        schedule=lambda step: float(rate(step)),
+        hooks=hooks,
+        validation_every=validation_every,
+        checkpoint_seconds=checkpoint_seconds,
+        devices=devices,
+    )
+    say(
+        f"{recipe.name}: {total} steps of {recipe.batch_size} images from {source.name} "
+        f"({len(source)}), peak learning rate {recipe.peak_learning_rate:.3g}, "
+        f"{run['backend']} backend, {precision}, {devices}"
+    )
+    trainer.run()
+    if trainer.state["step"] < total:
+        raise RunError(f"the run ended at step {trainer.state['step']} of {total}.")
+    return trainer, run, export.whole_weights(task, devices.whole)

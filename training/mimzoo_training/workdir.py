@@ -196,9 +196,13 @@ class Log:
         folder: the work directory.
         step: rows of later steps, from a run that was cut off, are left out.
         extra: further columns.
+        write: False: the rows are kept in memory only.
     """
 
-    def __init__(self, folder: Path, step: int, extra: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, step: int, extra: tuple[str, ...] = (), write: bool = True
+    ) -> None:
+        self.write = write
         self.folder = Path(folder)
         self.columns = (*COLUMNS, *extra)
         path = self.folder / "log.jsonl"
@@ -212,6 +216,8 @@ class Log:
         self._write()
 
     def _write(self) -> None:
+        if not self.write:
+            return
         # A few hundred short rows at most: written anew each time, so never half a row.
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         write_file(self.folder / "log.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))

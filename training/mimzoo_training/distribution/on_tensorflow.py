@@ -1,0 +1,109 @@
+"""TensorFlow: `tf.distribute`, mirrored over the devices of one process or of several."""
+
+import contextlib
+import json
+import os
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mimzoo_training.distribution.base import ASK_EVERY, Devices, too_few
+from mimzoo_training.distribution.environment import Job
+
+
+def start(job: Job, count: int | None, model_parallel: int) -> Devices:
+    """Joins the job; see `distribution.start`. `TF_CONFIG` tells of a job, too."""
+    if model_parallel > 1:
+        raise ValueError("a model can be split over devices on JAX only: use --backend jax.")
+    cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [])
+    if len(cluster) > 1:
+        task = json.loads(os.environ["TF_CONFIG"])["task"]
+        job = Job(int(task["index"]), len(cluster), cluster[0], launcher="TF_CONFIG")
+    elif job.processes > 1:
+        raise ValueError(
+            "TensorFlow wants the addresses of all processes: set TF_CONFIG to "
+            '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}.'
+        )
+    if job.processes > 1:
+        # First of all: afterwards TensorFlow knows no other processes.
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        kind = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+        local = strategy.num_replicas_in_sync // job.processes
+        if count not in (None, local):
+            raise ValueError(
+                f"in a job of several processes each takes all of its {local} devices: leave "
+                "--devices out, or hide some with CUDA_VISIBLE_DEVICES."
+            )
+        return TensorFlowDevices(job, local, kind, strategy)
+    gpus = tf.config.list_logical_devices("GPU")
+    found = gpus or tf.config.list_logical_devices("CPU")
+    kind = "gpu" if gpus else "cpu"
+    if count is None:
+        count = len(found) if gpus else 1
+    if count > len(found):
+        raise too_few(count, len(found), kind)
+    if count == 1:
+        return Devices(job, 1, kind)
+    names = [device.name for device in found[:count]]
+    return TensorFlowDevices(job, count, kind, tf.distribute.MirroredStrategy(names))
+
+
+class TensorFlowDevices(Devices):
+    """The replicas of a strategy."""
+
+    def __init__(self, job: Job, local: int, kind: str, strategy: Any) -> None:
+        super().__init__(job, local, kind)
+        self.strategy = strategy
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Variables made here are mirrored."""
+        return self.strategy.scope()
+
+    def dataset(self, loader: Any) -> Any:
+        """The loader's batches, each cut into one part for each device."""
+        first = loader.batch(loader.start_step)
+
+        def spec(array: Any) -> tf.TensorSpec:
+            return tf.TensorSpec(array.shape, array.dtype)
+
+        parts = self.local
+
+        def cut() -> Any:
+            for batch in loader.dataset():
+                for number in range(parts):
+                    yield keras.tree.map_structure(
+                        lambda a, n=number: a[n * len(a) // parts : (n + 1) * len(a) // parts],
+                        batch,
+                    )
+
+        one = keras.tree.map_structure(lambda a: a[: len(a) // parts], first)
+        signature = keras.tree.map_structure(spec, one)
+
+        def local(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            made = tf.data.Dataset.from_generator(cut, output_signature=signature)
+            return made.prefetch(2 * parts)
+
+        return self.strategy.distribute_datasets_from_function(local)
+
+    def agree(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
+        """Asks the others now and then, since that waits for all of them."""
+        if self.job.processes == 1:
+            return stop, save
+        if step % ASK_EVERY:
+            return False, False
+        asked = [float(stop), float(save)]
+        each = self.strategy.run(lambda: tf.constant(asked))
+        stop, save = self.strategy.reduce("SUM", each, axis=None).numpy() > 0
+        return bool(stop), bool(save)
+
+    def whole(self, value: Any) -> np.ndarray:
+        """A variable's value on the first device."""
+        return super().whole(tf.convert_to_tensor(value))
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.job.processes > 1:
+            each = self.strategy.run(lambda: tf.constant(1.0))
+            float(self.strategy.reduce("SUM", each, axis=None))
