@@ -9,7 +9,7 @@ import importlib
 from typing import Any
 
 from mimzoo import models, optimizers
-from mimzoo.hub import list_presets, preset_info
+from mimzoo.hub import grid, list_presets, preset_info
 from mimzoo.version import __version__
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "convert",
     "data",
     "downstream",
+    "grid",
     "hub",
     "layers",
     "list_presets",

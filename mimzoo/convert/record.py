@@ -7,6 +7,7 @@ from typing import Any
 
 from mimzoo.convert.layout import Layout
 from mimzoo.hub.catalogue import Preset, catalogue
+from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.version import __version__
 
 RECORD = "conversion.json"
@@ -61,21 +62,17 @@ def card_licence(folder: Path) -> str | None:
 
 
 def catalogued(source: str, file: str) -> tuple[Preset | None, list[dict]]:
-    """The catalogue's entry that names this checkpoint, and what was published of it.
+    """The catalogue's entry that names this checkpoint, and what was published of its training.
 
     Args:
         source: as the user wrote it, perhaps an id on the Hub.
         file: its name.
     """
-    known = {file, source.removeprefix("hf://").partition("@")[0]}
+    known = {file, Handle.parse(source).repo if source.startswith(HF_PREFIX) else source}
     for preset in catalogue().values():
-        results = [
-            entry
-            for entry in preset.published
-            if known & set(entry.get("checkpoints", preset.checkpoints))
-        ]
-        if results:
-            return preset, results
+        for checkpoint in filter(None, (preset.checkpoint, *preset.others)):
+            if checkpoint.file in known:
+                return preset, [e for e in preset.published if e["by"] == checkpoint.by]
     return None, []
 
 

@@ -1,7 +1,17 @@
-"""Names -> folders."""
+"""Names -> folders. Importing it does not import Keras: `mimzoo list` would take seconds."""
 
 from mimzoo.hub.cache import cache_folder
-from mimzoo.hub.catalogue import Preset, list_presets, preset_info
+from mimzoo.hub.catalogue import Checkpoint, Preset, list_presets, preset_info
 from mimzoo.hub.resolve import preset_class, resolve
+from mimzoo.hub.tables import grid
 
-__all__ = ["Preset", "cache_folder", "list_presets", "preset_class", "preset_info", "resolve"]
+__all__ = [
+    "Checkpoint",
+    "Preset",
+    "cache_folder",
+    "grid",
+    "list_presets",
+    "preset_class",
+    "preset_info",
+    "resolve",
+]

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ def remembered_digest(path: Path) -> str:
     if record.items() >= key.items() and isinstance(record.get("sha256"), str):
         return record["sha256"]
     found = digest(path)
-    write_record(record_path, {**key, "sha256": found})
+    # A file that was just written may be written again within the clock's resolution.
+    if time.time() - stat.st_mtime > 2.0:
+        write_record(record_path, {**key, "sha256": found})
     return found
 
 

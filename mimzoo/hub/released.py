@@ -6,6 +6,8 @@ import sys
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from huggingface_hub import constants
+
 from mimzoo.hub.cache import cache_folder, read_record, write_record
 from mimzoo.hub.catalogue import Checkpoint, Preset
 from mimzoo.hub.download import cached, commit_of, download
@@ -43,9 +45,21 @@ def find(entry: Preset) -> Path:
         raise ValueError(
             f"preset {entry.name!r} has a recipe but no weights yet: make them with "
             f"`mimzoo pretrain {entry.recipe} --data …`."
-            + (f" (Newer ones could not be looked for: {failure})" if failure else "")
+            + (f" Whether there are some by now is not known: {failure}" if failure else "")
         ) from failure
-    folder = _official(entry, entry.checkpoint)
+    if entry.checkpoint.by_hand:
+        raise ValueError(
+            f"the weights of {entry.name!r} can only be downloaded in a browser, from "
+            f"{entry.checkpoint.url}: then run `{_command(entry.checkpoint)}` and load DIR."
+        ) from failure
+    path = _in_cache(entry.checkpoint)
+    if path is None:
+        if failure is not None:
+            raise failure
+        path = _downloaded(entry.checkpoint)
+    elif failure is not None and not constants.HF_HUB_OFFLINE:
+        print(f"{failure} Using {path.name}, which is in the cache.", file=sys.stderr)
+    folder = _converted(entry, entry.checkpoint, path)
     if failure is None:
         _remember(entry, converted=str(folder))
     return folder
@@ -76,20 +90,38 @@ def _recall(entry: Preset) -> Path | None:
 # --- the official checkpoint --------------------------------------------------------------------
 
 
-def _official(entry: Preset, checkpoint: Checkpoint) -> Path:
-    """The official checkpoint of a preset, converted.
+def _in_cache(checkpoint: Checkpoint) -> Path | None:
+    """The file or folder of a checkpoint, if it was downloaded before."""
+    if checkpoint.url.startswith(HF_PREFIX):
+        return cached(Handle.parse(checkpoint.url))
+    path = _place(checkpoint)
+    return path if path.is_file() else None
 
-    Raises:
-        ValueError: it cannot be had or converted.
-    """
+
+def _downloaded(checkpoint: Checkpoint) -> Path:
+    """The file or folder of a checkpoint, from where it was released, checked."""
+    if checkpoint.url.startswith(HF_PREFIX):
+        path = download(Handle.parse(checkpoint.url))
+        if checkpoint.digest and path.is_file():
+            check_digest(path, checkpoint.digest, checkpoint.url)
+        return path
+    path = _place(checkpoint)
+    print(f"downloading {shown(checkpoint.url)} into {path.parent}", file=sys.stderr)
+    return fetch(checkpoint.url, path, check=checkpoint.digest)
+
+
+def _place(checkpoint: Checkpoint) -> Path:
+    """Where a file from the web is kept: under its address."""
+    address = urlsplit(checkpoint.url)
+    below = PurePosixPath(address.path).parts[1:]
+    if not below or {"..", "."} & set(below):
+        raise ValueError(f"{shown(checkpoint.url)} names no file.")
+    return cache_folder().joinpath("downloads", address.hostname or "", *below)
+
+
+def _converted(entry: Preset, checkpoint: Checkpoint, path: Path) -> Path:
     from mimzoo.convert.cache import converted
 
-    if checkpoint.by_hand:
-        raise ValueError(
-            f"the weights of {entry.name!r} can only be downloaded in a browser, from "
-            f"{checkpoint.url}: then run `{_command(checkpoint)}` and load the folder DIR."
-        )
-    path = _file(checkpoint)
     return converted(
         path,
         entry.name,
@@ -98,32 +130,6 @@ def _official(entry: Preset, checkpoint: Checkpoint) -> Path:
         licence=checkpoint.licence,
         facts=checkpoint.facts,
     )
-
-
-def _file(checkpoint: Checkpoint) -> Path:
-    """The file of a checkpoint on this machine, checked."""
-    if checkpoint.url.startswith(HF_PREFIX):
-        path = download(Handle.parse(checkpoint.url))
-        if checkpoint.digest and path.is_file():
-            _check_once(path, checkpoint)
-        return path
-    address = urlsplit(checkpoint.url)
-    below = PurePosixPath(address.path).parts[1:]
-    if not below or {"..", "."} & set(below):
-        raise ValueError(f"{shown(checkpoint.url)} names no file.")
-    path = cache_folder().joinpath("downloads", address.hostname or "", *below)
-    if not path.is_file():
-        print(f"downloading {shown(checkpoint.url)} into {path.parent}", file=sys.stderr)
-    return fetch(checkpoint.url, path, check=checkpoint.digest)
-
-
-def _check_once(path: Path, checkpoint: Checkpoint) -> None:
-    """Compares a file from the Hub with the catalogue's digest; the Hub's own was checked."""
-    blob = path.resolve().name
-    algorithm, _, wanted = str(checkpoint.digest).partition(":")
-    if algorithm == "sha256" and blob.startswith(wanted.lower()):
-        return
-    check_digest(path, str(checkpoint.digest), checkpoint.url)
 
 
 def _command(checkpoint: Checkpoint) -> str:

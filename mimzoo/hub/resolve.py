@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import keras
-
 from mimzoo.hub.catalogue import catalogue, unknown_preset
 from mimzoo.hub.handle import HF_PREFIX, Handle
 
@@ -50,6 +48,8 @@ def preset_class(folder: Path) -> type:
     Raises:
         ValueError: a backbone that mimzoo does not have.
     """
+    import keras
+
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
     found = keras.saving.get_registered_object(config.get("registered_name", ""))
     if found is None:

@@ -4,15 +4,11 @@ Moving averages of the weights need nothing of ours: pass `use_ema=True` to the 
 or not.
 """
 
+from mimzoo.lengths import scaled_learning_rate, steps
 from mimzoo.optimizers.adamw import AdamW, LayerDecayAdamW
 from mimzoo.optimizers.groups import no_weight_decay, vit_layer_decay_scales
 from mimzoo.optimizers.layer_decay import LayerDecay
-from mimzoo.optimizers.schedules import (
-    WarmupCosine,
-    WarmupMultiStep,
-    scaled_learning_rate,
-    steps,
-)
+from mimzoo.optimizers.schedules import WarmupCosine, WarmupMultiStep
 
 __all__ = [
     "AdamW",

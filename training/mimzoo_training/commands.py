@@ -2,51 +2,10 @@
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from mimzoo_training.workdir import RunError
-
-
-def list_all(args: argparse.Namespace) -> None:
-    """Prints the presets and the recipes.
-
-    Raises:
-        ValueError: no name contains what was asked for.
-    """
-    from mimzoo.hub.catalogue import catalogue
-    from mimzoo_training.recipes import get_recipe, list_recipes
-
-    table = _table("preset", "state", "data", "result")
-    presets = {n: p for n, p in catalogue().items() if args.contains in n}
-    recipes = [n for n in list_recipes() if args.contains in n]
-    if not presets and not recipes:
-        raise ValueError(f"no preset and no recipe has {args.contains!r} in its name.")
-    for name, preset in presets.items():
-        table.add_row(name, preset.state, preset.axes["data"], _best_known(preset))
-    _console().print(table)
-    table = _table("recipe", "for", "data", "length", "batch", "figures")
-    for name in recipes:
-        recipe = get_recipe(name)
-        figures = recipe.origin.partition(":")[0]
-        row = recipe.kind, recipe.data, recipe.length, str(recipe.batch_size), figures
-        table.add_row(name, *row)
-    _console().print(table)
-
-
-def info(args: argparse.Namespace) -> None:
-    """Prints a preset, its recipe and its results; or a recipe."""
-    from mimzoo.hub.catalogue import catalogue, preset_info
-    from mimzoo_training.recipes import get_recipe, list_recipes
-
-    if args.name in catalogue() or args.name not in list_recipes():
-        preset = _preset_or_recipe(args.name, preset_info, get_recipe)
-        if preset is not None:
-            _print_preset(preset)
-            _print_recipe(get_recipe(preset.recipe))
-            return
-    _print_recipe(get_recipe(args.name))
 
 
 def pretrain(args: argparse.Namespace) -> None:
@@ -208,68 +167,6 @@ def _facts(settings: list[str]) -> dict[str, Any]:
 def _check_positive(args: argparse.Namespace) -> None:
     if args.validation_every < 1:
         raise ValueError(f"--validation-every must be at least 1, got {args.validation_every}.")
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if console.is_terminal:
-        return console
-    # Into a file or pipe: rows are not broken.
-    return Console(width=max(160, shutil.get_terminal_size().columns), highlight=False)
-
-
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("preset", "recipe"))
-    return table
-
-
-def _best_known(preset: Any) -> str:
-    for kind, entries in (("measured", preset.measured), ("published", preset.published)):
-        if entries:
-            return f"{entries[0]['metric']}: {entries[0]['value']} ({kind})"
-    return ""
-
-
-def _preset_or_recipe(name: str, preset_info: Any, get_recipe: Any) -> Any:
-    """The preset of that name; None if a recipe is called so."""
-    try:
-        return preset_info(name)
-    except ValueError:
-        try:
-            get_recipe(name)
-        except ValueError:
-            pass
-        else:
-            return None
-        raise
-
-
-def _print_preset(preset: Any) -> None:
-    table = _table("preset", preset.name)
-    for name in ("state", "licence", "source", "recipe"):
-        table.add_row(name, getattr(preset, name))
-    for axis, value in preset.axes.items():
-        table.add_row(axis, str(value))
-    for entry in preset.published:
-        table.add_row("published", f"{entry['metric']}: {entry['value']}; {entry['source']}")
-    for entry in preset.measured:
-        table.add_row("measured", json.dumps(entry, ensure_ascii=False))
-    _console().print(table)
-    _console().print()
-
-
-def _print_recipe(recipe: Any) -> None:
-    table = _table("recipe", recipe.name, "not published, but")
-    for name, value in recipe.to_json().items():
-        if name not in ("name", "inferred"):
-            table.add_row(name, str(value), recipe.inferred.get(name, ""))
-    _console().print(table)
 
 
 def _folder(preset: str) -> str:

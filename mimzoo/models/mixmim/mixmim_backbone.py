@@ -9,10 +9,10 @@ from mimzoo.models.hierarchy import HierarchicalBackbone
 from mimzoo.models.swin.swin_backbone import SWIN_SIZES
 from mimzoo.optimizers.groups import mixmim_layer_decay_scales
 
-# B, L, H: `mixmim_base` and so on in models_mixmim.py; nano: ours, for 32 px images, with windows
-# of half the first stage and of the whole others, since nothing is shifted.
+# B, L, H: `mixmim_base` and so on in models_mixmim.py; nano: ours, for 32 px images, with one
+# window a stage, since nothing is shifted.
 MIXMIM_SIZES = {
-    "nano": {**SWIN_SIZES["nano"], "window_size": (8, 8, 4)},
+    "nano": {**SWIN_SIZES["nano"], "window_size": (8, 4)},
     "base": {"embed_dim": 128, "depths": (2, 2, 18, 2), "num_heads": (4, 8, 16, 32)},
     "large": {"embed_dim": 192, "depths": (2, 2, 18, 2), "num_heads": (6, 12, 24, 48)},
     "huge": {"embed_dim": 352, "depths": (2, 2, 18, 2), "num_heads": (11, 22, 44, 88)},

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from functools import partial
 
-from mimzoo.optimizers.schedules import length_unit
+from mimzoo.lengths import length_unit
 from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.recipes.coyo import COYO_DATA, COYO_METHODS, COYO_SIZES, vit_mae_coyo
 from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe, recipe_from_json

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from mimzoo import lengths
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 CROPS = ("random_resized_crop", "crop_pad")
@@ -104,9 +105,7 @@ class Recipe:
     @property
     def peak_learning_rate(self) -> float:
         """base_learning_rate times batch / learning_rate_batch."""
-        from mimzoo.optimizers import scaled_learning_rate
-
-        return scaled_learning_rate(
+        return lengths.scaled_learning_rate(
             self.base_learning_rate, self.batch_size, self.learning_rate_batch
         )
 
@@ -116,9 +115,7 @@ class Recipe:
         Raises:
             ValueError: the length is less than one step.
         """
-        from mimzoo.optimizers import steps
-
-        total = steps(self.length, self.batch_size, num_examples)
+        total = lengths.steps(self.length, self.batch_size, num_examples)
         if total < 1:
             raise ValueError(
                 f"{self.length} of {num_examples} images at batch {self.batch_size} is less than "
@@ -126,7 +123,7 @@ class Recipe:
             )
         if self.warmup.endswith("%"):
             return total, int(total * float(self.warmup[:-1]) / 100)
-        return total, steps(self.warmup, self.batch_size, num_examples)
+        return total, lengths.steps(self.warmup, self.batch_size, num_examples)
 
     def to_json(self) -> dict:
         """Plain JSON types; `recipe_from_json` is the inverse."""
@@ -204,12 +201,10 @@ _SUFFIXES = {
 
 
 def _within(part: str, whole: str, share: float) -> bool:
-    from mimzoo.optimizers.schedules import length_unit, steps
-
-    if length_unit(part) != length_unit(whole):
+    if lengths.length_unit(part) != lengths.length_unit(whole):
         return False
     # Any data set will do to compare two lengths of one unit.
-    return steps(part, 1, 1000) <= share * steps(whole, 1, 1000)
+    return lengths.steps(part, 1, 1000) <= share * lengths.steps(whole, 1, 1000)
 
 
 def _replace_part(name: str, old: str, new: str) -> str:

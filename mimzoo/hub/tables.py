@@ -1,0 +1,59 @@
+"""A grid of the catalogue as a table."""
+
+from typing import Any
+
+from mimzoo.hub.catalogue import AXES, Preset, catalogue, grids
+
+
+class Rows(list):
+    """Rows of a table, dictionaries with the same keys, that print aligned."""
+
+    def __repr__(self) -> str:
+        if not self:
+            return "no rows"
+        lines = [[str(name) for name in self[0]]]
+        lines += [["" if v is None else str(v) for v in row.values()] for row in self]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        )
+
+
+def grid(name: str) -> Any:
+    """The pretrained models of one grid with their axes, state and published results.
+
+    ```python
+    table = mimzoo.grid("simmim_data_scaling")
+    table[["size", "data", "length", "loss", "top1"]].corr(numeric_only=True)  # with pandas
+    ```
+
+    Args:
+        name: "simmim_data_scaling", "coyo_data_scaling", "simmim", "mae", "mixmim" or "nano".
+
+    Returns:
+        A pandas.DataFrame, or without pandas a list of dictionaries that prints as a table.
+        What nobody published is None. A model that several projects trained has the results of
+        the training that `from_preset` loads.
+
+    Raises:
+        ValueError: an unknown grid.
+    """
+    known = grids()
+    if name not in known:
+        raise ValueError(f"unknown grid {name!r}: there are {', '.join(known)}.")
+    cells = [p for p in catalogue().values() if p.grid == name and p.task == "pretraining"]
+    rows = Rows(_row(cell, list(known[name]["metrics"])) for cell in cells)
+    try:
+        import pandas
+    except ImportError:
+        return rows
+    return pandas.DataFrame(rows)
+
+
+def _row(cell: Preset, metrics: list[str]) -> dict[str, Any]:
+    by = cell.checkpoint.by if cell.checkpoint else None
+    found = {entry["key"]: entry["value"] for entry in cell.published if entry["by"] == by}
+    axes = {axis: cell.axes[axis] for axis in AXES}
+    results = {key: found.get(key) for key in metrics}
+    return {"name": cell.name, **axes, "state": cell.state, "licence": cell.licence, **results}
