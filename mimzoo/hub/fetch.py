@@ -84,12 +84,12 @@ def fetch(
             if check is None:
                 partial.unlink(missing_ok=True)
             _transfer(url, partial, dict(headers or {}), size, label, variable)
-            try:
-                if check is not None:
-                    check_digest(partial, check, label)
-            except WrongFile:
+            if check is not None and (wrong := differs(partial, check)):
                 partial.unlink()
-                raise
+                raise WrongFile(
+                    f"{label} is not the file that it should be: {wrong}. It was removed; try "
+                    "again, and if this stays so, the file has changed at its source."
+                )
             os.replace(partial, path)
     return path
 
@@ -110,21 +110,20 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
-def check_digest(path: Path, check: str, label: str) -> None:
+def differs(path: Path, check: str) -> str | None:
     """Compares a file with "sha256:…" or "md5:…", which may have the first digits only.
 
+    Returns:
+        None if it is the file, else in what it differs.
+
     Raises:
-        WrongFile: it is another.
+        ValueError: no such digest.
     """
     algorithm, _, wanted = check.partition(":")
     if algorithm not in ("sha256", "md5") or not re.fullmatch(r"[0-9a-fA-F]{4,64}", wanted):
         raise ValueError(f"{check!r} is no digest: write sha256:… or md5:… with hexadecimals.")
     found = digest(path, algorithm)
-    if not found.startswith(wanted.lower()):
-        raise WrongFile(
-            f"{label} is not the file that it should be: its {algorithm} is {found}, not {wanted}. "
-            "It was removed; try again, and if this stays so, the file has changed at its source."
-        )
+    return None if found.startswith(wanted.lower()) else f"its {algorithm} is {found}, not {wanted}"
 
 
 @contextlib.contextmanager
@@ -219,7 +218,7 @@ def _attempt(
         check_url(str(response.url))
         status = response.status_code
         if status == 416:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
             raise _Failed("the server has another file than it had")
         if status in (408, 429) or status >= 500:
             raise _Failed(f"the server answers {status}")
