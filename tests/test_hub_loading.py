@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub
@@ -80,7 +81,7 @@ def test_by_name_and_again_without_the_hub(hub, folder, tmp_path, capsys):
     kernels = [x.decoder.embed.kernel for x in (task, MAE.from_preset(str(folder)))]
     np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, kernels))
     told = capsys.readouterr().out
-    assert told == f"{NAME}: from hf://mimzoo/{NAME}@{commit}, licence of the weights Apache-2.0\n"
+    assert told == f"{NAME}: from hf://mimzoo/{NAME}@{commit}, licence of the weights mit\n"
     # A listing, and two requests for each small file; of a large one, its link more.
     assert hub.count("GET /api/") == 1
     assert hub.count("GET /_cdn/") == 2
@@ -171,6 +172,14 @@ LIST, WEIGHTS = "GET /api/models/a/b", "GET /_cdn/"
 AT = "hf://a/b@{commit}/model.weights.h5"
 
 FAILURES = {
+    "no Hub": (
+        {"pattern": LIST, "stop_after": 5, "status": 200},
+        f"{PRESET} cannot be read from the Hub: the connection was cut off.",
+    ),
+    "a page": (
+        {"pattern": LIST, "status": 203},
+        f"{PRESET} cannot be read from the Hub: something else answers in its place.",
+    ),
     "500": (
         {"pattern": LIST, "status": 500},
         f"{PRESET} cannot be read from the Hub: it answers 500. Try again later.",
@@ -351,6 +360,27 @@ def test_a_manifest_that_disagrees(hub, folder, tmp_path):
         with pytest.raises(ValueError, match=said):
             resolve(f"hf://a/{name}")
         sound(tmp_path / "home")
+
+
+@pytest.mark.one_backend
+def test_what_huggingface_hub_downloads_itself_is_checked(hub, folder, tmp_path):
+    hub.add("a/b", folder)
+    hub.fail(r"GET /a/b/resolve/\w+/model", status=403, times=1)
+    hub.fail("GET /_cdn/", corrupt=True, times=1)
+    with pytest.raises(ValueError, match=r"model\.weights\.h5 of .* came with the hash"):
+        resolve("hf://a/b")
+    sound(tmp_path / "home")
+    assert resolve("hf://a/b")
+
+
+@pytest.mark.one_backend
+def test_two_at_once_download_once(hub, folder, tmp_path):
+    hub.add("a/b", folder)
+    with ThreadPoolExecutor() as pool:
+        paths = list(pool.map(resolve, ["hf://a/b"] * 2))
+    assert paths[0] == paths[1]
+    assert hub.count("GET /_cdn/") == 2  # two large files
+    sound(tmp_path / "home")
 
 
 @pytest.mark.one_backend

@@ -180,7 +180,7 @@ def _get(handle: Handle, file: HubFile, snapshot: Path) -> bool:
     if checked:
         # huggingface_hub starts a file anew after a process was killed, `fetch` goes on with it.
         # Where the blob is there, huggingface_hub makes only the link.
-        with contextlib.suppress(Refused):  # it tells better why
+        try:
             fetch(
                 hf_hub_url(handle.repo, file.name, revision=handle.revision),
                 blob,
@@ -190,6 +190,8 @@ def _get(handle: Handle, file: HubFile, snapshot: Path) -> bool:
                 label=str(Handle(handle.repo, handle.revision, file.name)),
                 variable=VARIABLE,
             )
+        except Refused:  # huggingface_hub tells better why
+            checked = False
     try:
         hf_hub_download(handle.repo, file.name, revision=handle.revision, **AGENT)
     except HTTPError as error:
@@ -252,16 +254,14 @@ def _remove(path: Path) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without huggingface_hub's bars, one for each small file."""
-    from huggingface_hub.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+    from huggingface_hub import constants, utils
 
-    before = are_progress_bars_disabled()
-    disable_progress_bars()
+    # Where the environment has decided, asking for something else gives a warning.
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
     try:
         yield
     finally:
-        if not before:
-            enable_progress_bars()
+        utils.enable_progress_bars()

@@ -37,8 +37,11 @@ def find(entry: Preset) -> Path:
     except Unreachable as error:
         failure = error
     else:
+        from mimzoo.convert.record import card_licence
+
         exact = ours.at(commit_of(folder))
-        print(f"{entry.name}: from {exact}, licence of the weights {entry.licence}", flush=True)
+        licence = card_licence(folder) or entry.licence
+        print(f"{entry.name}: from {exact}, licence of the weights {licence}", flush=True)
         _remember(entry, handle=str(exact))
         return folder
     checkpoint = entry.checkpoint
