@@ -169,7 +169,7 @@ def _keep(
 
 def _get(handle: Handle, file: HubFile, snapshot: Path) -> bool:
     """Brings one file into the Hub's cache; True if it was checked on the way."""
-    from huggingface_hub import hf_hub_download, hf_hub_url
+    from huggingface_hub import constants, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
     from huggingface_hub.utils import build_hf_headers
 
@@ -189,6 +189,7 @@ def _get(handle: Handle, file: HubFile, snapshot: Path) -> bool:
                 headers=build_hf_headers(**AGENT),
                 label=str(Handle(handle.repo, handle.revision, file.name)),
                 variable=VARIABLE,
+                http=constants.ENDPOINT.startswith("http://"),  # a mirror that somebody chose
             )
         except Refused:  # huggingface_hub tells better why
             checked = False
