@@ -208,8 +208,8 @@ def hub_error(error: Exception, handle: Handle) -> ValueError:
     # To strangers, the Hub says 401 of a repository that is private and of one that is not there.
     if status == 401 or isinstance(error, errors.RepositoryNotFoundError):
         return NoRepository(
-            f"{HF_PREFIX}{handle.repo} is not on the Hub, or it is private: check the name; a private "
-            "one needs `hf auth login`."
+            f"{HF_PREFIX}{handle.repo} is not on the Hub, or it is private: check the name; a "
+            "private one needs `hf auth login`."
         )
     if status == 403:
         return ValueError(
