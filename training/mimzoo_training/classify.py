@@ -171,6 +171,7 @@ def compile_classifier(model: ImageClassifier, label_smoothing: float, optimizer
         loss=keras.losses.CategoricalCrossentropy(
             from_logits=model.activation is None, label_smoothing=label_smoothing
         ),
+        metrics=None,  # KerasHub would add one for integer labels
         weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
 

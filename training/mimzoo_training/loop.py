@@ -208,6 +208,8 @@ class _Steps(keras.callbacks.Callback):
             state["step"], self.guard.received is not None, due and self.trainer.devices.is_main
         )
         if save:
+            if self.pending:  # no checkpoint of a loss that is not finite
+                self._check(now)
             self._note_sums()
             # On JAX the weights travel from step to step outside of the model.
             if hasattr(self.model, "jax_state_sync"):

@@ -56,6 +56,25 @@ class TensorFlowDevices(Devices):
     def __init__(self, job: Job, local: int, kind: str, strategy: Any) -> None:
         super().__init__(job, local, kind)
         self.strategy = strategy
+        if job.processes > 1:
+            self._reduce_dictionaries()
+
+    def _reduce_dictionaries(self) -> None:
+        # Keras averages a first batch over the replicas to learn its shapes, and each step's loss.
+        # With several processes TensorFlow cannot do that to dictionaries, to the bytes of masks,
+        # or to single numbers along an axis.
+        usual = self.strategy.reduce
+
+        def reduce(operation: Any, value: Any, axis: int | None) -> Any:
+            def one(part: Any) -> Any:
+                local = tf.convert_to_tensor(self.strategy.experimental_local_results(part)[0])
+                if not local.dtype.is_floating:
+                    return local
+                return usual(operation, part, axis if local.shape.rank else None)
+
+            return keras.tree.map_structure(one, value)
+
+        self.strategy.reduce = reduce
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Variables made here are mirrored."""
