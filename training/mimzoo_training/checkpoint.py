@@ -1,7 +1,10 @@
 """The state of a run in one safetensors file: tensors, and a little JSON. No pickle."""
 
 import json
+import os
+import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 from mimzoo_training.workdir import RunError, write_file
 
 KEEP = 2
+BEST = "best.safetensors"
 
 
 def own(model: keras.Model, variables: list[Any]) -> list[Any]:
@@ -45,13 +49,14 @@ def tensors(model: keras.Model, whole: Callable[[Any], np.ndarray]) -> dict[str,
     return {name: whole(variable.value) for name, variable in variables(model).items()}
 
 
-def save(folder: Path, tensors: dict[str, np.ndarray], state: dict) -> Path:
+def save(folder: Path, tensors: dict[str, np.ndarray], state: dict, best: bool = False) -> Path:
     """Writes `step_<step>.safetensors` and removes all but the last two.
 
     Args:
         folder: of the checkpoints.
         tensors: see the function of that name.
         state: JSON that goes with it; has "step".
+        best: call it `best.safetensors`, too, and forget the one that was.
 
     Raises:
         RunError: the file cannot be written; older ones are left as they are.
@@ -67,9 +72,45 @@ def save(folder: Path, tensors: dict[str, np.ndarray], state: dict) -> Path:
 
     path = folder / f"step_{state['step']:09d}.safetensors"
     write_file(path, write)
+    if best:
+        write_file(folder / BEST, lambda temporary: _second_name(path, temporary))
     for old in sorted(folder.glob("step_*.safetensors"))[:-KEEP]:
         old.unlink()
     return path
+
+
+def _second_name(path: Path, name: Path) -> None:
+    name.unlink(missing_ok=True)
+    try:
+        os.link(path, name)
+    except OSError:  # some file systems have no links
+        shutil.copyfile(path, name)
+
+
+class Saver:
+    """Writes checkpoints in a thread of its own, one after the other, while training goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future | None = None
+
+    def save(self, tensors: dict[str, np.ndarray], state: dict, best: bool = False) -> None:
+        """Begins to write what `save` writes, once the one before is there.
+
+        Raises:
+            RunError: the one before could not be written.
+        """
+        self.wait()
+        # The run goes on and changes its state.
+        state = json.loads(json.dumps(state))
+        self._writing = self._thread.submit(save, self.folder, tensors, state, best)
+
+    def wait(self) -> None:
+        """Until all is written; raises RunError if it cannot be."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
 
 
 def latest(folder: Path) -> Path | None:

@@ -94,6 +94,7 @@ class Trainer:
         found = checkpoint.latest(self.workdir.checkpoints)
         if found is not None:
             self.state = checkpoint.load(found, self.model)
+        self.saver = checkpoint.Saver(self.workdir.checkpoints)
         self.devices.prepare(self.model)
         step = self.state["step"]
         extra = tuple(f"{part}{name}" for name in self.metrics for part in ("", "val_"))
@@ -131,16 +132,18 @@ class Trainer:
                 self.stop(number)
             finish()
         self.save()
+        self.saver.wait()
 
-    def save(self) -> None:
-        """Writes a checkpoint: one process for all, which may need the others' parts of it."""
+    def save(self, best: bool = False) -> None:
+        """Begins to write a checkpoint: one process for all, which may need the others' parts."""
         tensors = checkpoint.tensors(self.model, self.devices.whole)
         if self.devices.is_main:
-            checkpoint.save(self.workdir.checkpoints, tensors, self.state)
+            self.saver.save(tensors, self.state, best)
 
     def stop(self, number: int | None) -> None:
         """Saves and raises Interrupted, or RunError if `fit` ended for no known reason."""
         self.save()
+        self.saver.wait()
         step = self.state["step"]
         if number is None:
             raise RunError(f"training ended at step {step} of {self.total_steps} unasked.")
@@ -211,9 +214,6 @@ class _Steps(keras.callbacks.Callback):
             if self.pending:  # no checkpoint of a loss that is not finite
                 self._check(now)
             self._note_sums()
-            # On JAX the weights travel from step to step outside of the model.
-            if hasattr(self.model, "jax_state_sync"):
-                self.model.jax_state_sync()
             self._save()
         if stop:
             self.model.stop_training = True
@@ -224,6 +224,7 @@ class _Steps(keras.callbacks.Callback):
         # Keras reports the mean over the epoch, so one bad step shows from there on.
         if not math.isfinite(float(loss)):
             step, loss = next((s, v) for s, v in self.pending if not math.isfinite(float(v)))
+            trainer.saver.wait()
             kept = checkpoint.latest(trainer.workdir.checkpoints)
             where = f"the last checkpoint is {kept.name}" if kept else "there is no checkpoint yet"
             raise RunError(
@@ -242,8 +243,11 @@ class _Steps(keras.callbacks.Callback):
         totals = {k: sums.get(k, 0.0) + v * self.done for k, v in known.items()}
         self.trainer.state.update(sums=totals, count=count + self.done)
 
-    def _save(self) -> None:
-        self.trainer.save()
+    def _save(self, best: bool = False) -> None:
+        # On JAX the weights travel from step to step outside of the model.
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
+        self.trainer.save(best)
         self.saved = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -265,22 +269,22 @@ class _Steps(keras.callbacks.Callback):
             "images": step * trainer.loader.batch_size,
             "seconds": round(state["seconds"], 2),
         }
-        last = step == trainer.total_steps
+        last, best = step == trainer.total_steps, False
         if last or math.ceil(epoch) % trainer.validation_every == 0:
             values = trainer.evaluate()
             row |= values
             if "val_loss" in values:
-                best = state["best"]
-                state["best"] = values["val_loss"] if best is None else min(best, row["val_loss"])
+                best = state["best"] is None or values["val_loss"] < state["best"]
+                state["best"] = values["val_loss"] if best else state["best"]
         state.update(sums={}, count=0)
         trainer.log.add(row)
         trainer.progress.line(_sentence(row, trainer))
         for hook in trainer.hooks if trainer.devices.is_main else ():
             hook(trainer, epoch)
-        # Several processes save when they agree to, within the next epoch.
+        # Several processes save when they agree to, within the next epoch; all know the best.
         due = time.monotonic() - self.saved >= trainer.checkpoint_seconds
-        if due and trainer.devices.job.processes == 1:
-            self._save()
+        if best or (due and trainer.devices.job.processes == 1):
+            self._save(best)
         trainer.progress.go_on()
 
 

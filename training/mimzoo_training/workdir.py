@@ -130,9 +130,16 @@ class Workdir:
         except OSError:  # some network file systems have no locks
             pass
         try:
+            self._tidy()
             yield
         finally:
             os.close(folder)
+
+    def _tidy(self) -> None:
+        """Removes what a killed process was writing."""
+        for folder in (self.path, self.checkpoints):
+            for path in folder.glob(".writing-*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def require_space(self, needed: int) -> None:
         """Raises RunError if fewer than `needed` bytes are free."""
