@@ -46,8 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     import keras
+    from mimzoo_training.flops import step_flops
 
-    from benchmarks.flops import step_flops
     from benchmarks.side_by_side import interleave
     from benchmarks.train_step import our_step, show
 

@@ -59,8 +59,8 @@ def measure(args: argparse.Namespace) -> list[dict]:
 
     import keras
     import torch
+    from mimzoo_training.flops import step_flops
 
-    from benchmarks.flops import step_flops
     from benchmarks.side_by_side import interleave
 
     keras.utils.set_random_seed(0)

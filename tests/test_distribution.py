@@ -152,3 +152,11 @@ def test_a_signal_to_one_process_stops_and_saves_all(tmp_path):
     assert len({text.split("saved at step ")[1].split()[0] for text in told}) == 1
     step = int(told[0].split("saved at step ")[1].split()[0])
     assert (tmp_path / "run" / "checkpoints" / f"step_{step:09d}.safetensors").is_file()
+
+
+@one_backend
+def test_what_a_device_can_do_is_known_by_its_name():
+    assert Devices(Job(), 2, "gpu", "NVIDIA A100-SXM4-80GB").peak == 624e12
+    assert Devices(Job(), 1, "gpu", "NVIDIA H100 80GB HBM3").peak == 989e12
+    assert Devices(Job(0, 2), 4, "tpu", "TPU v5 lite").peak == 8 * 197e12
+    assert Devices().peak is None

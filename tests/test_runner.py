@@ -33,6 +33,7 @@ from runs import (
 )
 from safetensors.numpy import load_file
 
+from mimzoo.data import ArraySource
 from mimzoo.models import ImageClassifier, ViTBackbone
 from mimzoo.pretraining import MAE
 
@@ -284,3 +285,16 @@ def test_every_gradient_is_cleared_between_steps(recipe):
     for model in (task, task.backbone, classifier):
         listed = {id(parameter) for parameter in model.parameters()}
         assert all(id(v.value) in listed for v in model.trainable_variables)
+
+
+def test_an_online_probe_watches_and_changes_nothing(whole, recipe, source, tmp_path, quiet):
+    pretrain(recipe, source, tmp_path / "a", validation=source, probe=10, say=quiet[1])
+    rows = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
+    assert all(0.4 <= row["probe_accuracy"] <= 1 for row in rows if row["val_loss"] is not None)
+    # Dark and light images: a linear layer tells them apart.
+    assert rows[-1]["probe_accuracy"] > 0.9
+    usual = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert [row["loss"] for row in rows] == [row["loss"] for row in usual]
+    bare = ArraySource(source.images, name="bare")
+    with pytest.raises(ValueError, match="has no labels to probe with"):
+        pretrain(recipe, bare, tmp_path / "b", validation=bare, probe=10, say=quiet[1])

@@ -14,13 +14,27 @@ POOLINGS = ("avg", "token")
 FULL_BATCH = 65_536
 
 
+def feature_model(backbone: keras.Model, pooling: str = "avg") -> keras.Model:
+    """A model of one float32 vector (B, embed_dim) for each image; see `extract_features`."""
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}.")
+    if pooling == "token" and not getattr(backbone, "class_token", False):
+        raise ValueError("pooling='token' needs a backbone with class_token=True; use 'avg'.")
+    tokens = backbone.output
+    if pooling == "token":
+        pooled = tokens[:, 0]
+    else:
+        pooled = ops.mean(backbone.feature_map(tokens), axis=(1, 2))
+    return keras.Model(backbone.input, ops.cast(pooled, "float32"))
+
+
 def extract_features(
     backbone: keras.Model, batches: Iterable[Any], pooling: str = "avg"
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """One vector for each image, the backbone frozen.
 
     Args:
-        backbone: a mimzoo backbone.
+        backbone: a mimzoo backbone, or what `feature_model` made of it, to be used again.
         batches: of images as the backbone takes them, (B, H, W, C) float32, or of
             (images, labels (B,)), such as a `mimzoo.data.Loader` of one epoch gives.
         pooling: "avg", the mean over patches, or "token", the class token.
@@ -31,16 +45,8 @@ def extract_features(
     Raises:
         ValueError: an unknown pooling, no class token for "token", or no batches.
     """
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}.")
-    if pooling == "token" and not getattr(backbone, "class_token", False):
-        raise ValueError("pooling='token' needs a backbone with class_token=True; use 'avg'.")
-    tokens = backbone.output
-    if pooling == "token":
-        pooled = tokens[:, 0]
-    else:
-        pooled = ops.mean(backbone.feature_map(tokens), axis=(1, 2))
-    model = keras.Model(backbone.input, ops.cast(pooled, "float32"))
+    made = not hasattr(backbone, "feature_map")
+    model = backbone if made else feature_model(backbone, pooling)
     features, labels = [], []
     for batch in batches:
         images = batch

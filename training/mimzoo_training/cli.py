@@ -202,6 +202,9 @@ def _pretrain(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--mask-ratio", type=float, metavar="R", help="hidden share, in (0, 1)")
     command.add_argument(
+        "--probe", type=int, metavar="N", help="a linear probe on N labels at each validation"
+    )
+    command.add_argument(
         "--sampling",
         choices=("random", "stratified", "filtered"),
         help="how a subset such as coyo1m is drawn from --data",

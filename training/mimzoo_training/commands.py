@@ -34,6 +34,7 @@ def pretrain(args: argparse.Namespace) -> None:
         validation_every=args.validation_every,
         checkpoint_seconds=args.checkpoint_seconds,
         devices=distribution.start(args.devices, args.model_parallel),
+        probe=args.probe,
         command=args.command_line,
     )
 

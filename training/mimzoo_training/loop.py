@@ -16,6 +16,7 @@ import keras
 
 from mimzoo_training import checkpoint
 from mimzoo_training.distribution import Devices
+from mimzoo_training.flops import step_flops
 from mimzoo_training.interrupt import Interrupted, SignalGuard
 from mimzoo_training.progress import Progress
 from mimzoo_training.workdir import Log, RunError, Workdir
@@ -48,6 +49,7 @@ class Trainer:
         schedule: step -> learning rate, for the log.
         hooks: called after each epoch's row, with the epoch.
         metrics: names of metrics that the model reports beside the loss.
+        columns: names of what `evaluate` measures beyond that.
         validation_every: epochs between two validations; the end is always validated.
         checkpoint_seconds: between two checkpoints.
         devices: what the run computes on; one of its processes writes the files.
@@ -62,6 +64,7 @@ class Trainer:
     schedule: Callable[[int], float]
     hooks: list[Hook] = field(default_factory=list)
     metrics: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     validation_every: int = 1
     checkpoint_seconds: float = 120.0
     devices: Devices = field(default_factory=Devices)
@@ -98,6 +101,7 @@ class Trainer:
         self.devices.prepare(self.model)
         step = self.state["step"]
         extra = tuple(f"{part}{name}" for name in self.metrics for part in ("", "val_"))
+        extra += self.columns
         self.log = Log(self.workdir.path, step, extra, write=self.devices.is_main)
         quiet = not self.devices.is_main
         self.progress = Progress(self.total_steps, step, self.loader.batch_size, quiet)
@@ -269,6 +273,9 @@ class _Steps(keras.callbacks.Callback):
             "images": step * trainer.loader.batch_size,
             "seconds": round(state["seconds"], 2),
         }
+        if trainer.devices.peak:
+            flops = step_flops(self.model, trainer.loader.batch_size) * self.done / seconds
+            row["flop_utilisation"] = round(flops / trainer.devices.peak, 4)
         last, best = step == trainer.total_steps, False
         if last or math.ceil(epoch) % trainer.validation_every == 0:
             values = trainer.evaluate()
@@ -290,5 +297,8 @@ class _Steps(keras.callbacks.Callback):
 
 def _sentence(row: dict, trainer: Trainer) -> str:
     names = ["loss", *trainer.metrics, "val_loss", *(f"val_{m}" for m in trainer.metrics)]
+    names += trainer.columns
     values = "  ".join(f"{name} {row[name]:.4f}" for name in names if row.get(name) is not None)
-    return f"epoch {row['epoch']}  {values}  {row['images_per_second']:.0f} images/s"
+    used = row.get("flop_utilisation")
+    rate = f"{row['images_per_second']:.0f} images/s" + (f"  {used:.1%} of peak" if used else "")
+    return f"epoch {row['epoch']}  {values}  {rate}"

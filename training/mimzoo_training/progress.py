@@ -88,12 +88,14 @@ class Progress:
             text += f"  {self.rate * self.batch_size:.0f} images/s  {left} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=text)
-        elif now - self._printed >= self.every:
+        elif now - self._printed >= self.every and not self.quiet:
             self.line(f"step {step}/{self.total}  {text}")
 
     def line(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""
         self._printed = time.monotonic()
+        if self.quiet:
+            return
         if self._bar is not None:
             self._bar.console.print(text, highlight=False)
         else:

@@ -10,6 +10,7 @@ from mimzoo.data import Source
 from mimzoo_training import checkpoint, export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
+from mimzoo_training.online_probe import COLUMN, OnlineProbe
 from mimzoo_training.pictures import Curves, Reconstructions, tensorboard_hook
 from mimzoo_training.recipes.kinds import PretrainRecipe
 from mimzoo_training.workdir import RunError, Workdir, write_json
@@ -29,6 +30,7 @@ def pretrain(
     validation_every: int = 1,
     checkpoint_seconds: float = 120.0,
     devices: Devices | None = None,
+    probe: int | None = None,
     command: str = "mimzoo_training.runner.pretrain",
     say: Callable[[str], None] = print,
 ) -> Workdir:
@@ -49,6 +51,8 @@ def pretrain(
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
         devices: from `mimzoo_training.distribution.start`; default: one. The result is the same
             on any number of them but for rounding, and a run may go on with another number.
+        probe: train a linear probe on so many labelled images at each validation, and log its
+            accuracy; see OnlineProbe. One process only.
         command: recorded with the results.
         say: gets a line about what happens.
 
@@ -86,6 +90,7 @@ def pretrain(
             validation_every=validation_every,
             checkpoint_seconds=checkpoint_seconds,
             devices=devices,
+            probe=probe,
             say=say,
         )
     if weights is None or not devices.is_main:
@@ -122,6 +127,7 @@ def _train(
     validation_every: int,
     checkpoint_seconds: float,
     devices: Devices,
+    probe: int | None,
     say: Callable[[str], None],
 ) -> tuple[Trainer | None, dict, list[np.ndarray] | None]:
     """Trainer, what it ran on, and the weights; none if the run was complete before."""
@@ -151,11 +157,18 @@ def _train(
 
     transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
 
+    probed = None
+    if probe:
+        if validation is None or devices.job.processes > 1:
+            raise ValueError("a probe needs images to validate on, and one process.")
+        probed = OnlineProbe(task, recipe, source, validation, probe)
+
     def evaluate() -> dict[str, float]:
         if validation is None:
             return {}
         batch = recipe.batch_size
-        return {"val_loss": parts.masked_loss(task, validation, transform, norm, batch, devices)}
+        loss = parts.masked_loss(task, validation, transform, norm, batch, devices)
+        return {"val_loss": loss, **(probed() if probed else {})}
 
     images = parts.first_images(validation or source, recipe)
     total = rate.total_steps
@@ -171,6 +184,7 @@ def _train(
         evaluate,
         schedule=lambda step: float(rate(step)),
         hooks=hooks,
+        columns=(COLUMN,) if probed else (),
         validation_every=validation_every,
         checkpoint_seconds=checkpoint_seconds,
         devices=devices,

@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("step", "epoch", "loss", "val_loss", "lr", "images_per_second", "images", "seconds")
+COLUMNS = (
+    "step",
+    "epoch",
+    "loss",
+    "val_loss",
+    "lr",
+    "images_per_second",
+    "images",
+    "seconds",
+    "flop_utilisation",
+)
 
 # Fields of a recipe that no number depends on.
 REMARKS = {"origin", "inferred"}

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from mimzoo_training.distribution.environment import Job
+from mimzoo_training.distribution.peaks import peak
 
 # Steps between two questions whether a process was told to stop, where asking costs time.
 ASK_EVERY = 20
@@ -20,12 +21,22 @@ class Devices:
         job: which of how many processes this one is.
         local: how many devices this process computes on.
         kind: of device, such as "cpu", "gpu" or "tpu".
+        name: of one device, as the backend gives it.
     """
 
-    def __init__(self, job: Job | None = None, local: int = 1, kind: str = "cpu") -> None:
+    def __init__(
+        self, job: Job | None = None, local: int = 1, kind: str = "cpu", name: str = ""
+    ) -> None:
         self.job = job or Job()
         self.local = local
         self.kind = kind
+        self.name = name
+
+    @property
+    def peak(self) -> float | None:
+        """FLOP a second of all devices in bfloat16, where it is known."""
+        one = peak(self.name)
+        return one and one * self.count
 
     @property
     def count(self) -> int:

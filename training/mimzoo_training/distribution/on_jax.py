@@ -27,8 +27,8 @@ def start(job: Job, count: int | None, model_parallel: int) -> Devices:
     if count != len(local) and job.processes > 1:
         raise ValueError("--devices chooses among the devices of one process only.")
     if count * job.processes == 1:
-        return Devices(job, 1, kind)
-    return JaxDevices(job, count, kind, model_parallel)
+        return Devices(job, 1, kind, local[0].device_kind)
+    return JaxDevices(job, count, kind, local[0].device_kind, model_parallel)
 
 
 def _numbers(job: Job) -> tuple[str | None, int, int]:
@@ -38,8 +38,8 @@ def _numbers(job: Job) -> tuple[str | None, int, int]:
 class JaxDevices(Devices):
     """A mesh over all devices: axis "batch", and "model" where models are split."""
 
-    def __init__(self, job: Job, local: int, kind: str, model_parallel: int) -> None:
-        super().__init__(job, local, kind)
+    def __init__(self, job: Job, local: int, kind: str, name: str, model_parallel: int) -> None:
+        super().__init__(job, local, kind, name)
         self.model_parallel = model_parallel
         if local % model_parallel:
             raise ValueError(

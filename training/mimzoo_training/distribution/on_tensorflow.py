@@ -36,7 +36,7 @@ def start(job: Job, count: int | None, model_parallel: int) -> Devices:
                 f"in a job of several processes each takes all of its {local} devices: leave "
                 "--devices out, or hide some with CUDA_VISIBLE_DEVICES."
             )
-        return TensorFlowDevices(job, local, kind, strategy)
+        return TensorFlowDevices(job, local, kind, _name(), strategy)
     gpus = tf.config.list_logical_devices("GPU")
     found = gpus or tf.config.list_logical_devices("CPU")
     kind = "gpu" if gpus else "cpu"
@@ -45,16 +45,22 @@ def start(job: Job, count: int | None, model_parallel: int) -> Devices:
     if count > len(found):
         raise too_few(count, len(found), kind)
     if count == 1:
-        return Devices(job, 1, kind)
+        return Devices(job, 1, kind, _name())
     names = [device.name for device in found[:count]]
-    return TensorFlowDevices(job, count, kind, tf.distribute.MirroredStrategy(names))
+    strategy = tf.distribute.MirroredStrategy(names)
+    return TensorFlowDevices(job, count, kind, _name(), strategy)
+
+
+def _name() -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0])["device_name"] if gpus else ""
 
 
 class TensorFlowDevices(Devices):
     """The replicas of a strategy."""
 
-    def __init__(self, job: Job, local: int, kind: str, strategy: Any) -> None:
-        super().__init__(job, local, kind)
+    def __init__(self, job: Job, local: int, kind: str, name: str, strategy: Any) -> None:
+        super().__init__(job, local, kind, name)
         self.strategy = strategy
         if job.processes > 1:
             self._reduce_dictionaries()

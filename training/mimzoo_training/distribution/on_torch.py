@@ -34,8 +34,9 @@ def start(job: Job, count: int | None, model_parallel: int) -> Devices:
             f"on torch each device has its process: start {count} of them with "
             f"`torchrun --nproc-per-node {count} -m mimzoo_training.cli …`."
         )
+    name = torch.cuda.get_device_name(job.local) if kind == "gpu" else ""
     if job.processes == 1:
-        return Devices(job, 1, kind)
+        return Devices(job, 1, kind, name)
     host, _, port = job.address.rpartition(":")
     os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
     if kind == "gpu":
@@ -43,8 +44,8 @@ def start(job: Job, count: int | None, model_parallel: int) -> Devices:
     dist.init_process_group(
         "nccl" if kind == "gpu" else "gloo", rank=job.process, world_size=job.processes
     )
-    backend.set_part(*TorchDevices(job, 1, kind).shard)
-    return TorchDevices(job, 1, kind)
+    backend.set_part(job.process, job.processes)
+    return TorchDevices(job, 1, kind, name)
 
 
 class TorchDevices(Devices):

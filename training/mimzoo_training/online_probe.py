@@ -1,0 +1,70 @@
+"""Whether pretraining works, told while it runs: a linear probe on the features so far."""
+
+from typing import Any
+
+import numpy as np
+
+from mimzoo.data import Loader, Source, take_subset
+from mimzoo_training import parts
+from mimzoo_training.recipes.kinds import PretrainRecipe
+
+COLUMN = "probe_accuracy"
+# Images that the probe is tested on.
+TESTED = 2_000
+
+
+class OnlineProbe:
+    """Accuracy of a linear layer on mean-pooled features of a task's backbone.
+
+    Nothing of it reaches the training: features are taken as they are at a validation, and the
+    layer starts anew each time.
+
+    Args:
+        task: that is pretrained.
+        recipe: of its pretraining, for size and normalisation.
+        source: labelled images, of which `count` are trained on, spread evenly over the classes.
+        test: labelled images, of which 2,000 are tested on.
+        count: how many.
+
+    Raises:
+        ValueError: one of the sources has no labels.
+    """
+
+    def __init__(
+        self, task: Any, recipe: PretrainRecipe, source: Source, test: Source, count: int
+    ) -> None:
+        from mimzoo.downstream.linear_probe import feature_model
+
+        for labelled in (source, test):
+            if not labelled.labelled:
+                raise ValueError(
+                    f"{labelled.name} has no labels to probe with: leave --probe out, or give "
+                    "folders with a subfolder for each class."
+                )
+        self.task = task
+        self.model = feature_model(task.backbone)
+        self.num_classes = source.num_classes
+        pair = (source, min(count, len(source))), (test, min(TESTED, len(test)))
+        self.loaders = [
+            Loader(
+                take_subset(images, count=number, seed=recipe.seed),
+                min(recipe.batch_size, number),
+                transform=parts.test_transform(recipe),
+                normalize=parts.normalize(recipe),
+                shuffle=False,
+                drop_remainder=False,
+                labels=True,
+            )
+            for images, number in pair
+        ]
+
+    def __call__(self) -> dict[str, float]:
+        """{"probe_accuracy": …} with the weights as they are."""
+        from mimzoo.downstream import extract_features, linear_probe
+
+        if hasattr(self.task, "jax_state_sync"):
+            self.task.jax_state_sync()
+        train, test = (extract_features(self.model, loader) for loader in self.loaders)
+        if not np.isfinite(train[0]).all():
+            return {}
+        return {COLUMN: linear_probe(*train, *test, num_classes=self.num_classes)}
