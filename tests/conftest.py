@@ -6,10 +6,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "torch")
 # XLA spends most of a test's time on optimising programs that run once.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# No test talks to the real Hub; `hub_server.hub` is one on this machine.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import keras
 import numpy as np
 import pytest
+from hub_server import hub
+
+__all__ = ["hub"]
 
 # Files of tests that no backend computes in, or only to carry tensors from file to file.
 NUMPY_ONLY = {f"test_{n}" for n in ("data_images", "data_sources", "data_tfds", "data_transforms")}
