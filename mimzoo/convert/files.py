@@ -12,6 +12,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from mimzoo.hub.cache import remembered_digest
+
 ENDINGS = (".safetensors", ".bin", ".pth", ".pt")
 # In a folder, the first that is there; transformers' names.
 IN_FOLDER = (
@@ -200,10 +202,7 @@ def read_tensors(files: list[Path]) -> Tensors:
 
 def sha256(files: list[Path]) -> str:
     """SHA-256 of a file; of several, that of their own hashes in order."""
-    digests = []
-    for path in files:
-        with open(path, "rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    digests = [remembered_digest(path) for path in files]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -17,7 +17,8 @@ from mimzoo.convert.layout import Layout, choose
 from mimzoo.convert.record import RECORD, card, card_licence, record, stored_facts
 from mimzoo.convert.table import variable
 from mimzoo.convert.tasks import build, converter, table
-from mimzoo.hub.resolve import HF_PREFIX, download
+from mimzoo.hub.download import download
+from mimzoo.hub.handle import HF_PREFIX, Handle
 
 Progress = Callable[[int, int], None]
 
@@ -37,7 +38,7 @@ def convert(
 
     Args:
         source: a `.safetensors`, `.pth`, `.pt` or `.bin` file, an index of shards, a folder of
-            either, or `hf://org/name[@revision][/file]`.
+            either, or `hf://org/name[@revision][/folder or file]`.
         out: the folder to make.
         layout: name of the layout; default: what the names of the tensors tell.
         licence: of the weights; default: the model card's beside the file, else the layout's.
@@ -85,11 +86,7 @@ def local(source: str) -> Path:
     """The file or folder of a source on this machine, downloaded if need be."""
     if not source.startswith(HF_PREFIX):
         return Path(source)
-    handle = source.removeprefix(HF_PREFIX)
-    org, name, *file = handle.split("/", 2)
-    # As in hf://org/name@revision/folder/file.pth
-    folder = download(f"{org}/{name}", file[0] if file else None)
-    return folder / file[0] if file else folder
+    return download(Handle.parse(source))
 
 
 def load(

@@ -7,6 +7,7 @@ from typing import Any
 
 from mimzoo.convert.layout import Layout
 from mimzoo.hub.catalogue import Preset, catalogue
+from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.version import __version__
 
 RECORD = "conversion.json"
@@ -67,7 +68,7 @@ def catalogued(source: str, file: str) -> tuple[Preset | None, list[dict]]:
         source: as the user wrote it, perhaps an id on the Hub.
         file: its name.
     """
-    known = {file, source.removeprefix("hf://").partition("@")[0]}
+    known = {file, Handle.parse(source).repo if source.startswith(HF_PREFIX) else source}
     for preset in catalogue().values():
         for checkpoint in filter(None, (preset.checkpoint, *preset.others)):
             if checkpoint.file in known:

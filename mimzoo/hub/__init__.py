@@ -1,5 +1,6 @@
 """Names -> folders. Importing it does not import Keras: `mimzoo list` would take seconds."""
 
+from mimzoo.hub.cache import cache_folder
 from mimzoo.hub.catalogue import Checkpoint, Preset, list_presets, preset_info
 from mimzoo.hub.resolve import preset_class, resolve
 from mimzoo.hub.tables import grid
@@ -7,6 +8,7 @@ from mimzoo.hub.tables import grid
 __all__ = [
     "Checkpoint",
     "Preset",
+    "cache_folder",
     "grid",
     "list_presets",
     "preset_class",

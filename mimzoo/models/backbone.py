@@ -55,7 +55,8 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         """Loads a backbone.
 
         Args:
-            preset: a name from `mimzoo.list_presets()`, a folder, or `hf://org/name[@revision]`.
+            preset: a name from `mimzoo.list_presets()`, a folder, or
+                `hf://org/name[@revision][/folder]`.
             load_weights: False: the architecture with new weights.
             **kwargs: arguments of the backbone that replace the preset's, such as
                 `image_shape=(384, 384, 3)` or `drop_path_rate=0.1`. Positions are resized.

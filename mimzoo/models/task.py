@@ -24,7 +24,8 @@ class PresetTask(TorchParameters):
         """Loads a task.
 
         Args:
-            preset: a name from `mimzoo.list_presets()`, a folder, or `hf://org/name[@revision]`.
+            preset: a name from `mimzoo.list_presets()`, a folder, or
+                `hf://org/name[@revision][/folder]`.
             load_weights: False: the architecture with new weights.
             **kwargs: arguments of the task (`num_classes=10`) and of its backbone
                 (`drop_path_rate=0.1`, `image_shape=(384, 384, 3)`), replacing the preset's.

@@ -13,6 +13,7 @@ from mimzoo_training.workdir import RunError
 EXPECTED = (ValueError, TypeError, OSError, RunError, ModuleNotFoundError)
 SOURCES = "embedded, fashion_mnist, tfds:NAME, a folder of images, or a .tar file of one"
 
+PRESET = "name, folder, hf://org/name[@revision][/folder], or a work directory"
 LAYOUT = "such as mae_full, hf_vit_mae or simmim_swinv2_pretrain; a wrong one names the nearest"
 
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger = logging.getLogger("mimzoo.data")
     logger.addHandler(unreadable)
     try:
-        if args.run in ("list_all", "info"):
+        if args.run in ("list_all", "info", "cache"):
             from mimzoo_training import listing as commands
         else:
             from mimzoo_training import backend, commands
@@ -111,10 +112,14 @@ def build_parser() -> argparse.ArgumentParser:
         listing.add_argument(f"--{axis}", metavar=axis[0].upper(), help="only presets of this one")
     info = add("info", shared, "show a preset or a recipe")
     info.add_argument("name", help="of a preset or a recipe")
+    cache = add("cache", shared, "show where downloads and conversions are kept, and their sizes")
+    cache.add_argument(
+        "--clear-partial", action="store_true", help="remove downloads that were cut off"
+    )
     _pretrain(add("pretrain", keras, "pretrain a model by a recipe, or go on with it"))
     _finetune(add("finetune", keras, "make a classifier of a pretrained model, or go on with it"))
     evaluate = add("evaluate", keras, "measure a preset, or the result of a run")
-    evaluate.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    evaluate.add_argument("preset", help=PRESET)
     evaluate.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
     evaluate.add_argument(
         "--split", default="test", help="train, validation, test (default) or all"
@@ -124,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--crop-fraction", type=float, metavar="F", help="default: the recipe's, else 0.875"
     )
     reconstruct = add("reconstruct", keras, "draw what a model makes of masked images")
-    reconstruct.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    reconstruct.add_argument("preset", help=PRESET)
     reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     reconstruct.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
     reconstruct.add_argument("--mask-ratio", type=float, metavar="R", help="in place of its own")
@@ -132,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     export = add(
         "export", keras, "write a preset in the layout of another library", "export_preset"
     )
-    export.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    export.add_argument("preset", help=PRESET)
     export.add_argument("--layout", required=True, metavar="NAME", help=LAYOUT)
     export.add_argument(
         "--out", required=True, metavar="FILE", help="the .safetensors file to make"
@@ -142,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _convert(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "checkpoint", help=".safetensors, .pth, .bin, a folder, or hf://org/name[@revision][/file]"
+        "checkpoint", help=".safetensors, .pth, .bin, a folder, or hf://org/name[@revision][/path]"
     )
     command.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
     command.add_argument("--layout", metavar="NAME", help=f"default: told by the names; {LAYOUT}")
@@ -196,7 +201,7 @@ def _pretrain(command: argparse.ArgumentParser) -> None:
 
 
 def _finetune(command: argparse.ArgumentParser) -> None:
-    command.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    command.add_argument("preset", help=PRESET)
     _run_arguments(command)
     command.add_argument("--recipe", help="default: the one for the preset's backbone")
     command.add_argument(

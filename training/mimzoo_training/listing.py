@@ -1,4 +1,4 @@
-"""`mimzoo list` and `mimzoo info`: the catalogue and the recipes, without Keras."""
+"""`mimzoo list`, `info` and `cache`: the catalogue, recipes and downloads, without Keras."""
 
 import argparse
 import shutil
@@ -71,6 +71,29 @@ def _console() -> Any:
     if found.is_terminal:
         return found
     return Console(width=max(160, shutil.get_terminal_size().columns), highlight=False)
+
+
+def cache(args: argparse.Namespace) -> None:
+    """Prints where downloads and conversions are kept, and what there is of them."""
+    with without_keras():
+        from mimzoo.hub import cache as caches
+
+        print(f"mimzoo's cache  {caches.cache_folder()}  (MIMZOO_CACHE moves it)")
+        print(f"the Hub's       {caches.hub_cache_folder()}  (HF_HOME or HF_HUB_CACHE moves it)")
+        if args.clear_partial:
+            partial = caches.partial_files()
+            freed = sum(path.stat().st_size for path in partial)
+            for path in partial:
+                path.unlink()
+            print(f"removed {len(partial)} partial downloads, {caches.readable(freed)}")
+        table, total = _table("kind", "what", "size"), 0
+        table.columns[-1].justify = "right"
+        for kind, name, path in caches.contents():
+            size = caches.size_of(path)
+            table.add_row(kind, name, caches.readable(size))
+            total += size
+        table.add_row("", "together", caches.readable(total))
+        _console().print(table)
 
 
 def _table(*columns: str) -> Any:
