@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from mimzoo.hub.card_metadata import metadata
 from mimzoo.hub.card_recipe import recipe_table, table
-from mimzoo.hub.catalogue import ORGANISATION
+from mimzoo.hub.catalogue import ORGANISATION, catalogue
 from mimzoo.hub.contents import Contents
 from mimzoo.hub.licences import UNKNOWN
 from mimzoo.hub.words import (
@@ -233,6 +233,4 @@ def _citation(found: Contents) -> list[str]:
 def handle_of(repo: str) -> str:
     """What `from_preset` takes for a repository on the Hub."""
     organisation, name = repo.split("/")
-    from mimzoo.hub.catalogue import catalogue
-
     return name if organisation == ORGANISATION and name in catalogue() else f"hf://{repo}"
