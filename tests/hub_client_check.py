@@ -8,6 +8,7 @@ from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import HfApi, errors, hf_hub_download, snapshot_download
+from mimzoo_training.light import without_keras
 
 REPO = "mimzoo/tiny"
 
@@ -60,6 +61,19 @@ def look(api: HfApi) -> None:
     assert api.file_exists(REPO, "config.json")
     assert not api.file_exists(REPO, "none.json")
     assert not api.repo_exists("mimzoo/none")
+
+
+def load(folder: Path) -> None:
+    """mimzoo's own download, on top of this client."""
+    with without_keras():
+        from mimzoo.hub.download import download
+        from mimzoo.hub.handle import Handle
+
+        path = download(Handle.parse(f"hf://{REPO}@v1"))
+        assert (path / "config.json").read_text() == '{"a": 1}'
+        weights = "model.weights.h5"
+        assert (path / weights).read_bytes() == (folder / weights).read_bytes()
+        assert download(Handle.parse(f"hf://{REPO}@{path.name}")) == path
 
 
 def download(folder: Path) -> None:
@@ -121,6 +135,7 @@ def main() -> None:
         (folder / "sub" / "curve.csv").write_text("a,b\n")
         publish(api, folder)
         look(api)
+        load(folder)
         download(folder)
         cards(folder)
     collections(api)

@@ -1,5 +1,6 @@
 """The HTTP side of the tests' Hub: answers, the log, and what is made to go wrong."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
@@ -58,6 +59,10 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.owner.connections.add(self.connection)
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a client that was killed
+            super().handle()
 
     def finish(self) -> None:
         self.owner.connections.discard(self.connection)

@@ -169,7 +169,7 @@ def test_unknown_names_get_the_nearest(tmp_path, capsys):
     assert "use `mimzoo finetune`" in says(
         capsys, "pretrain", "vit_nano_mae_finetune_fmnist_28", *where
     )
-    assert "mimzoo pretrain" in says(capsys, "finetune", "vit_base_mae_in1k_1600ep", *where)
+    assert "mimzoo pretrain" in says(capsys, "finetune", "vit_base_mae_coyo1m_250k", *where)
 
 
 def test_data_that_is_not_there(tmp_path, capsys):

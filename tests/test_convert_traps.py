@@ -232,20 +232,12 @@ def test_beit_leaves_its_own_task_behind(tmp_path):
     assert model.relative_position_bias == "shared"
 
 
-def test_hub_ids_name_a_revision_and_a_file(tmp_path, monkeypatch):
-    import huggingface_hub
-
+def test_hub_ids_name_a_revision_and_a_file(tmp_path, hub):
     state, facts, _ = state_of("simmim_swinv2_pretrain")
     name = "folder/swinv2_small_1kper10_125k.safetensors"
-    asked = []
-
-    def snapshot_download(repo, revision, allow_patterns):
-        asked.append((repo, revision, allow_patterns))
-        write(state, tmp_path / "hub" / name)
-        return str(tmp_path / "hub")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    entry = convert(f"hf://zdaxie/SimMIM@main/{name}", tmp_path / "preset", **facts)
-    assert asked == [("zdaxie/SimMIM", "main", [name])]
-    assert entry["source"] == f"hf://zdaxie/SimMIM@main/{name}"
+    path = write(state, tmp_path / "x.safetensors")
+    hub.add("zdaxie/SimMIM", {name: path, "other.pth": b"other", "setup.py": "exit()"}, tag="v1")
+    entry = convert(f"hf://zdaxie/SimMIM@v1/{name}", tmp_path / "preset", **facts)
+    assert [e.path.rpartition("/")[2] for e in hub.requests("HEAD")] == [name.rpartition("/")[2]]
+    assert entry["source"] == f"hf://zdaxie/SimMIM@v1/{name}"
     assert entry["licence"] == "MIT"

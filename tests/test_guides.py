@@ -108,7 +108,7 @@ def test_quickstart_without_its_preset(monkeypatch):
     quickstart = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(quickstart)
     # A recipe whose weights nobody has made.
-    monkeypatch.setattr(quickstart, "PRESET", "vit_base_mae_in1k_800ep")
+    monkeypatch.setattr(quickstart, "PRESET", "vit_base_mae_coyo1m_250k")
     with pytest.raises(SystemExit, match=r"needs the bundled preset.*mimzoo pretrain"):
         quickstart.main()
 

@@ -24,7 +24,9 @@ def test_clients(client, tmp_path):
     path = [str(BEFORE)] if client == "major before" else []
     with HubServer(tmp_path / "kept") as server:
         environment = os.environ | server.environment(tmp_path / "home")
-        environment["PYTHONPATH"] = os.pathsep.join(path)
+        root = Path(__file__).parent.parent
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, [*path, root, root / "training"]))
+        environment["MIMZOO_CACHE"] = str(tmp_path / "mimzoo")
         done = subprocess.run(
             [sys.executable, CHECK], env=environment, capture_output=True, text=True, timeout=120
         )

@@ -43,11 +43,14 @@ def converter(backbone: Any, facts: Facts) -> Any:
 
 def _classifier(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
     cls = ImageClassifier.for_backbone(type(backbone))
+    classes = tensors.shape(f"{layout.names.head}.weight")[0]
     return cls(
         backbone,
-        tensors.shape(f"{layout.names.head}.weight")[0],
+        classes,
         preprocessor=cls.preprocessor_cls(image_converter=converter(backbone, facts)),
         pooling=layout.pooling,
+        # No file tells; what was released with 1,000 outputs was trained on ImageNet-1K.
+        class_names="imagenet" if classes == 1000 else None,
     )
 
 

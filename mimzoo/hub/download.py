@@ -169,7 +169,7 @@ def _keep(
 
 def _get(handle: Handle, file: HubFile, snapshot: Path) -> bool:
     """Brings one file into the Hub's cache; True if it was checked on the way."""
-    from huggingface_hub import hf_hub_download, hf_hub_url
+    from huggingface_hub import constants, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
     from huggingface_hub.utils import build_hf_headers
 
@@ -180,7 +180,7 @@ def _get(handle: Handle, file: HubFile, snapshot: Path) -> bool:
     if checked:
         # huggingface_hub starts a file anew after a process was killed, `fetch` goes on with it.
         # Where the blob is there, huggingface_hub makes only the link.
-        with contextlib.suppress(Refused):  # it tells better why
+        try:
             fetch(
                 hf_hub_url(handle.repo, file.name, revision=handle.revision),
                 blob,
@@ -189,7 +189,10 @@ def _get(handle: Handle, file: HubFile, snapshot: Path) -> bool:
                 headers=build_hf_headers(**AGENT),
                 label=str(Handle(handle.repo, handle.revision, file.name)),
                 variable=VARIABLE,
+                http=constants.ENDPOINT.startswith("http://"),  # a mirror that somebody chose
             )
+        except Refused:  # huggingface_hub tells better why
+            checked = False
     try:
         hf_hub_download(handle.repo, file.name, revision=handle.revision, **AGENT)
     except HTTPError as error:
@@ -252,16 +255,14 @@ def _remove(path: Path) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without huggingface_hub's bars, one for each small file."""
-    from huggingface_hub.utils import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
+    from huggingface_hub import constants, utils
 
-    before = are_progress_bars_disabled()
-    disable_progress_bars()
+    # Where the environment has decided, asking for something else gives a warning.
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
     try:
         yield
     finally:
-        if not before:
-            enable_progress_bars()
+        utils.enable_progress_bars()

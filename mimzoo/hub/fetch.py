@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,6 +44,7 @@ def fetch(
     headers: Mapping[str, str] | None = None,
     label: str | None = None,
     variable: str = "MIMZOO_CACHE",
+    http: bool = False,
 ) -> Path:
     """Downloads a file, unless it is there.
 
@@ -56,6 +58,7 @@ def fetch(
         headers: of the request.
         label: what messages call it; default: the URL.
         variable: environment variable that moves the folder of `path`.
+        http: whether another machine may be asked without encryption.
 
     Returns:
         `path`.
@@ -67,7 +70,7 @@ def fetch(
     """
     from huggingface_hub.utils import WeakFileLock
 
-    check_url(url)
+    check_url(url, http)
     label = label or shown(url)
     if path.is_file():
         return path
@@ -83,23 +86,23 @@ def fetch(
                 return path
             if check is None:
                 partial.unlink(missing_ok=True)
-            _transfer(url, partial, dict(headers or {}), size, label, variable)
-            try:
-                if check is not None:
-                    check_digest(partial, check, label)
-            except WrongFile:
+            _Transfer(url, partial, headers or {}, size, label, variable, http).run()
+            if check is not None and (wrong := differs(partial, check)):
                 partial.unlink()
-                raise
+                raise WrongFile(
+                    f"{label} is not the file that it should be: {wrong}. It was removed; try "
+                    "again, and if this stays so, the file has changed at its source."
+                )
             os.replace(partial, path)
     return path
 
 
-def check_url(url: str) -> None:
+def check_url(url: str, http: bool = False) -> None:
     """Raises ValueError for an address that is neither https nor on this machine."""
     parts = urlsplit(url)
     if parts.scheme == "https" and parts.hostname:
         return
-    if parts.scheme != "http" or parts.hostname not in _LOOPBACK:
+    if parts.scheme != "http" or not (http or parts.hostname in _LOOPBACK):
         raise ValueError(f"{shown(url)} is refused: only https:// addresses are downloaded from.")
 
 
@@ -110,21 +113,20 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
-def check_digest(path: Path, check: str, label: str) -> None:
+def differs(path: Path, check: str) -> str | None:
     """Compares a file with "sha256:…" or "md5:…", which may have the first digits only.
 
+    Returns:
+        None if it is the file, else in what it differs.
+
     Raises:
-        WrongFile: it is another.
+        ValueError: no such digest.
     """
     algorithm, _, wanted = check.partition(":")
     if algorithm not in ("sha256", "md5") or not re.fullmatch(r"[0-9a-fA-F]{4,64}", wanted):
         raise ValueError(f"{check!r} is no digest: write sha256:… or md5:… with hexadecimals.")
     found = digest(path, algorithm)
-    if not found.startswith(wanted.lower()):
-        raise WrongFile(
-            f"{label} is not the file that it should be: its {algorithm} is {found}, not {wanted}. "
-            "It was removed; try again, and if this stays so, the file has changed at its source."
-        )
+    return None if found.startswith(wanted.lower()) else f"its {algorithm} is {found}, not {wanted}"
 
 
 @contextlib.contextmanager
@@ -149,37 +151,6 @@ def told_disk_errors(folder: Path, what: str, variable: str) -> Iterator[None]:
         ) from error
 
 
-def _transfer(
-    url: str, partial: Path, headers: dict, size: int | None, label: str, variable: str
-) -> None:
-    """Fills the partial file, in as many attempts as bring something."""
-    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
-
-    failures, first = 0, {}
-    while True:
-        start = partial.stat().st_size if partial.exists() else 0
-        if size is not None and start > size:
-            partial.unlink()
-            start = 0
-        if size is not None and start == size > 0:
-            return
-        try:
-            return _attempt(url, partial, start, headers, size, label, variable, first)
-        except OfflineModeIsEnabled as error:
-            raise Unreachable(
-                f"{label} is not in the cache, and HF_HUB_OFFLINE forbids to download it."
-            ) from error
-        except (HTTPError, _Failed) as error:
-            grown = partial.exists() and partial.stat().st_size > start
-            failures = 1 if grown else failures + 1
-            if failures >= ATTEMPTS:
-                raise Unreachable(
-                    f"{label} could not be downloaded: {reason(error)}. Try again later"
-                    + (", it goes on from what there is." if partial.exists() else ".")
-                ) from error
-            time.sleep(WAIT * 2 ** (failures - 1))
-
-
 class _Failed(Exception):
     """An attempt after which another may help."""
 
@@ -196,52 +167,92 @@ def reason(error: Exception) -> str:
     return f"the server cannot be reached ({kind})"
 
 
-def _attempt(
-    url: str,
-    partial: Path,
-    start: int,
-    headers: dict,
-    size: int | None,
-    label: str,
-    variable: str,
-    first: dict,
-) -> None:
-    from huggingface_hub import get_session
+@dataclass
+class _Transfer:
+    """Fills a partial file, in as many attempts as bring something."""
 
-    request = {**headers, "Accept-Encoding": "identity"}
-    if start:
-        request["Range"] = f"bytes={start}-"
-        if first.get("etag"):
-            request["If-Range"] = first["etag"]
-    with get_session().stream(
-        "GET", url, headers=request, follow_redirects=True, timeout=TIMEOUT
-    ) as response:
-        check_url(str(response.url))
-        status = response.status_code
+    url: str
+    partial: Path
+    headers: Mapping[str, str]
+    size: int | None
+    label: str
+    variable: str
+    http: bool
+    etag: str = ""
+
+    def run(self) -> None:
+        from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+
+        failures = 0
+        while True:
+            start = self.there()
+            if self.size is not None and start > self.size:
+                self.partial.unlink()
+                start = 0
+            if self.size is not None and start == self.size > 0:
+                return
+            try:
+                return self.attempt(start)
+            except OfflineModeIsEnabled as error:
+                raise Unreachable(
+                    f"{self.label} is not in the cache, and HF_HUB_OFFLINE forbids to download it."
+                ) from error
+            except (HTTPError, _Failed) as error:
+                failures = 1 if self.there() > start else failures + 1
+                if failures >= ATTEMPTS:
+                    goes_on = ", it goes on from what there is" if self.partial.exists() else ""
+                    raise Unreachable(
+                        f"{self.label} could not be downloaded: {reason(error)}. Try again "
+                        f"later{goes_on}."
+                    ) from error
+                time.sleep(WAIT * 2 ** (failures - 1))
+
+    def there(self) -> int:
+        return self.partial.stat().st_size if self.partial.exists() else 0
+
+    def attempt(self, start: int) -> None:
+        from huggingface_hub import get_session
+
+        request = {**self.headers, "Accept-Encoding": "identity"}
+        if start:
+            request["Range"] = f"bytes={start}-"
+            if self.etag:
+                request["If-Range"] = self.etag
+        with get_session().stream(
+            "GET", self.url, headers=request, follow_redirects=True, timeout=TIMEOUT
+        ) as response:
+            check_url(str(response.url), self.http)
+            self.check_status(response.status_code)
+            self.etag = self.etag or response.headers.get("ETag", "")
+            said = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+            if response.status_code == 200 or said is None or int(said[1]) != start:
+                start = 0
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length else None
+            if None not in (self.size, total) and self.size != total:
+                raise _Failed(f"the server has {total} bytes of {self.size}")
+            to_come = (total or self.size or 0) - start
+            check_space(self.partial.parent, to_come, self.label, self.variable)
+            mode = "ab" if start else "wb"
+            with open(self.partial, mode) as file, bar(self.label, start, total) as advance:
+                for chunk in response.iter_raw():
+                    file.write(chunk)
+                    advance(len(chunk))
+
+    def check_status(self, status: int) -> None:
         if status == 416:
-            partial.unlink()
+            self.partial.unlink(missing_ok=True)
             raise _Failed("the server has another file than it had")
         if status in (408, 429) or status >= 500:
             raise _Failed(f"the server answers {status}")
         if status in (401, 403):
-            raise Refused(f"{label} cannot be downloaded: the server refuses it ({status}).")
+            raise Refused(f"{self.label} cannot be downloaded: the server refuses it ({status}).")
         if status in (404, 410):
-            raise ValueError(f"{label} cannot be downloaded: there is no such file ({status}).")
+            raise ValueError(
+                f"{self.label} cannot be downloaded: there is no such file ({status})."
+            )
         if status not in (200, 206):
-            raise ValueError(f"{label} cannot be downloaded: the server answers {status}.")
-        first.setdefault("etag", response.headers.get("ETag", ""))
-        said = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        if status == 200 or said is None or int(said[1]) != start:
-            start = 0
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        if None not in (size, total) and size != total:
-            raise _Failed(f"the server has {total} bytes of {size}")
-        check_space(partial.parent, (total or size or 0) - start, label, variable)
-        with open(partial, "ab" if start else "wb") as file, bar(label, start, total) as advance:
-            for chunk in response.iter_raw():
-                file.write(chunk)
-                advance(len(chunk))
+            raise ValueError(f"{self.label} cannot be downloaded: the server answers {status}.")
 
 
 @contextlib.contextmanager

@@ -125,7 +125,7 @@ def ask(handle: Handle) -> Listing:
         ValueError: it answers that this user may not read it, or that there is no such revision.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled
 
     try:
         info = HfApi(**AGENT).model_info(
@@ -138,6 +138,13 @@ def ask(handle: Handle) -> Listing:
         ) from error
     except HTTPError as error:
         raise hub_error(error, handle) from error
+    except HFValidationError as error:
+        raise ValueError(f"{handle.repo} is no name of a repository on the Hub.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        # As of a network that wants a login first.
+        raise Unreachable(
+            f"{handle} cannot be read from the Hub: something else answers in its place."
+        ) from error
     files = []
     for sibling in info.siblings or ():
         blob = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id

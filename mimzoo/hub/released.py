@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from mimzoo.hub.cache import cache_folder, read_record, write_record
 from mimzoo.hub.catalogue import Checkpoint, Preset
 from mimzoo.hub.download import cached, commit_of, download
-from mimzoo.hub.fetch import Unreachable, check_digest, fetch, shown
+from mimzoo.hub.fetch import Unreachable, WrongFile, differs, fetch, shown
 from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.hub.listing import NoRepository
 from mimzoo.version import __version__
@@ -37,29 +37,36 @@ def find(entry: Preset) -> Path:
     except Unreachable as error:
         failure = error
     else:
+        from mimzoo.convert.record import card_licence
+
         exact = ours.at(commit_of(folder))
-        print(f"{entry.name}: from {exact}, licence of the weights {entry.licence}", flush=True)
+        licence = card_licence(folder) or entry.licence
+        print(f"{entry.name}: from {exact}, licence of the weights {licence}", flush=True)
         _remember(entry, handle=str(exact))
         return folder
-    if entry.checkpoint is None:
+    checkpoint = entry.checkpoint
+    if checkpoint is None:
         raise ValueError(
             f"preset {entry.name!r} has a recipe but no weights yet: make them with "
             f"`mimzoo pretrain {entry.recipe} --data …`."
             + (f" Whether there are some by now is not known: {failure}" if failure else "")
         ) from failure
-    if entry.checkpoint.by_hand:
+    if checkpoint.by_hand:
         raise ValueError(
             f"the weights of {entry.name!r} can only be downloaded in a browser, from "
-            f"{entry.checkpoint.url}: then run `{_command(entry.checkpoint)}` and load DIR."
+            f"{checkpoint.url}: then run `{_command(checkpoint)}` and load DIR."
         ) from failure
-    path = _in_cache(entry.checkpoint)
+    path = _in_cache(checkpoint)
     if path is None:
         if failure is not None:
             raise failure
-        path = _downloaded(entry.checkpoint)
+        path = _downloaded(checkpoint)
     elif failure is not None and not constants.HF_HUB_OFFLINE:
         print(f"{failure} Using {path.name}, which is in the cache.", file=sys.stderr)
-    folder = _converted(entry, entry.checkpoint, path)
+    wrong = checkpoint.digest and path.is_file() and differs(path, checkpoint.digest)
+    if wrong:
+        raise WrongFile(f"{checkpoint.url} is not the file of the catalogue any more: {wrong}.")
+    folder = _converted(entry, checkpoint, path)
     if failure is None:
         _remember(entry, converted=str(folder))
     return folder
@@ -101,10 +108,7 @@ def _in_cache(checkpoint: Checkpoint) -> Path | None:
 def _downloaded(checkpoint: Checkpoint) -> Path:
     """The file or folder of a checkpoint, from where it was released, checked."""
     if checkpoint.url.startswith(HF_PREFIX):
-        path = download(Handle.parse(checkpoint.url))
-        if checkpoint.digest and path.is_file():
-            check_digest(path, checkpoint.digest, checkpoint.url)
-        return path
+        return download(Handle.parse(checkpoint.url))
     path = _place(checkpoint)
     print(f"downloading {shown(checkpoint.url)} into {path.parent}", file=sys.stderr)
     return fetch(checkpoint.url, path, check=checkpoint.digest)

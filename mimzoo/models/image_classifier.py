@@ -1,9 +1,11 @@
 """Image classification on any backbone."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import keras_hub
+import numpy as np
 from keras import ops
 
 from mimzoo.models.preprocessing import ImageConverter
@@ -42,7 +44,12 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
         dropout: before the linear layer.
         head_init_std: deviation of the truncated normal that the linear layer starts from.
             MAE and MixMIM fine-tune with 2e-5 (main_finetune.py).
+        class_names: what the outputs stand for, in their order; "imagenet": the 1,000 of
+            ImageNet-1K, as KerasHub names them.
         head_dtype: of head and output; default: the backbone's.
+
+    Raises:
+        ValueError: an unknown `pooling`, or `class_names` of another number than `num_classes`.
 
     Example:
     ```python
@@ -64,9 +71,18 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
         activation: str | None = None,
         dropout: float = 0.0,
         head_init_std: float = 2e-5,
+        class_names: Sequence[str] | str | None = None,
         head_dtype: str | None = None,
         **kwargs,
     ):
+        if class_names is not None and not isinstance(class_names, str):
+            class_names = tuple(class_names)
+        if not _fits(class_names, num_classes):
+            count = "1000" if isinstance(class_names, str) else len(class_names)
+            raise ValueError(
+                f"class_names names {count} classes, num_classes is {num_classes}: give as many, "
+                "or None."
+            )
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}.")
         if pooling == "token" and not getattr(backbone, "class_token", False):
@@ -112,6 +128,63 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
         self.activation = activation
         self.dropout = dropout
         self.head_init_std = head_init_std
+        self.class_names = class_names
+
+    @classmethod
+    def from_config(cls, config: dict) -> "ImageClassifier":
+        """The inverse of `get_config`; names of another number of classes are forgotten."""
+        # KerasHub's loader puts a new num_classes into the stored configuration.
+        if not _fits(config.get("class_names"), config["num_classes"]):
+            config = {**config, "class_names": None}
+        return super().from_config(config)
+
+    @classmethod
+    def adapt_config(cls, stored: dict, given: dict) -> dict:
+        """Forgets stored class names where a new number of classes is given."""
+        classes = given.get("num_classes", stored.get("num_classes"))
+        names = given.get("class_names", stored.get("class_names"))
+        if "class_names" not in given and not _fits(names, classes):
+            return {**stored, "class_names": None}
+        return stored
+
+    def decode_predictions(self, predictions: Any, top: int = 5) -> list[list[tuple[str, float]]]:
+        """The most likely classes of each image, with their probabilities.
+
+        ```python
+        model = mimzoo.models.ImageClassifier.from_preset("swinv2_base_simmim_in1k_500k_in1k_224")
+        model.decode_predictions(model.predict(photographs))[0]  # [("goldfish", 0.97), …]
+        ```
+
+        Args:
+            predictions: (B, num_classes), as `predict` gives them: logits, or probabilities if
+                the classifier has an activation.
+            top: how many.
+
+        Returns:
+            For each image `top` pairs, the most likely first. Classes without a name are called
+            by their number.
+
+        Raises:
+            ValueError: predictions of another number of classes.
+        """
+        scores = ops.convert_to_numpy(predictions).astype("float64")
+        if scores.ndim != 2 or scores.shape[1] != self.num_classes:
+            raise ValueError(
+                f"predictions must be (images, {self.num_classes}), got {scores.shape}."
+            )
+        if self.activation is None:
+            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+            scores /= scores.sum(axis=1, keepdims=True)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+        return [
+            [(self._name_of(c), float(row[c])) for c in best]
+            for row, best in zip(scores, order, strict=True)
+        ]
+
+    def _name_of(self, number: int) -> str:
+        if isinstance(self.class_names, str):
+            return keras_hub.utils.imagenet_id_to_name(int(number))
+        return self.class_names[number] if self.class_names else str(number)
 
     @classmethod
     def for_backbone(cls, backbone_cls: type) -> type:
@@ -139,7 +212,18 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return {**super().get_config(), "head_init_std": self.head_init_std}
+        own = {"head_init_std": self.head_init_std, "class_names": self.class_names}
+        return {**super().get_config(), **own}
+
+
+def _fits(class_names: Sequence[str] | str | None, num_classes: int) -> bool:
+    if isinstance(class_names, str):
+        if class_names != "imagenet":
+            raise ValueError(
+                f'class_names must be a list of names, "imagenet" or None, got {class_names!r}.'
+            )
+        return num_classes == 1000
+    return class_names is None or len(class_names) == num_classes
 
 
 def _subclasses(cls: type) -> set[type]:

@@ -57,6 +57,7 @@ class PresetTask(TorchParameters):
         for name in ("backbone", "preprocessor", "name"):
             config.pop(name, None)
         config = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
+        config = task_cls.adapt_config(config, for_task)
         if "backbone" not in for_task:
             for_task["backbone"] = backbone_cls.from_preset(
                 str(folder), load_weights=load_weights, **for_backbone
@@ -86,6 +87,11 @@ class PresetTask(TorchParameters):
         """Loads what `save_task_weights` saved."""
         with _without_optimizer(self):
             super().load_task_weights(filepath)
+
+    @classmethod
+    def adapt_config(cls, stored: dict, given: dict) -> dict:
+        """The stored configuration without what the given arguments make untrue."""
+        return stored
 
     # Arguments that, when given, mean a new head or decoder instead of the stored one.
     reset_weights_arguments: tuple[str, ...] = ()

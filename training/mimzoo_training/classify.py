@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,12 @@ def run_name(recipe: FinetuneRecipe, start: str, num_labels: int | None) -> str:
 
 
 def build_classifier(
-    preset: Any, recipe: FinetuneRecipe, num_classes: int, load_weights: bool, dtype: str
+    preset: Any,
+    recipe: FinetuneRecipe,
+    num_classes: int,
+    load_weights: bool,
+    dtype: str,
+    class_names: Sequence[str] | None = None,
 ) -> ImageClassifier:
     """The classifier, not compiled.
 
@@ -83,9 +89,11 @@ def build_classifier(
         num_classes: of the data.
         load_weights: False: new weights.
         dtype: "float32" or "mixed_bfloat16".
+        class_names: of the data, if they are known.
     """
     head = {
         "num_classes": num_classes,
+        "class_names": class_names,
         "pooling": recipe.pooling,
         "head_init_std": recipe.head_init_std,
     }

@@ -130,6 +130,10 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--crop-fraction", type=float, metavar="F", help="default: the recipe's, else 0.875"
     )
+    classify = add("classify", keras, "name what a classifier sees in images")
+    classify.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    classify.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    classify.add_argument("--top", type=int, default=5, metavar="N", help="classes (default 5)")
     reconstruct = add("reconstruct", keras, "draw what a model makes of masked images")
     reconstruct.add_argument("preset", help=PRESET)
     reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help="image files")

@@ -75,6 +75,7 @@ def finetune(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """Prints the masked loss of a MIM preset, or the accuracy of a classifier."""
     from mimzoo.data import open_source
+    from mimzoo.hub.catalogue import catalogue
     from mimzoo.models import ImageClassifier
     from mimzoo_training import classify, measure, parts
 
@@ -87,9 +88,42 @@ def evaluate(args: argparse.Namespace) -> None:
         classify.compile_classifier(task, 0.0, "sgd")
         values = classify.measure(task, source, transform, norm, args.batch_size)
         print(f"accuracy {values['accuracy']:.4f}  loss {values['loss']:.4f}  on {on}")
+        for entry in catalogue()[args.preset].published if args.preset in catalogue() else []:
+            print(f"published: {entry['metric']}: {entry['value']}; {entry['source']}")
     else:
         loss = parts.masked_loss(task, source, transform, norm, args.batch_size)
         print(f"masked loss {loss:.4f} on {on}, masks of seed {task.masking.seed}")
+
+
+def classify(args: argparse.Namespace) -> None:
+    """Prints the most likely classes of images.
+
+    Raises:
+        ValueError: the preset is no classifier, or an image cannot be read.
+    """
+    import numpy as np
+
+    from mimzoo.data import decode_image
+    from mimzoo.models import ImageClassifier
+    from mimzoo_training import measure
+
+    folder = _folder(args.preset)
+    model = measure.load_task(folder)
+    if not isinstance(model, ImageClassifier):
+        raise ValueError(
+            f"{args.preset} is no classifier: `mimzoo finetune` makes one of it, and "
+            "`mimzoo list --task classification` shows those there are."
+        )
+    transform, _ = measure.transforms(model, folder)
+    images = np.stack([transform(decode_image(path)) for path in args.images])
+    for path, best in zip(
+        args.images,
+        model.decode_predictions(model.predict(images, verbose=0), args.top),
+        strict=True,
+    ):
+        print(path)
+        for name, share in best:
+            print(f"  {100 * share:5.1f} %  {name}")
 
 
 def reconstruct(args: argparse.Namespace) -> None:

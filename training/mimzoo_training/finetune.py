@@ -92,7 +92,8 @@ def finetune(
         source = take_subset(source, count=num_labels, seed=recipe.seed)
 
     keras.utils.set_random_seed(recipe.seed)
-    model = classify.build_classifier(preset, recipe, classes, not from_scratch, precision)
+    names = source.class_names if classes == source.num_classes else None
+    model = classify.build_classifier(preset, recipe, classes, not from_scratch, precision, names)
     recipe = classify.with_statistics_of(recipe, model)
     start = "backbone" if isinstance(preset, keras.Model) else classify.preset_name(preset)
     start += "_scratch" if from_scratch else "_probe" if linear_probe else ""
@@ -147,7 +148,7 @@ def finetune(
 
     final = model
     if precision != "float32":
-        final = classify.build_classifier(preset, recipe, classes, False, "float32")
+        final = classify.build_classifier(preset, recipe, classes, False, "float32", names)
         export.copy_weights(model, final, "float32")
     classify.compile_classifier(final, recipe.label_smoothing, "sgd")
     results = []

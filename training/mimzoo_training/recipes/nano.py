@@ -70,6 +70,33 @@ def vit_nano_mae_fmnist(length: str = "20ep") -> PretrainRecipe:
     )
 
 
+def vit_nano_features_fmnist(length: str = "10ep") -> PretrainRecipe:
+    """MAE's masking and decoder on ViT-nano, towards the features of the bundled MAE preset.
+
+    The teacher is `vit_nano_mae_fmnist_20ep`: its last features of the hidden
+    patches, each normalised, are what the decoder has to give; smooth L1. Stored as float16.
+
+    Expect: not measured.
+
+    Args:
+        length: of the run.
+    """
+    recipe = vit_nano_mae_fmnist(length)
+    return dataclasses.replace(
+        recipe,
+        name=f"vit_nano_mae-features_fmnist_{length}",
+        target="features",
+        loss="smooth_l1",
+        target_options={"teacher": "vit_nano_mae_fmnist_20ep"},
+        origin="ours: MAE with a strong target on a small model and small images",
+        inferred={
+            **recipe.inferred,
+            "target": "the features of a model that fine-tunes well, as in the COYO grid",
+            "loss": "as in the COYO grid",
+        },
+    )
+
+
 def vit_nano_finetune_fmnist() -> FinetuneRecipe:
     """Fine-tuning of ViT-nano on Fashion-MNIST at 28 px, for few labels (1,000) or all.
 
