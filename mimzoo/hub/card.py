@@ -116,7 +116,7 @@ def _use(found: Contents, called: str) -> str:
             "",
             f'model = mimzoo.models.ImageClassifier.from_preset("{called}")',
             'photo = keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))',
-            "print(model.predict(photo[None]).argmax())",
+            "print(model.decode_predictions(model.predict(photo[None])))",
         ]
     else:
         lines = [

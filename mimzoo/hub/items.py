@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimzoo.hub.cache import check_space, digest, remembered_digest, size_of
+from mimzoo.hub.cache import check_space, remembered_digest, size_of
 from mimzoo.hub.catalogue import Checkpoint, Preset, catalogue, grids, unknown_preset
 from mimzoo.hub.contents import Contents
-from mimzoo.hub.fetch import fetch
+from mimzoo.hub.fetch import differs, fetch
 from mimzoo.hub.handle import HF_PREFIX, Handle
-from mimzoo.hub.listing import ask
+from mimzoo.hub.listing import AGENT, ask
 from mimzoo.hub.resolve import is_preset
 from mimzoo.hub.staging import MADE, copied_files
 from mimzoo.version import __version__
@@ -121,8 +121,8 @@ def source_of(item: Item, checkpoints: Path | None) -> Source:
         from mimzoo.convert.files import sha256, weight_files
 
         files = weight_files(path)
-        if len(files) == 1:
-            _check_digest(files[0], checkpoint.digest)
+        if checkpoint.digest and len(files) == 1 and (how := differs(path, checkpoint.digest)):
+            raise ValueError(f"{path} is not the file that was released: {how}.")
         return Source(path, {**record, "sha256": sha256(files)}, size_of(path))
     if checkpoint.by_hand:
         raise ValueError(
@@ -199,7 +199,7 @@ def same_source(manifest: dict[str, Any], source: Source) -> bool:
 
 def _downloaded(checkpoint: Checkpoint, folder: Path) -> Path:
     """The official file or files, not in the user's caches: there may be hundreds."""
-    from huggingface_hub import hf_hub_url
+    from huggingface_hub import constants, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
     if not checkpoint.url.startswith(HF_PREFIX):
@@ -213,18 +213,8 @@ def _downloaded(checkpoint: Checkpoint, folder: Path) -> Path:
             folder / file.name,
             check=f"sha256:{file.blob}" if file.large else None,
             size=file.size,
-            headers=build_hf_headers(library_name="mimzoo"),
+            headers=build_hf_headers(**AGENT),
             label=f"{handle.repo}/{file.name}",
+            http=constants.ENDPOINT.startswith("http://"),  # a mirror that somebody chose
         )
     return folder / handle.path
-
-
-def _check_digest(path: Path, wanted: str | None) -> None:
-    if not wanted:
-        return
-    algorithm, _, digits = wanted.partition(":")
-    found = digest(path, algorithm)
-    if not found.startswith(digits):
-        raise ValueError(
-            f"{path} is not the file that was released: its {algorithm} is {found}, not {digits}…"
-        )

@@ -177,10 +177,10 @@ class Publisher:
         check_licences(Contents.read(folder).licences, self.allow_licences)
         staged, manifest = self._stage(item, source, folder, work)
         files = {path.name: path.stat().st_size for path in sorted(staged.iterdir())}
+        validate((staged / "README.md").read_text(encoding="utf-8"))
         if self.dry_run:
             return Outcome(item.name, PLANNED, readable(sum(files.values())), files)
         self.progress(item.name, "uploading")
-        validate((staged / "README.md").read_text(encoding="utf-8"))
         commit = self.remote.upload(item.name, staged, state)
         self._confirm(item, commit, manifest, work)
         return Outcome(item.name, PUBLISHED, readable(sum(files.values())), files)
@@ -237,7 +237,10 @@ class Publisher:
 
     @staticmethod
     def _forget_models() -> None:
-        """Frees the memory of earlier models, and lets names of layers begin at zero again."""
+        """Frees the memory of earlier models, and lets the names of layers begin at zero again.
+
+        Files of weights hold these names, so the same weights always give the same files.
+        """
         import keras
 
         keras.utils.clear_session()

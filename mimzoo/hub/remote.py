@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from mimzoo.hub.listing import AGENT
 from mimzoo.hub.manifest import MANIFEST
 from mimzoo.version import __version__
 
@@ -61,7 +62,7 @@ class Remote:
 
     def __init__(self, organisation: str) -> None:
         self.organisation = organisation
-        self.api = HfApi(library_name="mimzoo", library_version=__version__)
+        self.api = HfApi(**AGENT)
         self._collections: dict[str, tuple[str, set[str]]] = {}
 
     def repo(self, name: str) -> str:

@@ -12,7 +12,7 @@ METHODS = {
 BACKBONES = {"vit": "ViT", "swin": "Swin", "swinv2": "Swin V2", "mixmim": "MixMIM's backbone"}
 TARGETS = {
     "PixelTarget": "pixels",
-    "SlidingWindowTarget": "pixels, normalised by a window around each",
+    "SlidingWindowTarget": "pixels normalised by a window around each",
     "HOGTarget": "histograms of oriented gradients",
     "FeatureTarget": "the features of a frozen teacher",
 }
@@ -89,7 +89,8 @@ class Paper(NamedTuple):
     def bibtex(self) -> str:
         """An entry with what is known; arXiv's number begins with year and month."""
         year = f"20{self.arxiv[:2]}"
-        key = re.sub(r"[^a-z0-9]", "", f"{self.author}{year}{self.title.split()[0]}".lower())
+        word = next((w for w in self.title.split() if len(w) > 3), "")
+        key = re.sub(r"[^a-z0-9]", "", f"{self.author}{year}{word}".lower())
         lines = {
             "title": self.title,
             "author": f"{self.author} and others",
