@@ -130,7 +130,9 @@ def test_what_it_says(cards):
     assert "60% of each was hidden" in first
     assert "then fine-tuned to classify ImageNet-1K at 224 px" in cards[f"{CELL}_in1k_224"]
     # A recipe of which a part was inferred says which, by what rule.
-    assert re.search(r"\| schedule \| warm-up 6250it, .* \| not published for this", cards[CELL])
+    assert re.search(
+        r"\| schedule \| warm-up of 6,250 steps, .* \| not published for this", cards[CELL]
+    )
     assert re.search(r"\| weight decay \| 0.05 \|  \|", cards[CELL])
     for text in cards.values():
         assert "## Where the weights come from" in text

@@ -175,6 +175,22 @@ def test_killed_and_started_again(hub, official, tmp_path, capsys):
 
 
 @pytest.mark.one_backend
+def test_the_official_file_is_downloaded(hub, official, capsys):
+    file = preset_info(CELLS[0]).checkpoint.file
+    hub.add("zdaxie/SimMIM", {f"simmim_swinv2_pretrain_models/{file}": official / file})
+    planned = publish(capsys, CELLS[0], "--dry-run")
+    assert planned[CELLS[0]].startswith("would be published")
+    assert hub.count("GET /_cdn/") == 1
+    assert publish(capsys, CELLS[0])[CELLS[0]].startswith("published")
+    downloads = hub.count("GET /_cdn/")
+    assert publish(capsys, CELLS[0]) == {CELLS[0]: "was there already"}
+    assert hub.count("GET /_cdn/") == downloads
+    assert nothing_left()
+    assert not (cache_folder() / "downloads").exists()
+    assert not (cache_folder() / "converted").exists()
+
+
+@pytest.mark.one_backend
 def test_a_hub_that_fails(hub, official, capsys):
     arguments = (*CELLS[:2], "--checkpoints", official)
     hub.fail(f"POST .*{CELLS[0]}/commit/", status=500, times=1)
@@ -251,6 +267,9 @@ def test_the_gate(hub, official, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     assert "there is no token" in says(capsys, *run, "--org", "mimzoo")
     assert {entry.path for entry in hub.log[asked:]} == {"/api/whoami-v2"}
+    # A dry run goes without, and says so.
+    assert main(["publish", *map(str, run), "--org", "mimzoo", "--dry-run"]) == 0
+    assert "a dry run only: there is no token" in capsys.readouterr().err
 
 
 @pytest.mark.one_backend

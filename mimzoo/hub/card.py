@@ -12,6 +12,7 @@ from mimzoo.hub.card_metadata import metadata
 from mimzoo.hub.card_recipe import recipe_table, table
 from mimzoo.hub.catalogue import ORGANISATION, catalogue
 from mimzoo.hub.contents import Contents
+from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.hub.licences import UNKNOWN
 from mimzoo.hub.words import (
     BACKBONES,
@@ -182,7 +183,7 @@ def _provenance(found: Contents) -> list[str]:
         if found.entry and found.entry.checkpoint:
             url = found.entry.checkpoint.url
         rows = [
-            ("source", url if url.startswith(("http", "hf://")) else f"`{url}`"),
+            ("source", _link(url)),
             ("file", f"`{record['file']}`"),
             ("sha256", f"`{record['sha256']}`"),
             ("layout", f"`{record['layout']}` ({record['origin']})"),
@@ -200,6 +201,15 @@ def _provenance(found: Contents) -> list[str]:
             *rows,
         ]
     return ["## Where the weights come from", table(("", ""), rows)]
+
+
+def _link(url: str) -> str:
+    """An address to click on, where there is one."""
+    if not url.startswith(HF_PREFIX):
+        return f"<{url}>" if url.startswith("https://") else f"`{url}`"
+    handle = Handle.parse(url)
+    tail = f"/blob/{handle.revision or 'main'}/{handle.path}" if handle.path else ""
+    return f"[{url}](https://huggingface.co/{handle.repo}{tail})"
 
 
 def _limits(found: Contents) -> list[str]:

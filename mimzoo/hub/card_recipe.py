@@ -21,9 +21,10 @@ def _learning_rate(r: Recipe) -> str:
 
 
 def _schedule(r: Recipe) -> str:
+    warmup = f"warm-up of {length(r['warmup'])}"
     if r["schedule"] == "multistep":
-        return f"warm-up {r['warmup']}, then constant, a tenth from {r['milestone']:.1%} on"
-    return f"warm-up {r['warmup']}, then half a cosine"
+        return f"{warmup}, then constant, a tenth from {r['milestone']:.1%} on"
+    return f"{warmup}, then half a cosine"
 
 
 def _crop(r: Recipe) -> str:

@@ -92,8 +92,11 @@ class Publisher:
         self.progress = progress
         self.work = cache_folder() / "publishing"
 
-    def check(self, items: list[Item]) -> None:
+    def check(self, items: list[Item]) -> str | None:
         """The gate: looks for what would make everything fail, before anything heavy.
+
+        Returns:
+            In a dry run, why nothing could be published now; else None.
 
         Raises:
             ValueError: no token, one that may not write here, or no folder of checkpoints.
@@ -101,14 +104,17 @@ class Publisher:
         """
         if self.checkpoints is not None and not self.checkpoints.is_dir():
             raise ValueError(f"there is no folder {self.checkpoints} of checkpoints.")
+        reason = None
         try:
             self.remote.check_writable()
-        except ValueError:
+        except ValueError as error:
             if not self.dry_run:
                 raise
+            reason = str(error)
         sizes = [(2 * size, item.name) for item in items if (size := self.local_size(item))]
         if sizes:
             check_space(self.work, *max(sizes), "MIMZOO_CACHE")
+        return reason
 
     def local_size(self, item: Item) -> int:
         """Bytes of what an item is made of; 0 if they are not on this machine."""

@@ -113,8 +113,12 @@ class Remote:
         repo = self.repo(name)
         try:
             info = self.api.model_info(repo, files_metadata=True)
-        except RepositoryNotFoundError:
-            return None
+        except HfHubHTTPError as error:
+            # To strangers, the Hub says 401 of a repository that is not there.
+            stranger = error.response.status_code == 401 and get_token() is None
+            if stranger or isinstance(error, RepositoryNotFoundError):
+                return None
+            raise
         siblings = info.siblings or []
         files = {one.rfilename: one.lfs.sha256 if one.lfs else None for one in siblings}
         manifest, tags = None, {}

@@ -32,21 +32,27 @@ def publish(args: argparse.Namespace) -> int:
     images = [_existing(path) for path in args.images]
     # One bar for all; huggingface_hub has one a file.
     disable_progress_bars()
-    with Display() as display:
-        publisher = Publisher(
-            args.org,
-            dry_run=args.dry_run,
-            allow_licences=args.allow_licence,
-            checkpoints=Path(args.checkpoints) if args.checkpoints else None,
-            again=args.again,
-            recipe_of=recipe_of,
-            draw=lambda found, path: draw(found, path, images),
-            progress=display.doing,
-        )
-        publisher.check(items)
-        sizes = {item.name: publisher.local_size(item) or 1 for item in items}
-        outcomes = list(display.follow(publisher.run(items), sizes))
-    _print(outcomes, args.dry_run)
+    outcomes: list[Any] = []
+    try:
+        with Display() as display:
+            publisher = Publisher(
+                args.org,
+                dry_run=args.dry_run,
+                allow_licences=args.allow_licence,
+                checkpoints=Path(args.checkpoints) if args.checkpoints else None,
+                again=args.again,
+                recipe_of=recipe_of,
+                draw=lambda found, path: draw(found, path, images),
+                progress=display.doing,
+            )
+            if reason := publisher.check(items):
+                print(f"a dry run only: {reason}", file=sys.stderr)
+            sizes = {item.name: publisher.local_size(item) or 1 for item in items}
+            for outcome in display.follow(publisher.run(items), sizes):
+                outcomes.append(outcome)
+    finally:  # after Ctrl-C, too
+        if outcomes:
+            _print(outcomes, args.dry_run)
     names = {item.name for item in named}
     bad = [o for o in outcomes if o.what == FAILED or (o.what == REFUSED and o.name in names)]
     return 1 if bad else 0
