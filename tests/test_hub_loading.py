@@ -274,7 +274,7 @@ def test_wrong_names_revisions_and_folders(hub, folder, tmp_path, monkeypatch):
     hub.add("a/many", {"x.pth": b"1", "y.pth": b"2", "code.py": "exit()"})
     hub.add("a/secret", folder, private=True)
     sentences = {
-        "hf://a/b@v2/nano": "hf://a/b/nano has no revision 'v2'. It has main, v1.",
+        "hf://a/b@v2/nano": "hf://a/b has no revision 'v2'. It has main, v1.",
         "hf://a/b/micro": "hf://a/b@{b}/micro does not exist: the repository has no such folder "
         "or file.",
         "hf://a/b": "hf://a/b@{b} has no preset and no checkpoint. Its folders nano have one.",

@@ -8,7 +8,7 @@ from typing import Any
 
 from mimzoo.hub.cache import repository_folder
 from mimzoo.hub.fetch import Unreachable, reason
-from mimzoo.hub.handle import Handle
+from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.version import __version__
 
 # The only kinds of file that are ever downloaded: never code.
@@ -192,7 +192,9 @@ def hub_error(error: Exception, handle: Handle) -> ValueError:
             "`hf auth login`."
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return ValueError(f"{handle.at(None)} has no revision {handle.revision!r}.{_refs(handle)}")
+        return ValueError(
+            f"{HF_PREFIX}{handle.repo} has no revision {handle.revision!r}.{_refs(handle)}"
+        )
     response = getattr(error, "response", None)
     if response is None:
         return Unreachable(f"{handle} cannot be read from the Hub: {reason(error)}.")
@@ -206,8 +208,8 @@ def hub_error(error: Exception, handle: Handle) -> ValueError:
     # To strangers, the Hub says 401 of a repository that is private and of one that is not there.
     if status == 401 or isinstance(error, errors.RepositoryNotFoundError):
         return NoRepository(
-            f"{handle.at(None)} is not on the Hub, or it is private: check the name; a private "
-            "one needs `hf auth login`."
+            f"{HF_PREFIX}{handle.repo} is not on the Hub, or it is private: check the name; a "
+            "private one needs `hf auth login`."
         )
     if status == 403:
         return ValueError(
