@@ -11,9 +11,10 @@ import numpy as np
 
 from mimzoo.convert.importing import check_complete
 from mimzoo.convert.layout import Layout, get_layout
-from mimzoo.convert.record import RECORD, read_json
+from mimzoo.convert.record import read_json
 from mimzoo.convert.table import variable
 from mimzoo.convert.tasks import TASKS, table
+from mimzoo.hub.contents import CONVERSION
 
 
 def export(preset: str | os.PathLike, layout: str, out: str | os.PathLike) -> dict[str, Any]:
@@ -105,6 +106,6 @@ def _load(preset: str, layout: Layout) -> tuple[Any, int, str]:
             f"the layout {layout.name} is of a {wanted.__name__}, the preset holds a "
             f"{type(model).__name__}."
         )
-    entry: Mapping[str, Any] = read_json(folder / RECORD)
+    entry: Mapping[str, Any] = read_json(folder / CONVERSION)
     same = entry.get("layout") == layout.name and entry.get("dtype") != "mixed"
     return model, left_out, entry["dtype"] if same else "float32"

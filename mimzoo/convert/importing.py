@@ -14,9 +14,11 @@ import numpy as np
 from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Tensors, read_tensors, sha256, weight_files
 from mimzoo.convert.layout import Layout, choose
-from mimzoo.convert.record import RECORD, card, card_licence, record, stored_facts
+from mimzoo.convert.record import card_licence, record, stored_facts
 from mimzoo.convert.table import variable
 from mimzoo.convert.tasks import build, converter, table
+from mimzoo.hub.card import card
+from mimzoo.hub.contents import CONVERSION
 from mimzoo.hub.download import download
 from mimzoo.hub.handle import HF_PREFIX, Handle
 
@@ -190,8 +192,8 @@ def _write(out: Path, model: Any, image_converter: Any, entry: dict) -> None:
         if isinstance(model, keras.Model) and not hasattr(model, "preprocessor"):
             image_converter.save_to_preset(str(temporary))
         text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
-        (temporary / RECORD).write_text(text, encoding="utf-8")
-        (temporary / "README.md").write_text(card(entry), encoding="utf-8")
+        (temporary / CONVERSION).write_text(text, encoding="utf-8")
+        (temporary / "README.md").write_text(card(temporary), encoding="utf-8")
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

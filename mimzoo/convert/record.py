@@ -10,8 +10,6 @@ from mimzoo.hub.catalogue import Preset, catalogue
 from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.version import __version__
 
-RECORD = "conversion.json"
-
 
 def read_json(path: Path) -> dict:
     """A JSON file; empty if there is none.
@@ -93,31 +91,3 @@ def record(
         "mimzoo": __version__,
         **more,
     }
-
-
-def card(entry: dict[str, Any]) -> str:
-    """The model card, Markdown with the Hub's front matter."""
-    licence = "other" if entry["licence"] == "unknown" else entry["licence"].lower()
-    name = entry["preset"] or Path(entry["file"]).name
-    lines = [
-        "---",
-        "library_name: keras-hub",
-        f"license: {licence}",
-        "tags: [keras, mimzoo, masked-image-modeling]",
-        "---",
-        f"# {name}",
-        "",
-        f"Converted by mimzoo {entry['mimzoo']} from `{entry['file']}` ({entry['origin']}, layout "
-        f"`{entry['layout']}`), sha256 `{entry['sha256']}`. Every number is that of the file. "
-        f"Licence of the weights: {entry['licence']}.",
-        "",
-        "```python",
-        "import mimzoo",
-        "",
-        'model = mimzoo.models.ImageClassifier.from_preset("this folder", num_classes=10)',
-        "```",
-    ]
-    if entry["published"]:
-        lines += ["", "| published, not measured here | value | by |", "| --- | --- | --- |"]
-        lines += [f"| {r['metric']} | {r['value']} | {r['source']} |" for r in entry["published"]]
-    return "\n".join(lines) + "\n"

@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             line = backend.choose(getattr(args, "backend", None))
             if line:
                 print(line, file=sys.stderr)
-        getattr(commands, args.run)(args)
+        if args.run == "publish":
+            from mimzoo_training import publishing as commands
+        code = getattr(commands, args.run)(args)
         unreadable.tell()
     except Interrupted as stop:
         print(f"mimzoo: {stop}", file=sys.stderr)
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         logger.removeHandler(unreadable)
-    return 0
+    return code or 0
 
 
 class UnreadableImages(logging.Handler):
@@ -146,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--out", required=True, metavar="FILE", help="the .safetensors file to make"
     )
+    _publish(add("publish", keras, "put presets onto the Hub: verified, read back, tagged"))
     return parser
 
 
@@ -163,6 +166,40 @@ def _convert(command: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="what the file does not tell, such as num_heads=3, image_size=192 or "
         "pretrained_window_sizes=[12,12,12,6]; may be repeated",
+    )
+
+
+def _publish(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "presets", nargs="*", metavar="DIR_OR_NAME", help="a preset's folder, work directory, name"
+    )
+    command.add_argument("--grid", metavar="G", help="all of this grid, classifiers too")
+    command.add_argument("--org", required=True, metavar="ORG", help="organisation on the Hub")
+    command.add_argument(
+        "--dry-run", action="store_true", help="do everything but change something on the Hub"
+    )
+    command.add_argument(
+        "--checkpoints", metavar="DIR", help="official files, by name; default: downloaded"
+    )
+    command.add_argument(
+        "--allow-licence",
+        action="append",
+        default=[],
+        metavar="L",
+        help="publish weights under L, too, such as CC-BY-NC-4.0, which forbids commercial use: "
+        "say so only for an organisation that keeps to it; `unknown` for weights of which no "
+        "licence is known: say so only if their owner agreed. May be repeated",
+    )
+    command.add_argument(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="images for the picture of reconstructions; default: Fashion-MNIST's for models "
+        "trained on it, else no picture",
+    )
+    command.add_argument(
+        "--again", action="store_true", help="what is there already, too, for a new card"
     )
 
 

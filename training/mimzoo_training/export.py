@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mimzoo.hub.card import card
 from mimzoo_training.checkpoint import own
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import draw_curve
@@ -94,42 +95,6 @@ def write_preset(
             (folder / name).write_text(text, encoding="utf-8")
         trainer.log.write_csv(folder / "curve.csv")
         draw_curve(trainer.log.rows, folder / "curve.png")
-        (folder / "README.md").write_text(card(recipe, run, results), encoding="utf-8")
+        (folder / "README.md").write_text(card(folder), encoding="utf-8")
 
     write_folder(trainer.workdir.preset, write)
-
-
-def card(recipe: Recipe, run: dict, results: list[dict]) -> str:
-    """The model card, Markdown with the Hub's front matter."""
-    finetuned = recipe.kind == "finetune"
-    classes = "" if finetuned else ", num_classes=10"
-    lines = [
-        "---",
-        "library_name: keras-hub",
-        "license: apache-2.0",
-        f"pipeline_tag: image-{'classification' if finetuned else 'feature-extraction'}",
-        "tags: [keras, mimzoo, masked-image-modeling]",
-        "---",
-        f"# {recipe.name}",
-        "",
-        "```python",
-        "import mimzoo",
-        "",
-        f'model = mimzoo.models.ImageClassifier.from_preset("{recipe.name}"{classes})',
-        "```",
-        "",
-        f"Made by the recipe in `recipe.json` ({recipe.origin}) on {run['source']}, "
-        f"{run['num_examples']} images, with the {run['backend']} backend in {run['precision']}. "
-        "The losses of each epoch are in `curve.csv`.",
-        "",
-    ]
-    if recipe.inferred:
-        lines += ["Figures of the recipe that nobody published, and the rule behind each:", ""]
-        lines += [f"- `{name}`: {rule}" for name, rule in recipe.inferred.items()]
-        lines += [""]
-    lines += ["| measured | value | on | date | command |", "| --- | --- | --- | --- | --- |"]
-    lines += [
-        f"| {r['metric']} | {r['value']:.4f} | {r['data']} | {r['date']} | `{r['command']}` |"
-        for r in results
-    ]
-    return "\n".join(lines) + "\n"

@@ -8,6 +8,9 @@ from typing import Any
 import keras
 
 from mimzoo.data import Loader, Source, take_subset
+from mimzoo.hub import resolve
+from mimzoo.hub.contents import OURS, Contents
+from mimzoo.hub.licences import UNKNOWN
 from mimzoo_training import checkpoint, classify, export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
@@ -173,11 +176,20 @@ def finetune(
         values = classify.measure(final, test, transform, norm, recipe.batch_size)
         seconds = round(trainer.state["seconds"], 1)
         results = [_accuracy(values["accuracy"], test, command, training_seconds=seconds)]
-    export.write_preset(trainer, final, recipe, run, results, "float32")
+    licence = OURS if from_scratch else _licence(preset)
+    stored = {**run, "start_licence": licence}
+    export.write_preset(trainer, final, recipe, stored, results, "float32")
     write_json(place.path / "results.json", results)
     told = f", test accuracy {results[0]['value']:.4f}" if results else ""
     say(f"{recipe.name} is finished: {place.preset}{told}")
     return place
+
+
+def _licence(preset: Any) -> str:
+    """Of the weights that a run began with, which what it makes of them keeps."""
+    if isinstance(preset, keras.Model):
+        return UNKNOWN
+    return Contents.read(resolve(preset)).licence
 
 
 def _labelled(source: Source) -> Source:

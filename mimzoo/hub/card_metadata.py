@@ -1,0 +1,80 @@
+"""The front matter of a preset's model card, as the Hub reads it."""
+
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from mimzoo.hub.contents import Contents
+from mimzoo.hub.licences import hub_licence
+from mimzoo.hub.words import data_set, measured_on, source_url
+
+
+def metadata(found: Contents) -> ModelCardData:
+    """The front matter of a preset's card."""
+    axes = found.axes
+    trained_on = {axes.get("data"), found.recipe.get("data")}
+    if found.entry and found.entry.finetuned:
+        trained_on.add(found.entry.finetuned.rpartition("_")[0])
+    ids = {data_set(short).hub_id for short in trained_on if short}
+    tags = ["keras", "mimzoo", "masked-image-modeling", axes.get("method"), axes.get("backbone")]
+    results = _evaluations(found)
+    kind = "classification" if found.kind == "classifier" else "feature-extraction"
+    return ModelCardData(
+        **hub_licence(found.licence),
+        library_name="keras-hub",
+        pipeline_tag=f"image-{kind}",
+        tags=list(dict.fromkeys(tag for tag in tags if tag)),
+        datasets=sorted(one for one in ids if one) or None,
+        model_name=found.name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _evaluations(found: Contents) -> list[EvalResult]:
+    """Results of this very file: measured by us, or if there are none those of its authors."""
+    if found.results:
+        return [_measured(result) for result in found.results]
+    own = [
+        r for r in found.conversion.get("published", []) if r["file"] == found.conversion["file"]
+    ]
+    return [made for result in own if (made := _published(result))]
+
+
+def _measured(result: dict[str, Any]) -> EvalResult:
+    data, split = measured_on(result["data"])
+    return EvalResult(
+        task_type=_task(result["metric"]),
+        dataset_type=data.hub_id or data.name,
+        dataset_name=data.name,
+        dataset_split=split,
+        metric_type=_metric(result["metric"]),
+        metric_value=result["value"],
+        metric_name=f"{result['metric']} (measured with mimzoo)",
+    )
+
+
+def _published(result: dict[str, Any]) -> EvalResult | None:
+    if "ImageNet-1K" not in result["metric"]:
+        return None
+    url = source_url(result["source"])
+    by = "its authors" if result["by"] == "official" else result["by"]
+    data = data_set("in1k")
+    return EvalResult(
+        task_type=_task(result["metric"]),
+        dataset_type=str(data.hub_id),
+        dataset_name=data.name,
+        metric_type=_metric(result["metric"]),
+        metric_value=result["value"],
+        metric_name=f"{result['metric']} (published by {by}, not measured here)",
+        source_name=result["source"] if url else None,
+        source_url=url,
+    )
+
+
+def _task(metric: str) -> str:
+    classes = any(word in metric for word in ("top-", "accuracy", "cross-entropy"))
+    return "image-classification" if classes else "image-feature-extraction"
+
+
+def _metric(metric: str) -> str:
+    return "accuracy" if "top-" in metric or "accuracy" in metric else "loss"

@@ -1,0 +1,112 @@
+"""The recipe of a preset as a short table of its card."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mimzoo import lengths
+from mimzoo.hub.contents import Contents
+from mimzoo.hub.words import data_set, length
+
+Recipe = dict[str, Any]
+
+
+def _data(r: Recipe) -> str:
+    return f"{data_set(r['data']).words}, {r['num_examples']:,} images"
+
+
+def _learning_rate(r: Recipe) -> str:
+    rate, batch, per = r["base_learning_rate"], r["batch_size"], r["learning_rate_batch"]
+    peak = lengths.scaled_learning_rate(rate, batch, per)
+    return f"{peak:.3g} at its peak ({rate:g} x {batch} / {per})"
+
+
+def _schedule(r: Recipe) -> str:
+    warmup = f"warm-up of {length(r['warmup'])}"
+    if r["schedule"] == "multistep":
+        return f"{warmup}, then constant, a tenth from {r['milestone']:.1%} on"
+    return f"{warmup}, then half a cosine"
+
+
+def _crop(r: Recipe) -> str:
+    if r["crop"] == "crop_pad":
+        return f"{r['crop_padding']} px of padding, cut out"
+    least, most = r["crop_scale"]
+    return f"random, {least:g} to {most:g} of the area"
+
+
+def _mask(r: Recipe) -> str:
+    return f"{r['mask_ratio']:g} of cells of {r.get('mask_patch_size') or r['patch_size']} px"
+
+
+def _target(r: Recipe) -> str:
+    window = f", window of {r['target_window']} px" if r.get("target_window") else ""
+    teacher = r.get("target_options", {}).get("teacher")
+    return r["target"].replace("_", " ") + window + (f" of {teacher}" if teacher else "")
+
+
+def _decoder(r: Recipe) -> str:
+    if not r.get("decoder_depth"):
+        return "one linear layer"
+    return f"{r['decoder_depth']} blocks of width {r['decoder_dim']}, {r['decoder_heads']} heads"
+
+
+def _mixing(r: Recipe) -> str:
+    return f"mixup {r['mixup']:g}, cutmix {r['cutmix']:g}, label smoothing {r['label_smoothing']:g}"
+
+
+def _erasing(r: Recipe) -> str:
+    return f"{'RandAugment' if r['rand_augment'] else 'none'}, erasing {r['random_erasing']:g}"
+
+
+# Row -> how it reads, and the fields of a recipe that stand behind it. The first is one that only
+# recipes with such a row have.
+_ROWS: dict[str, tuple[Callable[[Recipe], str], tuple[str, ...]]] = {
+    "data": (_data, ("data", "num_examples")),
+    "length": (lambda r: length(r["length"]), ("length",)),
+    "batch": (lambda r: str(r["batch_size"]), ("batch_size",)),
+    "AdamW's learning rate": (_learning_rate, ("base_learning_rate", "learning_rate_batch")),
+    "schedule": (_schedule, ("schedule", "warmup", "milestone")),
+    "betas": (lambda r: f"{r['beta_1']:g}, {r['beta_2']:g}", ("beta_1", "beta_2")),
+    "weight decay": (lambda r: f"{r['weight_decay']:g}", ("weight_decay", "no_weight_decay")),
+    "drop path": (lambda r: f"{r['drop_path_rate']:g}", ("drop_path_rate",)),
+    "image": (lambda r: f"{r['image_size']} px", ("image_size",)),
+    "crop": (_crop, ("crop", "crop_scale", "crop_padding")),
+    "mask": (_mask, ("mask_ratio", "mask_patch_size")),
+    "target": (_target, ("target", "target_window", "target_options")),
+    "loss": (lambda r: r["loss"], ("loss",)),
+    "decoder": (_decoder, ("decoder_depth", "decoder_dim", "decoder_heads")),
+    "layer decay": (lambda r: f"{r['layer_decay']:g}", ("layer_decay",)),
+    "mixing": (_mixing, ("mixup", "cutmix", "label_smoothing")),
+    "augmentation": (_erasing, ("rand_augment", "random_erasing")),
+}
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in Markdown."""
+    lines = [names, ["---"] * len(names), *rows]
+    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def recipe_table(found: Contents) -> list[str]:
+    """Heading, origin and table of the recipe; nothing where it is not known."""
+    recipe = found.recipe
+    if not recipe:
+        return []
+    inferred = dict(recipe.get("inferred", {}))
+    rows = []
+    for name, (told, fields) in _ROWS.items():
+        if fields[0] in recipe:
+            rules = [inferred.pop(one) for one in fields if one in inferred]
+            rows.append((name, told(recipe), "; ".join(rules)))
+    rows += [(f"`{name}`", _plain(recipe[name]), rule) for name, rule in inferred.items()]
+    which = f"`{recipe['name']}`; figures {recipe['origin']}."
+    if found.conversion:
+        which += " So far as it is known: others ran it, in their own code."
+    return ["## Recipe", which, table(("", "", "not published, but"), rows)]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(one) for one in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,259 @@
+"""Presets onto the Hub: verified, with card and manifest, read back; begun ones are gone on with.
+
+A preset is uploaded in one commit, read back, and tagged when what came back is right. So a
+repository whose manifest fits and whose commit has the tag is finished, and that is told without
+downloading any weights. The tag is `weights-` and the first 12 digits of the sha256 of the lines
+"<sha256>  <name>" of its files of weights, sorted by name: the same weights, the same tag.
+"""
+
+import contextlib
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.utils import WeakFileLock
+
+from mimzoo.hub.cache import cache_folder, check_space, readable, size_of
+from mimzoo.hub.card import handle_of, validate
+from mimzoo.hub.catalogue import Preset, catalogue, grids
+from mimzoo.hub.contents import Contents
+from mimzoo.hub.items import Item, Source, obtain, same_source, source_of, source_record
+from mimzoo.hub.licences import LicenceRefused, check_licences
+from mimzoo.hub.manifest import check_manifest, read_manifest, write_manifest
+from mimzoo.hub.probe import compare, probe
+from mimzoo.hub.remote import Remote, State, one_sentence
+from mimzoo.hub.staging import Draw, stage
+
+PUBLISHED, THERE, PLANNED = "published", "was there already", "would be published"
+REFUSED, RECIPE_ONLY, FAILED = "refused: licence", "recipe only", "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to a preset.
+
+    Attributes:
+        name: of the preset.
+        what: PUBLISHED, THERE, PLANNED, REFUSED, RECIPE_ONLY or FAILED.
+        told: one sentence, where there is more to say.
+        files: what is published, with the sizes in bytes.
+        seconds: that it took.
+    """
+
+    name: str
+    what: str
+    told: str = ""
+    files: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(self.files.values())
+
+
+class Publisher:
+    """Publishes presets in an organisation, one after another.
+
+    Args:
+        organisation: or user, on the Hub.
+        dry_run: everything but what changes something on the Hub.
+        allow_licences: those that are allowed though they have conditions; "unknown" is one.
+        checkpoints: folder of official checkpoints; None: they are downloaded.
+        again: also what is there already, with a new card; weights are not sent twice.
+        recipe_of: gives the recipe of a preset of the catalogue as JSON, if there is one.
+        draw: makes the picture of reconstructions.
+        progress: called with a preset's name and what is being done with it.
+    """
+
+    def __init__(
+        self,
+        organisation: str,
+        *,
+        dry_run: bool = False,
+        allow_licences: Iterable[str] = (),
+        checkpoints: Path | None = None,
+        again: bool = False,
+        recipe_of: Callable[[Preset], dict[str, Any] | None] = lambda entry: None,
+        draw: Draw | None = None,
+        progress: Callable[[str, str], None] = lambda name, doing: None,
+    ) -> None:
+        self.remote = Remote(organisation)
+        self.dry_run = dry_run
+        self.allow_licences = tuple(allow_licences)
+        self.checkpoints = checkpoints
+        self.again = again
+        self.recipe_of = recipe_of
+        self.draw = draw
+        self.progress = progress
+        self.work = cache_folder() / "publishing"
+
+    def check(self, items: list[Item]) -> str | None:
+        """The gate: looks for what would make everything fail, before anything heavy.
+
+        Returns:
+            In a dry run, why nothing could be published now; else None.
+
+        Raises:
+            ValueError: no token, one that may not write here, or no folder of checkpoints.
+            OSError: too little space for the largest of the presets.
+        """
+        if self.checkpoints is not None and not self.checkpoints.is_dir():
+            raise ValueError(f"there is no folder {self.checkpoints} of checkpoints.")
+        reason = None
+        try:
+            self.remote.check_writable()
+        except ValueError as error:
+            if not self.dry_run:
+                raise
+            reason = str(error)
+        sizes = [(2 * size, item.name) for item in items if (size := self.local_size(item))]
+        if sizes:
+            check_space(self.work, *max(sizes), "MIMZOO_CACHE")
+        return reason
+
+    def local_size(self, item: Item) -> int:
+        """Bytes of what an item is made of; 0 if they are not on this machine."""
+        if item.folder is not None:
+            return size_of(item.folder)
+        if self.checkpoints is None or item.checkpoint is None:
+            return 0
+        path = self.checkpoints / item.checkpoint.file
+        return size_of(path) if path.exists() else 0
+
+    def run(self, items: list[Item]) -> Iterator[Outcome]:
+        """Publishes presets; one that fails does not stop the others.
+
+        Raises:
+            ValueError: another publisher is at work with this cache.
+        """
+        with self._alone():
+            wanted = {item.name for item in items}
+            for left in self.work.iterdir():
+                if left.is_dir() and left.name not in wanted:
+                    shutil.rmtree(left)
+            for item in items:
+                begun = time.monotonic()
+                try:
+                    done = self._publish(item)
+                except LicenceRefused as refusal:
+                    done = Outcome(item.name, REFUSED, str(refusal))
+                except Exception as error:
+                    done = Outcome(item.name, FAILED, one_sentence(error))
+                finally:
+                    shutil.rmtree(self.work / item.name, ignore_errors=True)
+                yield replace(done, seconds=time.monotonic() - begun)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        from filelock import Timeout
+
+        self.work.mkdir(parents=True, exist_ok=True)
+        try:
+            with WeakFileLock(self.work / "lock", timeout=0.5):
+                yield
+        except Timeout as error:
+            raise ValueError(
+                f"another `mimzoo publish` is at work in {self.work}: wait for it, set "
+                "MIMZOO_CACHE to another folder, or if there is none remove the file `lock` there."
+            ) from error
+
+    # --- one preset -----------------------------------------------------------------------------
+
+    def _publish(self, item: Item) -> Outcome:
+        if item.folder is None and item.checkpoint is None:
+            return Outcome(item.name, RECIPE_ONLY)
+        check_licences(item.licences, self.allow_licences)
+        work = self.work / item.name
+        for name in ("stage", "back", "manifest"):
+            shutil.rmtree(work / name, ignore_errors=True)
+        work.mkdir(exist_ok=True)
+        self.progress(item.name, "looking")
+        source = source_of(item, self.checkpoints)
+        state = self.remote.state(item.name, work)
+        if state and state.complete and same_source(state.manifest, source) and not self.again:
+            return self._finished(item, state, work)
+        self.progress(item.name, "converting" if item.folder is None else "reading")
+        self._forget_models()
+        folder = obtain(item, source, work)
+        check_licences(Contents.read(folder).licences, self.allow_licences)
+        staged, manifest = self._stage(item, source, folder, work)
+        files = {path.name: path.stat().st_size for path in sorted(staged.iterdir())}
+        validate((staged / "README.md").read_text(encoding="utf-8"))
+        if self.dry_run:
+            return Outcome(item.name, PLANNED, readable(sum(files.values())), files)
+        self.progress(item.name, "uploading")
+        commit = self.remote.upload(item.name, staged, state)
+        self._confirm(item, commit, manifest, work)
+        return Outcome(item.name, PUBLISHED, readable(sum(files.values())), files)
+
+    def _finished(self, item: Item, state: State, work: Path) -> Outcome:
+        """Of what is uploaded: what a publisher that was stopped has not done any more."""
+        manifest = state.manifest
+        assert manifest is not None
+        if tag_of(manifest) in state.tags:
+            if not self.dry_run:
+                self._collect(item)
+            return Outcome(item.name, THERE)
+        if self.dry_run:
+            return Outcome(item.name, PLANNED, "it is there, and would be read back and tagged")
+        self._forget_models()
+        self._confirm(item, state.commit, manifest, work)
+        return Outcome(item.name, PUBLISHED, "had been uploaded before")
+
+    def _stage(
+        self, item: Item, source: Source, folder: Path, work: Path
+    ) -> tuple[Path, dict[str, Any]]:
+        """The folder to upload and its manifest, the preset loaded once and probed."""
+        out = work / "stage" / item.name
+        official = item.entry and item.folder is None
+        recipe = self.recipe_of(item.entry) if official else None
+        handle = handle_of(self.remote.repo(item.name))
+        stage(folder, out, handle=handle, recipe=recipe, draw=self.draw)
+        self.progress(item.name, "probing")
+        manifest = write_manifest(
+            out,
+            name=item.name,
+            licence=Contents.read(out).licence,
+            source=source_record(source, folder),
+            probe=probe(out),
+        )
+        return out, manifest
+
+    def _confirm(self, item: Item, commit: str, manifest: dict[str, Any], work: Path) -> None:
+        """Reads a commit back, compares it, tags it and puts it into its collection."""
+        self.progress(item.name, "reading back")
+        folder = self.remote.read_back(item.name, commit, work / "back")
+        if read_manifest(folder) != manifest:
+            raise ValueError(f"the manifest that came back of {item.name} is another.")
+        check_manifest(folder)
+        self._forget_models()
+        compare(probe(folder), manifest["probe"])
+        self.remote.tag(item.name, tag_of(manifest), commit)
+        self._collect(item)
+
+    def _collect(self, item: Item) -> None:
+        if item.name in catalogue():
+            grid = grids()[catalogue()[item.name].grid]
+            self.remote.collect(grid["title"], grid["paper"], item.name)
+
+    @staticmethod
+    def _forget_models() -> None:
+        """Frees the memory of earlier models, and lets the names of layers begin at zero again.
+
+        Files of weights hold these names, so the same weights always give the same files.
+        """
+        import keras
+
+        keras.utils.clear_session()
+
+
+def tag_of(manifest: dict[str, Any]) -> str:
+    """The tag of a preset's weights; the rule stands at the top of this file."""
+    files = sorted(manifest["files"].items())
+    lines = (f"{e['sha256']}  {name}\n" for name, e in files if name.endswith(".weights.h5"))
+    return f"weights-{hashlib.sha256(''.join(lines).encode()).hexdigest()[:12]}"
