@@ -153,7 +153,9 @@ def swinv2_nano_simmim_fmnist(length: str = "30ep") -> PretrainRecipe:
     All 60,000 training images, enlarged to 32 px; 10 of 16 cells of 8 px masked, pixels normalised
     by the mean and deviation of a window of 7 px as target, stored as float16.
 
-    Expect: not measured.
+    Expect: validation loss 0.297; fine-tuned on 1,000 labels 80.0 % test accuracy, against 72.6 %
+    from scratch (`results.json` of the bundled preset). Cost: 79 minutes on one busy CPU core,
+    torch in mixed_bfloat16.
 
     Args:
         length: of the run.
