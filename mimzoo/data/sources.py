@@ -1,5 +1,6 @@
 """Sources: numbered images, with or without labels, and `open_source`, which finds them."""
 
+import dataclasses
 import operator
 import os
 from collections.abc import Callable, Iterable
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.data.images import to_rgb
+from mimzoo.data.images import decode_image, to_rgb
 
 HOLDOUT = 0.1
 SPLITS = ("train", "validation", "test")
@@ -22,6 +23,24 @@ SPECS = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """What a source lacks as a whole; single broken images are the reader's to find.
+
+    Attributes:
+        text: what is wrong, with names and counts.
+        share: how much of the source that is, in [0, 1].
+        remedy: what to do, for an error.
+    """
+
+    text: str
+    share: float
+    remedy: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Source:
     """Images by number. A subclass gives `image` and, where labelled, the array of labels.
 
@@ -30,7 +49,10 @@ class Source:
         class_names: a tuple of names in the order of the labels, or None.
         num_classes: how many classes there are, or None if the source is unlabelled.
         labelled: whether `labels` exists.
+        damage: what it lacks as a whole, or None.
     """
+
+    damage: Damage | None = None
 
     def __init__(
         self,
@@ -59,6 +81,13 @@ class Source:
         Raises `ImageError` where the image cannot be read.
         """
         raise NotImplementedError
+
+    def encoded(self, index: int) -> tuple[bytes, str] | None:
+        """The file of image `index` and its name in errors, or None if images are no files.
+
+        Raises `ImageError` where the file cannot be read.
+        """
+        return None
 
     def example_name(self, index: int) -> str:
         """The name of example `index` inside the source: for a file its relative path."""
@@ -98,6 +127,15 @@ class Source:
     def __repr__(self) -> str:
         classes = f", {self.num_classes} classes" if self.labelled else ", unlabelled"
         return f"<{type(self).__name__} {self.name}: {len(self)} images{classes}>"
+
+
+class EncodedSource(Source):
+    """Images that are files: a subclass gives `encoded`."""
+
+    def image(self, index: int, min_size: int | None = None) -> np.ndarray:
+        """Image `index`: (H, W, 3) uint8."""
+        data, name = self.encoded(index)
+        return decode_image(data, name=name, min_size=min_size)
 
 
 class ArraySource(Source):

@@ -26,6 +26,7 @@ class Subset(Source):
         super().__init__(name or f"{source.name} ({len(self.indices)})", labels, source.class_names)
         # Without names the number of classes is counted, and a subset may lack the last one.
         self.num_classes = source.num_classes
+        self.damage = source.damage
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -33,6 +34,10 @@ class Subset(Source):
     def image(self, index: int, min_size: int | None = None) -> np.ndarray:
         """Image `index` of the subset: (H, W, 3) uint8."""
         return self.source.image(int(self.indices[index]), min_size)
+
+    def encoded(self, index: int) -> tuple[bytes, str] | None:
+        """The file of image `index`, where the source has files."""
+        return self.source.encoded(int(self.indices[index]))
 
     def example_name(self, index: int) -> str:
         """The name that the example has in the source."""
