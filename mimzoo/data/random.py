@@ -24,6 +24,12 @@ def _mix(z: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
+def mix(values: np.ndarray) -> np.ndarray:
+    """Hashes of uint64, one to one."""
+    with np.errstate(over="ignore"):
+        return _mix(values + _GOLDEN)
+
+
 def _keys(seed: int, epoch: int | np.ndarray, index: np.ndarray, stream: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         key = _mix(np.uint64(seed % 2**64) + _GOLDEN)

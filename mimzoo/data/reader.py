@@ -3,7 +3,6 @@
 import logging
 import threading
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
