@@ -109,9 +109,9 @@ def take_subset(
 def hold_out(source: Source, share: float, split: str) -> Source:
     """One side of a source that is divided by the hashes of its examples' names.
 
-    Of shards, the key is hashed instead of the name, in another way. A name whose hash lies in the lowest `share` of all hashes is "validation", any other one
+    A name whose hash lies in the lowest `share` of all hashes is "validation", any other one
     "train": a rule for each name alone. Only where a side would be empty does one example
-    change sides.
+    change sides. Of shards it is another hash, of the key.
 
     Args:
         source: what to divide.
