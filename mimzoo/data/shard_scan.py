@@ -60,7 +60,7 @@ def scan(path: str, label_field: str | None) -> tuple[np.ndarray, str | None]:
                 rows.append((rank, key, offset // BLOCK, size, NO_LABEL))
                 stems.append(stem)
     except DamagedTarError as error:
-        problem = f"{error} ({len(rows)} images are before that)"
+        problem = f"{error} (images before that: {len(rows)})"
     except (OSError, ValueError, OverflowError) as error:
         problem = f"cannot be read: {error}"
     finally:
