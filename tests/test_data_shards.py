@@ -254,8 +254,8 @@ def test_damaged_and_missing_shards_are_told(tmp_path, caplog):
         source = open_source(f"shards:{tmp_path}/a/{{00000..00009}}.tar", "all")
     told = (
         f"3 of the 10 shards in {tmp_path}/a cannot be used whole: 00002.tar is cut off in the "
-        "middle of an image or other member (images before that: 1); 00005.tar is missing; 00007.tar is "
-        "damaged or no uncompressed tar file, at byte 0 (images before that: 0)"
+        "middle of an image or other member (images before that: 1); 00005.tar is missing; "
+        "00007.tar is damaged or no uncompressed tar file, at byte 0 (images before that: 0)"
     )
     assert caplog.messages == [told]
     assert values(source) == [*range(11), *range(15, 25), *range(30, 35), *range(40, 50)]

@@ -43,7 +43,9 @@ class Loader:
         normalize: applied to each batch, usually `Normalize`; by default images stay 0..255.
         seed: of order, augmentation and `finish`. Masks have their own.
         shuffle: whether each epoch has a new order and new augmentation. If not, every epoch is
-            epoch 0 in the order of the source, as evaluation wants it.
+            epoch 0 in the order of the source, as evaluation wants it. Up to two million examples
+            are sorted by hashes; of more, each batch computes its own part of the order
+            (`mimzoo.data.random.shuffled`), so an epoch costs no memory and no time in advance.
         epochs: how often the source is passed through; None for ever.
         drop_remainder: leaves out the examples that do not fill a batch (with `shuffle`, others
             each epoch). If not, the last batch of an epoch is smaller.
@@ -53,9 +55,11 @@ class Loader:
             follows from (seed, epoch, batch); each returns such a dict. For mixup and the like.
         start_step: the global step to begin with.
         num_threads: that prepare batches ahead; default: 2 for images in memory, else one for
-            each CPU, 16 at most. 0 prepares them in the calling thread.
+            each CPU, 16 at most. 0 prepares them in the calling thread. Threads, not processes:
+            Pillow decodes and resizes outside of Python's lock, and batches are not copied.
         max_corrupt: the greatest share of unreadable files. Each is logged by name and replaced
-            by the next readable one of the source. See `Reader`.
+            by the next readable one of the source. See `Reader`. Of shards, also the greatest
+            share that may be damaged or missing from the beginning.
         pad_remainder: needs `labels` or `masking` and no `drop_remainder`: fills the last batch
             up with copies of its last examples, whose weight is 0. All other examples weigh the
             same, a little more than 1, so that the mean is 1 and the loss of `evaluate` exact.
