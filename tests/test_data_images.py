@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
-from mimzoo.data.images import ImageError, decode_image, to_rgb
+from mimzoo.data.images import ImageError, decode_crop, decode_image, to_rgb
 
 
 def encode(image, kind="png", **options):
@@ -90,6 +90,97 @@ def test_min_size_shrinks_only_large_jpegs():
     assert decode_image(data).shape == (320, 640, 3)
     assert decode_image(data, min_size=100).shape == (160, 320, 3)
     assert decode_image(data, min_size=161).shape == (320, 640, 3)
+
+
+def photograph(height, width, seed=0):
+    """Noise on all scales, smooth as photographs are."""
+    rng = np.random.default_rng(seed)
+    total = np.full((height, width, 3), 128.0)
+    for level in range(1, 8):
+        small = np.clip(rng.normal(size=(2**level, 2**level, 3)) * 40 / level + 128, 0, 255)
+        layer = Image.fromarray(small.astype(np.uint8)).resize((width, height), Image.BICUBIC)
+        total += np.asarray(layer).astype(float) - 128
+    return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
+
+
+def cropped_after(data, box, size, resampling):
+    top, left, height, width = box
+    part = decode_image(data)[top : top + height, left : left + width]
+    return np.asarray(Image.fromarray(part).resize((size, size), resampling))
+
+
+@pytest.mark.parametrize("resampling", [Image.NEAREST, Image.BILINEAR, Image.BICUBIC])
+@pytest.mark.parametrize("kind", ["rgb", "grey", "cmyk", "png", "grey png", "alpha", "palette"])
+def test_a_crop_is_cut_from_the_decoded_image(kind, resampling):
+    image = photograph(60, 90)
+    image = {
+        "grey": image.convert("L"),
+        "cmyk": image.convert("CMYK"),
+        "grey png": image.convert("L"),
+        "alpha": Image.merge("RGBA", [*image.split(), image.convert("L")]),
+        "palette": image.quantize(16),
+    }.get(kind, image)
+    data = encode(image, "jpeg" if kind in ("rgb", "grey", "cmyk") else "png")
+    for box in ((0, 0, 60, 90), (7, 11, 40, 33), (59, 89, 1, 1), (3, 60, 50, 30)):
+        result = decode_crop(data, lambda h, w, box=box: box, 32, resampling)
+        np.testing.assert_array_equal(result, cropped_after(data, box, 32, resampling))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_crop_is_cut_upright(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(photograph(64, 96), "jpeg", exif=exif, quality=95)
+    shape = (64, 96) if orientation < 5 else (96, 64)
+
+    def box(height, width):
+        assert (height, width) == shape
+        return 10, 20, 50, 40
+
+    result = decode_crop(data, box, 32, Image.BICUBIC)
+    np.testing.assert_array_equal(result, cropped_after(data, (10, 20, 50, 40), 32, Image.BICUBIC))
+    # At half its size.
+    small = decode_crop(data, box, 16, Image.BICUBIC).astype(int)
+    assert np.abs(small - cropped_after(data, (10, 20, 50, 40), 16, Image.BICUBIC)).mean() < 2
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_large_crop_is_decoded_smaller_and_stays_close(monkeypatch, grey):
+    image = photograph(603, 801)
+    data = encode(image.convert("L") if grey else image, "jpeg", quality=90)
+    drafts = []
+    draft = JpegImagePlugin.JpegImageFile.draft
+
+    def spy(self, mode, size):
+        result = draft(self, mode, size)
+        drafts.append(round(603 / self.height))
+        return result
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "draft", spy)
+    for size, box, factor in (
+        (64, (0, 0, 603, 801), 8),
+        (64, (21, 37, 513, 519), 8),
+        (64, (21, 37, 511, 519), 4),
+        (64, (100, 333, 200, 150), 2),
+        (64, (100, 333, 127, 300), 1),
+        (224, (1, 3, 449, 460), 2),
+    ):
+        drafts.clear()
+        result = decode_crop(data, lambda h, w, box=box: box, size, Image.BICUBIC).astype(int)
+        assert drafts == ([factor] if factor > 1 else [])
+        full = cropped_after(data, box, size, Image.BICUBIC).astype(int)
+        off_by_one = cropped_after(data, (box[0], box[1] + factor, *box[2:]), size, Image.BICUBIC)
+        difference = np.abs(result - full).mean()
+        assert difference < (2.0 if factor > 1 else 1e-9)
+        # Not shifted: far closer than the same box one small pixel further.
+        assert difference < 0.5 * np.abs(off_by_one.astype(int) - full).mean()
+
+
+def test_a_crop_of_a_broken_file_tells_its_name():
+    data = encode(photograph(60, 90), "jpeg")
+    for content, reason in ((b"", "empty"), (b"junk", "not an image"), (data[:700], "truncated")):
+        with pytest.raises(ImageError, match=rf"s\.tar:a\.jpg: .*{reason}"):
+            decode_crop(content, lambda h, w: (0, 0, 9, 9), 4, Image.BICUBIC, name="s.tar:a.jpg")
 
 
 def test_broken_files_tell_name_and_reason(tmp_path):

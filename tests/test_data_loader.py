@@ -212,6 +212,30 @@ def test_corrupt_files_are_named_once_and_replaced_by_the_next(tmp_path, caplog,
     assert "not an image" in loader.corrupt[3]
 
 
+def test_crops_from_files_are_those_of_decoded_images(tmp_path):
+    """The box is known before decoding; the pixels are the same."""
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        pixels = rng.integers(0, 256, (40, 50 + i, 3), np.uint8)
+        image = Image.fromarray(pixels).convert("L" if i == 2 else "RGB")
+        image.save(tmp_path / f"{i}.{'jpg' if i % 2 else 'png'}")
+    source = open_source(tmp_path, "all")
+    transform = Compose([RandomResizedCrop(32), RandomFlip()])
+
+    class Plain:
+        draws = transform.draws
+
+        def __call__(self, image, u):
+            return transform(image, u)
+
+    for one, other in zip(
+        Loader(source, 3, transform=transform),
+        Loader(take_subset(source, share=1.0), 3, transform=Plain()),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_the_replacement_brings_its_own_label(tmp_path):
     for name, value in (("a/0", 1), ("a/1", 2), ("b/0", 3), ("b/1", 4)):
         path = tmp_path / f"{name}.png"

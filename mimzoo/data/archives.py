@@ -7,11 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from mimzoo.data.folders import Listing, arrange
-from mimzoo.data.images import decode_image
-from mimzoo.data.sources import Source
+from mimzoo.data.sources import EncodedSource, Source
 
 
-class TarSource(Source):
+class TarSource(EncodedSource):
     """Images that are members of an uncompressed tar file.
 
     Every read opens the file anew, so threads and worker processes may share the source.
@@ -31,13 +30,12 @@ class TarSource(Source):
     def __len__(self) -> int:
         return len(self.names)
 
-    def image(self, index: int, min_size: int | None = None) -> np.ndarray:
-        """Image `index`: (H, W, 3) uint8."""
+    def encoded(self, index: int) -> tuple[bytes, str]:
+        """The bytes of member `index`, and its name with the archive's."""
         offset, size = self.places[index].tolist()
         with open(self.path, "rb") as file:
             file.seek(offset)
-            data = file.read(size)
-        return decode_image(data, name=f"{self.path}:{self.names[index]}", min_size=min_size)
+            return file.read(size), f"{self.path}:{self.names[index]}"
 
     def example_name(self, index: int) -> str:
         """The member's path, without a folder that is common to all."""

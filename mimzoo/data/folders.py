@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mimzoo.data.images import EXTENSIONS, decode_image
-from mimzoo.data.sources import Source
+from mimzoo.data.images import EXTENSIONS, read_file
+from mimzoo.data.sources import EncodedSource, Source
 
 _SPLIT_NAMES = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
@@ -20,7 +20,7 @@ class Listing(NamedTuple):
     class_names: tuple[str, ...] | None
 
 
-class FileSource(Source):
+class FileSource(EncodedSource):
     """Images in files below a folder.
 
     Args:
@@ -36,9 +36,10 @@ class FileSource(Source):
     def __len__(self) -> int:
         return len(self.names)
 
-    def image(self, index: int, min_size: int | None = None) -> np.ndarray:
-        """Image `index`: (H, W, 3) uint8."""
-        return decode_image(os.path.join(self.root, self.names[index]), min_size=min_size)
+    def encoded(self, index: int) -> tuple[bytes, str]:
+        """The bytes of file `index` and its path."""
+        path = os.path.join(self.root, self.names[index])
+        return read_file(path), path
 
     def example_name(self, index: int) -> str:
         """The file's path below the folder."""

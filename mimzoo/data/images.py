@@ -1,11 +1,15 @@
 """From an image file, or an array of any usual kind, to uint8 RGB."""
 
+import contextlib
 import io
+import math
 import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_ORIENTATION = 0x0112
 
 
 class ImageError(ValueError):
@@ -34,26 +38,99 @@ def decode_image(
     Raises:
         ImageError: the file is missing, empty, truncated, too large or no image.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    if not isinstance(data, bytes | bytearray | memoryview):
+        name, data = name or os.fspath(data), read_file(data, name)
+    with _opened(data, name or "image") as image:
+        if min_size is not None:
+            image.draft(None, (min_size, min_size))
+        return np.array(_upright(image))
 
-    in_memory = isinstance(data, bytes | bytearray | memoryview)
-    name = name or ("image" if in_memory else os.fspath(data))
+
+def decode_crop(
+    data: bytes,
+    box: Callable[[int, int], tuple[int, int, int, int]],
+    size: int,
+    resampling: int,
+    *,
+    name: str = "image",
+) -> np.ndarray:
+    """Decodes one image file, cuts out a box and resizes it to a square.
+
+    The pixels are those of `decode_image`, cut and resized by Pillow, bit for bit, unless the box
+    of a JPEG has two, four or eight times `size` on both sides: then it is decoded at that part of
+    its size, which is several times faster and averages the pixels that resizing would have
+    averaged. Of photographs the result differs by one to two grey levels of 255 in the mean, as
+    much as bilinear differs from bicubic resizing.
+
+    Args:
+        data: the bytes of a file.
+        box: (height, width) of the upright image -> (top, left, height, width) of the box.
+        size: side of the result.
+        resampling: Pillow's number of a filter.
+        name: what an error calls the image.
+
+    Returns:
+        (size, size, 3) uint8, which cannot be written to.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    with _opened(data, name) as image:
+        factor, found = 1, None
+        if image.format in ("JPEG", "MPO"):
+            width, height = image.size
+            if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
+                width, height = height, width
+            found = box(height, width)
+            least = min(found[2:])
+            factor = next((f for f in (8, 4, 2) if least >= f * size), 1)
+            if factor > 1:
+                image.draft(None, (image.width // factor, image.height // factor))
+        image = _upright(image, keep_grey=True)
+        top, left, height, width = found or box(image.height, image.width)
+        left, top, right, bottom = (
+            edge / factor for edge in (left, top, left + width, top + height)
+        )
+        # Cut first: Pillow's resize(box=...) mixes in what lies outside of the box.
+        x, y = int(left), int(top)
+        end = min(image.width, math.ceil(right)), min(image.height, math.ceil(bottom))
+        part = image.crop((x, y, *end))
+        inside = (left - x, top - y, min(right - x, part.width), min(bottom - y, part.height))
+        part = part.resize((size, size), resampling, inside)
+        # Not np.asarray, which takes Pillow three times as long.
+        return to_rgb(np.frombuffer(part.tobytes(), np.uint8).reshape(size, size, -1))
+
+
+def read_file(path: str | os.PathLike, name: str | None = None) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ImageError: there is none, or it cannot be read.
+    """
+    name = name or os.fspath(path)
     try:
-        if not in_memory:
-            with open(data, "rb") as file:
-                data = file.read()
-        if not data:
-            raise ImageError(f"{name}: the file is empty")
-        with Image.open(io.BytesIO(data)) as image:
-            if min_size is not None:
-                image.draft(None, (min_size, min_size))
-            image.load()
-            image = ImageOps.exif_transpose(image)
-            return _pixels(image)
-    except ImageError:
-        raise
+        with open(path, "rb") as file:
+            return file.read()
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
+    except OSError as error:
+        raise ImageError(f"{name}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: str) -> "Iterator[Image.Image]":  # noqa: F821
+    """The image before it is decoded; whatever goes wrong becomes an `ImageError`."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        if not len(data):
+            raise ImageError(f"{name}: the file is empty")
+        with Image.open(io.BytesIO(data)) as image:
+            # In one piece: by default the decoder gets 64 KB at a time.
+            image.decodermaxblock = max(len(data), 65536)
+            yield image
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"{name}: not an image in a format that Pillow reads") from None
     # Broken files make Pillow's decoders raise nearly anything.
@@ -61,20 +138,26 @@ def decode_image(
         raise ImageError(f"{name}: {error or type(error).__name__}") from error
 
 
-def _pixels(image: "Image.Image") -> np.ndarray:  # noqa: F821
-    from PIL import Image
+def _upright(image: "Image.Image", keep_grey: bool = False) -> "Image.Image":  # noqa: F821
+    """Decodes and turns; mode RGB, or with `keep_grey` L where the file has no colours."""
+    from PIL import Image, ImageOps
 
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    transparent = "transparency" in image.info
+    if not transparent and (image.mode == "RGB" or (keep_grey and image.mode == "L")):
+        return image
     # Pillow before 11.1 opens 16-bit greyscale PNG files as mode "I".
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
-        return to_rgb(np.clip(values, 0, 65535).astype(np.uint16))
+        return Image.fromarray(np.array(to_rgb(np.clip(values, 0, 65535).astype(np.uint16))))
     if image.mode == "F":
-        return to_rgb(np.asarray(image))
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        return Image.fromarray(np.array(to_rgb(np.asarray(image))))
+    if transparent or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+    return image.convert("RGB")
 
 
 def to_rgb(array: np.ndarray) -> np.ndarray:

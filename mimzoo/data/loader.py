@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.data.random import permutation, uniform
+from mimzoo.data.random import MOST_SORTED, permutation, shuffled, uniform
 from mimzoo.data.reader import Reader
 from mimzoo.data.sources import ArraySource, Source
 from mimzoo.data.transforms import Normalize, Transform
@@ -43,7 +43,9 @@ class Loader:
         normalize: applied to each batch, usually `Normalize`; by default images stay 0..255.
         seed: of order, augmentation and `finish`. Masks have their own.
         shuffle: whether each epoch has a new order and new augmentation. If not, every epoch is
-            epoch 0 in the order of the source, as evaluation wants it.
+            epoch 0 in the order of the source, as evaluation wants it. Up to two million examples
+            are sorted by hashes; of more, each batch computes its own part of the order
+            (`mimzoo.data.random.shuffled`), so an epoch costs no memory and no time in advance.
         epochs: how often the source is passed through; None for ever.
         drop_remainder: leaves out the examples that do not fill a batch (with `shuffle`, others
             each epoch). If not, the last batch of an epoch is smaller.
@@ -53,9 +55,11 @@ class Loader:
             follows from (seed, epoch, batch); each returns such a dict. For mixup and the like.
         start_step: the global step to begin with.
         num_threads: that prepare batches ahead; default: 2 for images in memory, else one for
-            each CPU, 16 at most. 0 prepares them in the calling thread.
+            each CPU, 16 at most. 0 prepares them in the calling thread. Threads, not processes:
+            Pillow decodes and resizes outside of Python's lock, and batches are not copied.
         max_corrupt: the greatest share of unreadable files. Each is logged by name and replaced
-            by the next readable one of the source. See `Reader`.
+            by the next readable one of the source. See `Reader`. Of shards, also the greatest
+            share that may be damaged or missing from the beginning.
         pad_remainder: needs `labels` or `masking` and no `drop_remainder`: fills the last batch
             up with copies of its last examples, whose weight is 0. All other examples weigh the
             same, a little more than 1, so that the mean is 1 and the loss of `evaluate` exact.
@@ -118,7 +122,7 @@ class Loader:
                 f"start_step {start_step} lies beyond the end, "
                 f"{epochs} epochs of {self.steps_per_epoch} steps"
             )
-        self._reader = Reader(source, max_corrupt, getattr(transform, "min_size", None))
+        self._reader = Reader(source, max_corrupt, transform)
         self._order = functools.lru_cache(maxsize=2)(self._draw_order)
         self._order_lock = threading.Lock()
 
@@ -195,7 +199,7 @@ class Loader:
         if not self.shuffle:
             epoch = 0
         first = number * self.batch_size
-        indices = self._indices(epoch)[first : first + self.batch_size]
+        indices = self._indices(epoch, first, min(first + self.batch_size, len(self.source)))
         padding = self.batch_size - len(indices) if self.pad_remainder else 0
         if padding:
             # Two by two, since MixMIM mixes neighbours.
@@ -252,27 +256,29 @@ class Loader:
         if self.in_memory:
             images = self.source.images[indices]
             return (images if transform is None else transform.batch(images, u)), indices
-        examples = self._reader.fetch(indices)
-        images = [example["image"] for example in examples]
-        if transform is not None:
-            images = [transform(image, row) for image, row in zip(images, u, strict=True)]
+        ids, images = zip(*self._reader.fetch(indices, u), strict=True)
         odd = next((i for i, image in enumerate(images) if image.shape != images[0].shape), None)
         if odd is not None:
-            names = [self.source.example_name(examples[i]["id"]) for i in (0, odd)]
+            names = [self.source.example_name(ids[i]) for i in (0, odd)]
             raise ValueError(
                 f"images of a batch differ in size: {names[0]} is {images[0].shape[:2]}, "
                 f"{names[1]} is {images[odd].shape[:2]}; "
                 "give a transform that ends in one size, such as ResizeCrop(224)"
             )
-        return np.stack(images), np.array([example["id"] for example in examples])
+        return np.stack(images), np.array(ids)
 
-    def _indices(self, epoch: int) -> np.ndarray:
+    def _indices(self, epoch: int, first: int, last: int) -> np.ndarray:
+        """The examples at these places of the epoch's order."""
+        count = len(self.source)
+        if not self.shuffle:
+            return np.arange(first, last)
+        if count > MOST_SORTED:
+            return shuffled(self.seed, epoch, count, np.arange(first, last))
         with self._order_lock:
-            return self._order(epoch)
+            return self._order(epoch)[first:last]
 
     def _draw_order(self, epoch: int) -> np.ndarray:
-        count = len(self.source)
-        return permutation(self.seed, epoch, count) if self.shuffle else np.arange(count)
+        return permutation(self.seed, epoch, len(self.source))
 
     @property
     def corrupt(self) -> dict[int, str]:

@@ -1,20 +1,20 @@
 """Parts of data sets that have a name and are the same on every machine."""
 
 import csv
-import hashlib
 import math
 import os
-import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from mimzoo.data.ids import example_id, subset_rank
+from mimzoo.data.shards import ShardSource
 from mimzoo.data.sources import Source
 from mimzoo.data.subsets import select
 
 SAMPLINGS = ("random", "stratified", "filtered")
-_ENDING = re.compile(r"\.[A-Za-z]{2,5}$")
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,6 @@ NAMED_SUBSETS = {
     "coyo500k": NamedSubset(500_000),
     **{f"coyo{m}m": NamedSubset(m * 1_000_000) for m in (1, 5, 10, 100)},
 }
-
-
-def example_id(name: str) -> str:
-    """What an example is called wherever it lies: its file name without folder and ending."""
-    return _ENDING.sub("", name.replace("\\", "/").rpartition("/")[2])
 
 
 def named_subset(
@@ -78,18 +73,29 @@ def named_subset(
     if name not in NAMED_SUBSETS:
         raise ValueError(f"unknown subset {name!r}: choose one of {', '.join(NAMED_SUBSETS)}.")
     check_sampling(sampling, scores is not None, min_score)
-    ids = [example_id(source.example_name(index)) for index in range(len(source))]
-    if len(set(ids)) < len(ids):
-        raise ValueError(
-            f"{source.name} has several examples of one name, so {name} is not defined on it: "
-            "give each image a file name of its own."
-        )
-    digests = [hashlib.sha256(f"mimzoo subset 0:{i}".encode()).digest() for i in ids]
-    order = np.array(sorted(range(len(ids)), key=digests.__getitem__))
     wanted = NAMED_SUBSETS[name].wanted(len(source))
+    how = "" if sampling == "random" else f", {sampling}"
+    title = f"{source.name} ({name}{how})"
+    indexed = isinstance(source, ShardSource)
+    clash = source.index.same_id if indexed else None
+    if not indexed:
+        ids = [example_id(source.example_name(index)) for index in range(len(source))]
+        if len(set(ids)) < len(ids):
+            clash = next(i for i, count in Counter(ids).items() if count > 1)
+    if clash:
+        raise ValueError(
+            f"{source.name} has several examples of one name ({clash}), so {name} is not defined "
+            "on it: give each image a file name of its own."
+        )
+    if indexed and sampling == "random" and len(source) >= wanted:
+        return source.lowest_ranks(wanted, title)
+    if indexed:
+        ranks = np.concatenate(list(source.rank_chunks()))
+    else:
+        ranks = np.array([subset_rank(i) for i in ids], np.uint64)
+    order = np.argsort(ranks, kind="stable")
     if sampling == "filtered":
-        good = np.array([scores.get(ids[index], -math.inf) >= min_score for index in order])
-        order = order[good]
+        order = order[_scores_of(ranks[order], scores) >= min_score]
     if len(order) < wanted:
         which = f" with a score of at least {min_score:g}" if sampling == "filtered" else ""
         raise ValueError(f"{name} is {wanted} images, and {source.name} has {len(order)}{which}.")
@@ -99,8 +105,17 @@ def named_subset(
         labels = source.labels[order]
         groups = [order[labels == label] for label in np.unique(labels)]
     chosen = np.concatenate([group[: round(share * len(group))] for group in groups])
-    how = "" if sampling == "random" else f", {sampling}"
-    return select(source, np.sort(chosen), f"{source.name} ({name}{how})")
+    return select(source, np.sort(chosen), title)
+
+
+def _scores_of(ranks: np.ndarray, scores: Mapping[str, float]) -> np.ndarray:
+    """The score of each example by its rank, -inf where there is none."""
+    known = np.array([subset_rank(i) for i in scores], np.uint64)
+    order = np.argsort(known)
+    known = np.append(known[order], np.uint64(0))
+    values = np.append(np.array(list(scores.values()), float)[order], -math.inf)
+    place = np.searchsorted(known[:-1], ranks)
+    return np.where(known[place] == ranks, values[place], -math.inf)
 
 
 def check_sampling(sampling: str, scored: bool, min_score: float | None) -> None:

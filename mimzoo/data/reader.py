@@ -3,12 +3,12 @@
 import logging
 import threading
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from mimzoo.data.images import ImageError
 from mimzoo.data.sources import Source
+from mimzoo.data.transforms import Transform
 
 logger = logging.getLogger("mimzoo.data")
 
@@ -21,57 +21,90 @@ class TooManyCorruptError(ValueError):
 
 
 class Reader:
-    """Fetches examples and puts the next readable example in place of a corrupt one.
+    """Reads and transforms examples, and puts the next readable one in place of a corrupt one.
 
     The replacement of example i is the first of i+1, i+2, ... (from the last to 0) that can be
-    read: a rule that knows no chance and no order of reading. Safe to use from threads.
+    read: a rule that knows no chance and no order of reading. It gets the augmentation that i
+    would have had. Safe to use from threads.
 
     Args:
         source: where examples come from.
         max_corrupt: the greatest share of corrupt examples among those tried so far.
-        min_size: as in `decode_image`.
+        transform: of each image, see `mimzoo.data.transforms.Transform`.
+
+    Raises:
+        TooManyCorruptError: the source itself already lacks more than `max_corrupt`.
     """
 
-    def __init__(self, source: Source, max_corrupt: float, min_size: int | None = None) -> None:
+    def __init__(
+        self, source: Source, max_corrupt: float, transform: Transform | None = None
+    ) -> None:
         self.source = source
         self.max_corrupt = max_corrupt
-        self.min_size = min_size
+        self.transform = transform
+        self.min_size = getattr(transform, "min_size", None)
         self.corrupt: dict[int, str] = {}
-        self._tried = np.zeros(len(source), bool)
+        # One bit for each example: sources may have a hundred million.
+        self._tried = np.zeros((len(source) + 7) // 8, np.uint8)
+        self._num_tried = 0
         self._lock = threading.Lock()
+        if source.damage and source.damage.share > max_corrupt:
+            raise TooManyCorruptError(
+                f"{source.damage}: more than max_corrupt={max_corrupt:g} allows; "
+                f"{source.damage.remedy}, or raise max_corrupt to go on without"
+            )
 
-    def fetch(self, indices: Iterable[int]) -> list[dict[str, Any]]:
-        """The examples of these numbers, or what stands in for them, in this order.
+    def fetch(self, indices: Iterable[int], u: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Numbers and transformed images of these examples, or of what stands in for them.
+
+        Args:
+            indices: (B,) numbers of examples.
+            u: (B, draws) uniform numbers for the transform.
 
         Raises:
             TooManyCorruptError: at least five (or all) and more than the share are corrupt.
         """
-        return [self._read(int(index)) for index in indices]
+        return [self._read(int(index), row) for index, row in zip(indices, u, strict=True)]
 
-    def _read(self, index: int) -> dict[str, Any]:
+    def _read(self, index: int, u: np.ndarray) -> tuple[int, np.ndarray]:
         count = len(self.source)
         for number in range(count):
             candidate = (index + number) % count
             if candidate in self.corrupt:
                 continue
             try:
-                example = self.source.fetch([candidate], self.min_size)[0]
+                image = self._image(candidate, u)
             except ImageError as error:
                 self._note(candidate, str(error))
             else:
-                self._tried[candidate] = True
-                return example
+                with self._lock:
+                    self._count(candidate)
+                return candidate, image
         raise TooManyCorruptError(
             f"none of the {count} images in {self.source.name} can be read: {self._first(1)}"
         )
 
+    def _image(self, index: int, u: np.ndarray) -> np.ndarray:
+        if hasattr(self.transform, "from_file"):
+            file = self.source.encoded(index)
+            if file is not None:
+                return self.transform.from_file(*file, u)
+        image = self.source.fetch([index], self.min_size)[0]["image"]
+        return image if self.transform is None else self.transform(image, u)
+
+    def _count(self, index: int) -> None:
+        byte, bit = index >> 3, 1 << (index & 7)
+        if not self._tried[byte] & bit:
+            self._tried[byte] |= bit
+            self._num_tried += 1
+
     def _note(self, index: int, reason: str) -> None:
         with self._lock:
-            self._tried[index] = True
+            self._count(index)
             if index in self.corrupt:
                 return
             self.corrupt[index] = reason
-            bad, tried = len(self.corrupt), int(self._tried.sum())
+            bad, tried = len(self.corrupt), self._num_tried
         logger.warning("corrupt image, the next one is taken instead: %s", reason)
         count = len(self.source)
         if bad == tried and bad >= min(MIN_CORRUPT, count):

@@ -1,5 +1,6 @@
 """Sources: numbered images, with or without labels, and `open_source`, which finds them."""
 
+import dataclasses
 import operator
 import os
 from collections.abc import Callable, Iterable
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.data.images import to_rgb
+from mimzoo.data.images import decode_image, to_rgb
 
 HOLDOUT = 0.1
 SPLITS = ("train", "validation", "test")
@@ -18,8 +19,27 @@ _STAND_INS = {
 }
 SPECS = (
     "'embedded' (a small part of Fashion-MNIST, in the package), 'fashion_mnist', 'tfds:NAME', "
-    "the path of a folder of images, or the path of a .tar file of one"
+    "the path of a folder of images, or the path of a .tar file of one, "
+    "'shards:FOLDER', 'shards:PATH/{00000..00999}.tar'"
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """What a source lacks as a whole; single broken images are the reader's to find.
+
+    Attributes:
+        text: what is wrong, with names and counts.
+        share: how much of the source that is, in [0, 1].
+        remedy: what to do, for an error.
+    """
+
+    text: str
+    share: float
+    remedy: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Source:
@@ -30,7 +50,12 @@ class Source:
         class_names: a tuple of names in the order of the labels, or None.
         num_classes: how many classes there are, or None if the source is unlabelled.
         labelled: whether `labels` exists.
+        damage: what it lacks as a whole, or None.
+        most_held_out: images that `open_source` holds back at most by default, or None.
     """
+
+    damage: Damage | None = None
+    most_held_out: int | None = None
 
     def __init__(
         self,
@@ -59,6 +84,13 @@ class Source:
         Raises `ImageError` where the image cannot be read.
         """
         raise NotImplementedError
+
+    def encoded(self, index: int) -> tuple[bytes, str] | None:
+        """The file of image `index` and its name in errors, or None if images are no files.
+
+        Raises `ImageError` where the file cannot be read.
+        """
+        return None
 
     def example_name(self, index: int) -> str:
         """The name of example `index` inside the source: for a file its relative path."""
@@ -98,6 +130,15 @@ class Source:
     def __repr__(self) -> str:
         classes = f", {self.num_classes} classes" if self.labelled else ", unlabelled"
         return f"<{type(self).__name__} {self.name}: {len(self)} images{classes}>"
+
+
+class EncodedSource(Source):
+    """Images that are files: a subclass gives `encoded`."""
+
+    def image(self, index: int, min_size: int | None = None) -> np.ndarray:
+        """Image `index`: (H, W, 3) uint8."""
+        data, name = self.encoded(index)
+        return decode_image(data, name=name, min_size=min_size)
 
 
 class ArraySource(Source):
@@ -185,11 +226,18 @@ def open_source(
             or more first-level subfolders, the classes; with train/, val/ or validation/, and
             test/ above either layout, these are the splits;
             a .tar file of such a folder, read in place;
-            "tfds:NAME" - a data set prepared by TensorFlow Datasets, features "image", "label".
+            "tfds:NAME" - a data set prepared by TensorFlow Datasets, features "image", "label";
+            "shards:PATH" - tar files of samples with one stem each (0001.jpg, 0001.json), as
+            webdataset and img2dataset write them. The path is a folder of .tar files, a range
+            `FOLDER/{00000..00999}.tar` (one that is missing is told; several ranges are combined),
+            or a pattern `FOLDER/**/*.tar`. Their order is that of their names, or of the range;
+            inside, that of the file. Labelled if each image has a .cls; with "#label=FIELD" after
+            the path by that field of the .json. They are indexed once: `mimzoo.data.shard_index`.
         split: "train", "validation", "test", or "all" where the source has no splits of its own.
         holdout: the share of "train" that is kept back as "validation" if the source has none:
             the examples whose names hash to the lowest values, so adding files moves nobody.
-            Default: 0.1 if the source has neither "validation" nor "test", else 0.
+            Default: 0.1 if the source has neither "validation" nor "test", else 0; of shards
+            at most 50,000 images.
 
     A missing "test" is read from "validation", a missing "validation" (without a holdout) from
     "test". So "train" and "validation" are disjoint always.
@@ -210,12 +258,16 @@ def open_source(
         if set(splits) != {"train"}:
             raise ValueError(f"{name} has the splits {', '.join(splits)}; ask for one of these")
         return splits["train"]()
-    if holdout is None:
+    default = holdout is None
+    if default:
         holdout = HOLDOUT if set(splits) == {"train"} else 0.0
     lacks_validation = "train" in splits and "validation" not in splits
     if holdout and lacks_validation and not (split == "test" and "test" in splits):
+        source = splits["train"]()
+        if default and source.most_held_out:
+            holdout = min(holdout, source.most_held_out / len(source))
         side = "train" if split == "train" else "validation"
-        return hold_out(splits["train"](), holdout, side)
+        return hold_out(source, holdout, side)
     for candidate in _STAND_INS[split]:
         if candidate in splits:
             return splits[candidate]()
@@ -236,6 +288,10 @@ def _splits(spec: str) -> dict[str, Callable[[], Source]]:
         from mimzoo.data.tfds import tfds_splits
 
         return tfds_splits(spec.removeprefix("tfds:"))
+    if spec.startswith("shards:"):
+        from mimzoo.data.shards import shard_splits
+
+        return shard_splits(spec)
     path = os.path.expanduser(spec)
     if os.path.isdir(path):
         from mimzoo.data.folders import folder_splits

@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 
-from mimzoo.data.random import permutation
-from mimzoo.data.sources import ArraySource, Source
+from mimzoo.data.random import MOST_SORTED, permutation, shuffled
+from mimzoo.data.sources import Source
 
 
 class Subset(Source):
@@ -26,6 +26,7 @@ class Subset(Source):
         super().__init__(name or f"{source.name} ({len(self.indices)})", labels, source.class_names)
         # Without names the number of classes is counted, and a subset may lack the last one.
         self.num_classes = source.num_classes
+        self.damage = source.damage
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -34,6 +35,10 @@ class Subset(Source):
         """Image `index` of the subset: (H, W, 3) uint8."""
         return self.source.image(int(self.indices[index]), min_size)
 
+    def encoded(self, index: int) -> tuple[bytes, str] | None:
+        """The file of image `index`, where the source has files."""
+        return self.source.encoded(int(self.indices[index]))
+
     def example_name(self, index: int) -> str:
         """The name that the example has in the source."""
         return self.source.example_name(int(self.indices[index]))
@@ -41,7 +46,7 @@ class Subset(Source):
 
 def select(source: Source, indices: np.ndarray, name: str) -> Source:
     """Some examples of a source, by number."""
-    if isinstance(source, ArraySource):
+    if hasattr(source, "take"):  # arrays and shards
         return source.take(indices, name)
     return Subset(source, indices, name)
 
@@ -74,7 +79,12 @@ def take_subset(
         raise ValueError(f"share must lie in (0, 1], got {share}")
     if count is not None and not 0 < count <= len(source):
         raise ValueError(f"count must lie in 1..{len(source)}, got {count}")
-    order = permutation(seed, 0, len(source), stream="subset")
+    total = len(source)
+    if total > MOST_SORTED and not source.labelled:
+        wanted = count or max(1, round(share * total))
+        order = shuffled(seed, 0, total, np.arange(wanted), stream="subset")
+        return select(source, np.sort(order), f"{source.name} ({wanted} of {total})")
+    order = permutation(seed, 0, total, stream="subset")
     if not source.labelled:
         groups = [order]
     else:
@@ -101,7 +111,7 @@ def hold_out(source: Source, share: float, split: str) -> Source:
 
     A name whose hash lies in the lowest `share` of all hashes is "validation", any other one
     "train": a rule for each name alone. Only where a side would be empty does one example
-    change sides.
+    change sides. Of shards it is another hash, of the key.
 
     Args:
         source: what to divide.
@@ -115,6 +125,9 @@ def hold_out(source: Source, share: float, split: str) -> Source:
         raise ValueError(
             f"{source.name} has one image, too few to hold one back; add images or pass holdout=0"
         )
+    name = f"{source.name.removesuffix(' train')} {split}"
+    if hasattr(source, "hold_out"):  # shards
+        return source.hold_out(share, split == "validation", name)
     names = [source.example_name(index) for index in range(len(source))]
     hashes = np.array([_hash(name) for name in names])
     held = hashes < share
@@ -122,7 +135,7 @@ def hold_out(source: Source, share: float, split: str) -> Source:
     if held.all():
         held[hashes.argmax()] = False
     indices = np.flatnonzero(held if split == "validation" else ~held)
-    return select(source, indices, f"{source.name.removesuffix(' train')} {split}")
+    return select(source, indices, name)
 
 
 def _hash(name: str) -> float:

@@ -13,13 +13,15 @@ from typing import Protocol
 
 import numpy as np
 
+from mimzoo.data.images import decode_crop, decode_image
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _TRIES = 10
 
 
 class Transform(Protocol):
-    """What the loader asks of a transform; `Example` gives `batch` and `min_size`."""
+    """What the loader asks of a transform; `Example` gives all but `__call__`."""
 
     draws: int
     min_size: int | None
@@ -29,6 +31,9 @@ class Transform(Protocol):
 
     def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) uint8 and (B, draws) -> (B, H', W', 3) uint8."""
+
+    def from_file(self, data: bytes, name: str, u: np.ndarray) -> np.ndarray:
+        """One image file and its (draws,) numbers -> (H', W', 3) uint8."""
 
 
 class Example:
@@ -44,6 +49,10 @@ class Example:
     def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) uint8 images and (B, draws) numbers -> (B, H', W', 3) uint8."""
         return np.stack([self(image, row) for image, row in zip(images, u, strict=True)])
+
+    def from_file(self, data: bytes, name: str, u: np.ndarray) -> np.ndarray:
+        """The bytes of an image file, its name in errors, (draws,) -> (H', W', 3) uint8."""
+        return self(decode_image(data, name=name, min_size=self.min_size), u)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +84,14 @@ class Compose(Example):
             image = transform(image, u[: transform.draws])
             u = u[transform.draws :]
         return image
+
+    def from_file(self, data: bytes, name: str, u: np.ndarray) -> np.ndarray:
+        """The first transform may spare itself a part of the decoding."""
+        if not self.transforms or not hasattr(self.transforms[0], "from_file"):
+            return super().from_file(data, name, u)
+        first, *others = self.transforms
+        image = first.from_file(data, name, u[: first.draws])
+        return Compose(others)(image, u[first.draws :])
 
     def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) and (B, draws) -> (B, H', W', 3)."""
@@ -143,6 +160,11 @@ class RandomResizedCrop(Example):
         top, left, height, width = self.box(*image.shape[:2], u)
         crop = image[top : top + height, left : left + width]
         return _resize(crop, self.size, self.size, self.interpolation)
+
+    def from_file(self, data: bytes, name: str, u: np.ndarray) -> np.ndarray:
+        """Knows the box before decoding, and decodes no finer than it needs: `decode_crop`."""
+        filter_ = _resampling(self.interpolation)
+        return decode_crop(data, lambda h, w: self.box(h, w, u), self.size, filter_, name=name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,9 @@ from mimzoo_training.interrupt import Interrupted
 from mimzoo_training.workdir import RunError
 
 EXPECTED = (ValueError, TypeError, OSError, RunError, ModuleNotFoundError)
-SOURCES = "embedded, fashion_mnist, tfds:NAME, a folder of images, or a .tar file of one"
+SOURCES = (
+    "embedded, fashion_mnist, tfds:NAME, shards:PATH, a folder of images, or a .tar file of one"
+)
 
 PRESET = "name, folder, hf://org/name[@revision][/folder], or a work directory"
 LAYOUT = "such as mae_full, hf_vit_mae or simmim_swinv2_pretrain; a wrong one names the nearest"
