@@ -290,6 +290,8 @@ def test_the_backend_asked_for_wins(unset, monkeypatch):
 # === Ctrl-C ===
 
 
+# On every backend: tests/test_runner.py, without a command of its own.
+@pytest.mark.one_backend
 def test_ctrl_c_saves_and_the_same_command_goes_on(photos, tmp_path):
     folder = tmp_path / "w"
     arguments = ["pretrain", RECIPE, "--data", str(photos), "--workdir", str(folder)]
