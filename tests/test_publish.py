@@ -82,9 +82,8 @@ def features(model) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(noise(2, model.image_shape)))
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="benchmarks/publish_grid.py reads on JAX, too"
-)
+# benchmarks/publish_grid.py reads on all backends.
+@pytest.mark.one_backend
 def test_what_was_published_loads_by_name(hub, official, capsys):
     names = (NANO, CELLS[0], TUNED[0])
     done = publish(capsys, *names, "--checkpoints", official)

@@ -287,6 +287,7 @@ def test_every_gradient_is_cleared_between_steps(recipe):
         assert all(id(v.value) in listed for v in model.trainable_variables)
 
 
+@pytest.mark.one_backend
 def test_an_online_probe_watches_and_changes_nothing(whole, recipe, source, tmp_path, quiet):
     pretrain(recipe, source, tmp_path / "a", validation=source, probe=10, say=quiet[1])
     rows = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
