@@ -2,11 +2,10 @@
 
     python -m benchmarks.distribution --backend jax --method mae --layouts 2x1 4x1 2x2 4x1m2
 
-A small model on noise, with drop path; every other image count leaves a last batch that is not
-whole. A layout is devices of a process x processes, and m: over how many devices the model is
-split. CPU devices are virtual; processes talk over the loopback network. Printed are the greatest
-relative differences of the losses from those of one device, and whether all processes end with
-the same weights.
+A small model on noise, with drop path; the last batch of an evaluation is not whole. A layout is
+devices of a process x processes, and m: over how many devices the model is split. CPU devices are
+virtual; processes talk over the loopback network. Printed are the greatest relative differences
+of the losses from those of one device, and whether all processes end with the same weights.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-WORKER = Path(__file__).parent.parent / "tests" / "distributed_run.py"
+WORKER = Path(__file__).parent / "distributed_run.py"
 
 
 class Result(NamedTuple):

@@ -39,6 +39,11 @@ def size(model: keras.Model) -> int:
     return sum(4 * int(np.prod(v.shape)) for v in variables(model).values()) + 100_000
 
 
+def room(model: keras.Model) -> int:
+    """Bytes a run needs at most: the last checkpoints, the best, one being written, the preset."""
+    return (KEEP + 3) * size(model)
+
+
 def tensors(model: keras.Model, whole: Callable[[Any], np.ndarray]) -> dict[str, np.ndarray]:
     """Name -> array of all variables.
 

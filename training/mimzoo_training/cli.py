@@ -1,6 +1,7 @@
 """The command `mimzoo`. Heavy imports stand inside the commands, so `--help` is quick."""
 
 import argparse
+import importlib
 import logging
 import os
 import shlex
@@ -16,6 +17,8 @@ SOURCES = (
 )
 
 PRESET = "name, folder, hf://org/name[@revision][/folder], or a work directory"
+# Where a command is that is not in `commands`. Listings need neither Keras nor a backend.
+HOMES = {"list_all": "listing", "info": "listing", "cache": "listing", "publish": "publishing"}
 LAYOUT = "such as mae_full, hf_vit_mae or simmim_swinv2_pretrain; a wrong one names the nearest"
 
 
@@ -35,16 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger = logging.getLogger("mimzoo.data")
     logger.addHandler(unreadable)
     try:
-        if args.run in ("list_all", "info", "cache"):
-            from mimzoo_training import listing as commands
-        else:
-            from mimzoo_training import backend, commands
+        home = HOMES.get(args.run, "commands")
+        if home != "listing":
+            from mimzoo_training import backend
 
             line = backend.choose(getattr(args, "backend", None))
             if line:
                 print(line, file=sys.stderr)
-        if args.run == "publish":
-            from mimzoo_training import publishing as commands
+        commands = importlib.import_module(f"mimzoo_training.{home}")
         code = getattr(commands, args.run)(args)
         unreadable.tell()
     except Interrupted as stop:
@@ -133,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--crop-fraction", type=float, metavar="F", help="default: the recipe's, else 0.875"
     )
     classify = add("classify", keras, "name what a classifier sees in images")
-    classify.add_argument("preset", help="name, folder, hf://org/name, or a work directory")
+    classify.add_argument("preset", help=PRESET)
     classify.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     classify.add_argument("--top", type=int, default=5, metavar="N", help="classes (default 5)")
     reconstruct = add("reconstruct", keras, "draw what a model makes of masked images")

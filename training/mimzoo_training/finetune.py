@@ -132,7 +132,7 @@ def finetune(
         rate = parts.schedule(recipe, len(source))
         optimizer = classify.finetune_optimizer(recipe, model, rate)
         classify.compile_classifier(model, recipe.label_smoothing, optimizer)
-        place.require_space((checkpoint.KEEP + 2) * checkpoint.size(model))
+        place.require_space(checkpoint.room(model))
         transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
 
         def evaluate() -> dict[str, float]:

@@ -152,8 +152,7 @@ def _train(
     if place.finished:
         say(f"{recipe.name} is finished: {place.preset}")
         return None, run, None
-    # Two checkpoints, one being written, and the preset.
-    place.require_space((checkpoint.KEEP + 2) * checkpoint.size(task))
+    place.require_space(checkpoint.room(task))
 
     transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
 

@@ -4,11 +4,8 @@
 PEAKS = {
     "H200": 989e12,  # NVIDIA H200 data sheet, half of the figure with sparsity
     "H100 PCIe": 756e12,  # NVIDIA H100 data sheet, likewise
-    "H100 NVL": 835e12,
     "H100": 989e12,
     "A100": 312e12,  # NVIDIA A100 data sheet
-    "A10G": 70e12,  # NVIDIA A10G data sheet, without sparsity
-    "L40S": 362e12,  # NVIDIA L40S data sheet, without sparsity
     "TPU v6 lite": 918e12,  # Cloud TPU documentation, per chip
     "TPU v5 lite": 197e12,
     "TPU v5": 459e12,

@@ -1,4 +1,4 @@
-"""One process of a small pretraining run, started by test_distribution.py.
+"""One process of a small pretraining run, started by `benchmarks.distribution`.
 
     python distributed_run.py METHOD STEPS WORKDIR DEVICES MODEL_PARALLEL
 
@@ -17,6 +17,7 @@ IMAGES, BATCH = 20, 16
 
 
 def main(method: str, steps: str, workdir: str, devices: str, model_parallel: str) -> None:
+    """Pretrains a model of one or two blocks on noise, as one process of the layout."""
     count = int(devices)
     if keras.config.backend() == "tensorflow" and count > 1:
         import tensorflow as tf
