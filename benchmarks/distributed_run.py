@@ -13,7 +13,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-IMAGES, BATCH = 20, 16
+# As many images as make one step an epoch, and a part of a batch that is left over.
+IMAGES, BATCH = int(os.environ.get("IMAGES", 20)), 16
 
 
 def main(method: str, steps: str, workdir: str, devices: str, model_parallel: str) -> None:

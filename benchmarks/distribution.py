@@ -81,14 +81,20 @@ def start(
     ]
 
 
-def run(*arguments: object, **options: object) -> Result:
+def layout_of(text: str) -> dict[str, int]:
+    """`2x1m2` as options of `start`."""
+    devices, processes, split = re.fullmatch(r"(\d+)x(\d+)(?:m(\d+))?", text).groups()
+    sizes = {"devices": devices, "processes": processes, "model_parallel": split or 1}
+    return {name: int(size) for name, size in sizes.items()}
+
+
+def run(backend: str, method: str, steps: int, workdir: Path, **layout: int) -> Result:
     """As `start`, and waits for the end.
 
     Raises:
         RuntimeError: a process failed; with what it printed.
     """
-    workdir = Path(str(arguments[3]))
-    running = start(*arguments, **options)
+    running = start(backend, method, steps, workdir, **layout)
     for process in running:
         told, _ = process.communicate(timeout=900)
         if process.returncode:
@@ -147,15 +153,8 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         one = run(args.backend, args.method, args.steps, Path(folder) / "one")
         for layout in args.layouts:
-            devices, processes, split = re.fullmatch(r"(\d+)x(\d+)(?:m(\d+))?", layout).groups()
             many = run(
-                args.backend,
-                args.method,
-                args.steps,
-                Path(folder) / layout,
-                devices=int(devices),
-                processes=int(processes),
-                model_parallel=int(split or 1),
+                args.backend, args.method, args.steps, Path(folder) / layout, **layout_of(layout)
             )
             loss, validation, same = differences(one, many)
             print(

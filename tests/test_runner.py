@@ -46,10 +46,10 @@ def test_segments():
     assert list(segments(10, 10, 5)) == []
 
 
-@pytest.mark.parametrize("how", ["signal", "crash"])
+@pytest.mark.parametrize("how", ["signal", "crash", "crash at the end of an epoch"])
 def test_a_stopped_run_goes_on_exactly(how, whole, recipe, source, tmp_path, monkeypatch, quiet):
     _, say = quiet
-    stopping = {"checkpoint_seconds": 0.0} if how == "crash" else {}
+    stopping = {} if how == "signal" else {"checkpoint_seconds": 0.0}
     with monkeypatch.context() as patch:
         if how == "signal":
             at_step(patch, 7, lambda: signal.raise_signal(signal.SIGINT))
@@ -57,13 +57,22 @@ def test_a_stopped_run_goes_on_exactly(how, whole, recipe, source, tmp_path, mon
                 pretrain(recipe, source, tmp_path / "parts", say=say)
             assert stop.value.exit_code == 130
             assert checkpoint.latest(tmp_path / "parts" / "checkpoints").stem[-1] == "7"
-        else:
+        elif how == "crash":
             at_step(patch, 8, crash)
             with pytest.raises(MemoryError):
                 pretrain(recipe, source, tmp_path / "parts", say=say, **stopping)
             # On a slow machine there may be one within the epoch as well.
             step = int(checkpoint.latest(tmp_path / "parts" / "checkpoints").stem[5:])
             assert 5 <= step < 8
+        else:  # no checkpoint may count an epoch as done that is not in the log
+            add = workdir.Log.add
+            patch.setattr(
+                workdir.Log,
+                "add",
+                lambda self, row: crash() if row["step"] == 10 else add(self, row),
+            )
+            with pytest.raises(MemoryError):
+                pretrain(recipe, source, tmp_path / "parts", say=say, **stopping)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     # Other numbers may have been drawn in the meantime.
     keras.utils.set_random_seed(99)

@@ -197,6 +197,7 @@ class _Steps(keras.callbacks.Callback):
         self.pending: list[tuple[int, Any]] = []
         self.logs: dict = {}
         self.done = 0
+        self.due = False
         self.carried = (dict(self.trainer.state["sums"]), self.trainer.state["count"])
         self.before = self.trainer.state["seconds"]
         self.started = self.checked = time.monotonic()
@@ -214,7 +215,9 @@ class _Steps(keras.callbacks.Callback):
         stop, save = self.trainer.devices.agree(
             state["step"], self.guard.received is not None, due and self.trainer.devices.is_main
         )
-        if save:
+        if save and self.done == self.segment_steps:
+            self.due = True  # a checkpoint at the end of an epoch comes after its line in the log
+        elif save:
             if self.pending:  # no checkpoint of a loss that is not finite
                 self._check(now)
             self._note_sums()
@@ -240,10 +243,10 @@ class _Steps(keras.callbacks.Callback):
         trainer.state["seconds"] = self.before + now - self.started
         trainer.progress.update(step, step / trainer.steps_per_epoch, float(loss))
 
-    def _note_sums(self, logs: dict[str, float] | None = None) -> None:
+    def _note_sums(self) -> None:
         """Sums of the epoch so far, so that a resumed epoch's mean is over all of it."""
         sums, count = self.carried
-        known = logs or {name: float(value) for name, value in self.logs.items()}
+        known = self.trainer.devices.results(self.model, self.logs)
         totals = {k: sums.get(k, 0.0) + v * self.done for k, v in known.items()}
         self.trainer.state.update(sums=totals, count=count + self.done)
 
@@ -258,7 +261,7 @@ class _Steps(keras.callbacks.Callback):
         trainer, state = self.trainer, self.trainer.state
         if self.pending:
             self._check(time.monotonic())
-        self._note_sums(trainer.devices.results(self.model, self.logs))
+        self._note_sums()
         if self.done < self.segment_steps:
             return  # a signal came: the epoch goes on another time
         trainer.progress.pause()
@@ -290,7 +293,7 @@ class _Steps(keras.callbacks.Callback):
             hook(trainer, epoch)
         # Several processes save when they agree to, within the next epoch; all know the best.
         due = time.monotonic() - self.saved >= trainer.checkpoint_seconds
-        if best or (due and trainer.devices.job.processes == 1):
+        if best or self.due or (due and trainer.devices.job.processes == 1):
             self._save(best)
         trainer.progress.go_on()
 

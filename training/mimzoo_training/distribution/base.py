@@ -103,7 +103,7 @@ class Devices:
         return np.array(keras.ops.convert_to_numpy(value), order="C")
 
     def results(self, model: Any, logs: dict) -> dict[str, float]:
-        """Metrics over the rows of all processes, at the end of an epoch or evaluation."""
+        """Metrics over the rows of all processes so far; all processes must ask for them."""
         return {name: float(value) for name, value in logs.items()}
 
     def wait(self) -> None:

@@ -90,12 +90,18 @@ class TorchDevices(Devices):
 
     def results(self, model: keras.Model, logs: dict) -> dict[str, float]:
         """Metrics over the rows of all processes, from the sums that they are made of."""
-        for metric in model.metrics:
-            for variable in metric.variables:
-                total = variable.value.detach().clone()
-                dist.all_reduce(total)
-                variable.assign(total)
+        own = [
+            (variable, variable.value.detach().clone())
+            for metric in model.metrics
+            for variable in metric.variables
+        ]
+        for variable, part in own:
+            total = part.clone()
+            dist.all_reduce(total)
+            variable.assign(total)
         known = model.get_metrics_result()
+        for variable, part in own:  # the epoch may go on
+            variable.assign(part)
         return {name: float(known.get(name, value)) for name, value in logs.items()}
 
     def wait(self) -> None:
