@@ -93,54 +93,55 @@ def linear_probe(
     Raises:
         ValueError: shapes that do not fit, or labels out of range.
     """
-    train_labels, test_labels = np.asarray(train_labels), np.asarray(test_labels)
-    for name, features, labels in (
-        ("train", train_features, train_labels),
-        ("test", test_features, test_labels),
-    ):
-        if np.ndim(features) != 2 or labels.shape != (len(features),) or len(features) == 0:
-            raise ValueError(
-                f"{name}: features must be (N, D) and labels (N,) with N > 0, got "
-                f"{np.shape(features)} and {labels.shape}."
-            )
-    if num_classes is None:
-        num_classes = int(train_labels.max()) + 1
-    check_labels(train_labels, num_classes)
-    check_labels(test_labels, num_classes)
+    train_labels, test_labels, num_classes = check_features(
+        (train_features, train_labels), (test_features, test_labels), num_classes
+    )
     mean = train_features.mean(0, dtype="float64")
     deviation = train_features.std(0, dtype="float64") + 1e-6
     train, test = (
         ((features - mean) / deviation).astype("float32")
         for features in (train_features, test_features)
     )
-    passes = _Passes(train, train_labels, steps)
+    parts = -(-len(train) // FULL_BATCH)
     head = keras.Sequential(
         [
             keras.Input((train.shape[1],)),
             keras.layers.Dense(num_classes, kernel_initializer="zeros", dtype="float32"),
         ]
     )
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, len(passes))
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps * parts)
     head.compile(
         keras.optimizers.AdamW(rate, weight_decay=weight_decay),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    head.fit(passes, verbose=0)
-    logits = head.predict(test, batch_size=FULL_BATCH, verbose=0)
+    # `fit` would draw from the random state of a training that goes on around this.
+    for step in range(steps * parts):
+        rows = slice(step % parts, None, parts)
+        head.train_on_batch(train[rows], train_labels[rows])
+    chunks = range(0, len(test), FULL_BATCH)
+    logits = np.concatenate([head.predict_on_batch(test[n : n + FULL_BATCH]) for n in chunks])
     return float((logits.argmax(1) == test_labels).mean())
 
 
-class _Passes(keras.utils.PyDataset):
-    """All features, or all parts of them, again and again, as one epoch."""
+def check_features(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    num_classes: int | None = None,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Labels as arrays and the number of classes, once features and labels are found to fit.
 
-    def __init__(self, features: np.ndarray, labels: np.ndarray, passes: int) -> None:
-        super().__init__()
-        self.features, self.labels, self.passes = features, labels, passes
-        self.parts = -(-len(features) // FULL_BATCH)
-
-    def __len__(self) -> int:
-        return self.passes * self.parts
-
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = slice(step % self.parts, None, self.parts)
-        return self.features[rows], self.labels[rows]
+    Raises:
+        ValueError: shapes that do not fit, or labels out of range.
+    """
+    for name, (features, labels) in (("train", train), ("test", test)):
+        if np.ndim(features) != 2 or np.shape(labels) != (len(features),) or len(features) == 0:
+            raise ValueError(
+                f"{name}: features must be (N, D) and labels (N,) with N > 0, got "
+                f"{np.shape(features)} and {np.shape(labels)}."
+            )
+    train_labels, test_labels = np.asarray(train[1]), np.asarray(test[1])
+    if num_classes is None:
+        num_classes = int(train_labels.max()) + 1
+    check_labels(train_labels, num_classes)
+    check_labels(test_labels, num_classes)
+    return train_labels, test_labels, num_classes

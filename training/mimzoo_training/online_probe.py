@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from mimzoo.data import Loader, Source, take_subset
 from mimzoo_training import parts
 from mimzoo_training.recipes.kinds import PretrainRecipe
@@ -15,9 +13,6 @@ TESTED = 2_000
 
 class OnlineProbe:
     """Accuracy of a linear layer on mean-pooled features of a task's backbone.
-
-    Nothing of it reaches the training: features are taken as they are at a validation, and the
-    layer starts anew each time.
 
     Args:
         task: that is pretrained.
@@ -33,7 +28,7 @@ class OnlineProbe:
     def __init__(
         self, task: Any, recipe: PretrainRecipe, source: Source, test: Source, count: int
     ) -> None:
-        from mimzoo.downstream.linear_probe import feature_model
+        from mimzoo.downstream import FeatureProbe
 
         for labelled in (source, test):
             if not labelled.labelled:
@@ -42,10 +37,8 @@ class OnlineProbe:
                     "folders with a subfolder for each class."
                 )
         self.task = task
-        self.model = feature_model(task.backbone)
-        self.num_classes = source.num_classes
         pair = (source, min(count, len(source))), (test, min(TESTED, len(test)))
-        self.loaders = [
+        loaders = [
             Loader(
                 take_subset(images, count=number, seed=recipe.seed),
                 min(recipe.batch_size, number),
@@ -57,14 +50,8 @@ class OnlineProbe:
             )
             for images, number in pair
         ]
+        self.probe = FeatureProbe(*loaders, num_classes=source.num_classes, kinds=("probe",))
 
     def __call__(self) -> dict[str, float]:
         """{"probe_accuracy": …} with the weights as they are."""
-        from mimzoo.downstream import extract_features, linear_probe
-
-        if hasattr(self.task, "jax_state_sync"):
-            self.task.jax_state_sync()
-        train, test = (extract_features(self.model, loader) for loader in self.loaders)
-        if not np.isfinite(train[0]).all():
-            return {}
-        return {COLUMN: linear_probe(*train, *test, num_classes=self.num_classes)}
+        return self.probe.measure(self.task)
