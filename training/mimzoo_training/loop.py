@@ -71,6 +71,7 @@ class Trainer:
     state: dict = field(
         default_factory=lambda: {"step": 0, "seconds": 0.0, "best": None, "sums": {}, "count": 0}
     )
+    log: Log | None = field(default=None, init=False)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,7 +92,11 @@ class Trainer:
                 in the same work directory.
         """
         with self.workdir.locked() if self.devices.is_main else contextlib.nullcontext():
-            self._run()
+            try:
+                self._run()
+            finally:
+                if self.log is not None:
+                    self.log.flush()
 
     def _run(self) -> None:
         found = checkpoint.latest(self.workdir.checkpoints)
@@ -141,6 +146,7 @@ class Trainer:
     def save(self, best: bool = False) -> None:
         """Begins to write a checkpoint: one process for all, which may need the others' parts."""
         tensors = checkpoint.tensors(self.model, self.devices.whole)
+        self.log.flush()
         if self.devices.is_main:
             self.saver.save(tensors, self.state, best)
 
