@@ -104,7 +104,7 @@ def _sees(found: Contents) -> str:
     ratio = config["masking"]["config"]["mask_ratio"]
     target = config["target"]["class_name"]
     target = TARGETS.get(target, target)
-    shown = "another image shown" if found.task["class_name"] == "MixMIM" else "hidden"
+    shown = "covered by another image" if found.task["class_name"] == "MixMIM" else "hidden"
     return (
         f"{size}; in pretraining {ratio:.0%} of each was {shown}, and {target} had to be predicted."
     )

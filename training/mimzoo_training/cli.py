@@ -133,6 +133,28 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--crop-fraction", type=float, metavar="F", help="default: the recipe's, else 0.875"
     )
+    probe = add("probe", keras, "measure what a preset's frozen features are good for")
+    probe.add_argument("preset", help=PRESET)
+    probe.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
+    probe.add_argument("--split", default="test", help="to test on (default test)")
+    probe.add_argument(
+        "--num-labels",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="train on N images, evenly by class; default: all",
+    )
+    probe.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=("probe", "knn"),
+        default=("probe", "knn"),
+        help="a linear layer, the nearest neighbours, or both (default)",
+    )
+    probe.add_argument("--neighbours", type=int, default=20, metavar="K", help="default 20")
+    probe.add_argument("--pooling", choices=("avg", "token"), default="avg")
+    probe.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images")
+    _study(add("study", keras, "run a grid of models x data x lengths, or go on with it"))
     classify = add("classify", keras, "name what a classifier sees in images")
     classify.add_argument("preset", help=PRESET)
     classify.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
@@ -203,6 +225,26 @@ def _publish(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--again", action="store_true", help="what is there already, too, for a new card"
+    )
+
+
+def _study(command: argparse.ArgumentParser) -> None:
+    command.add_argument("spec", help="a .toml file, or a study that comes with the package")
+    command.add_argument("--data", metavar="SOURCE", help=SOURCES)
+    command.add_argument(
+        "--workdir", required=True, metavar="DIR", help="a study goes on from here"
+    )
+    command.add_argument("--validation", metavar="SOURCE", help="default: a part of --data")
+    command.add_argument("--test", metavar="SOURCE", help="default: the test split of --data")
+    command.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="cells at a time; default: as many as fit on the GPUs, or one a CPU core",
+    )
+    command.add_argument("--only", metavar="TEXT", help="only cells with this in their names")
+    command.add_argument(
+        "--published", action="store_true", help="nothing is run: figures of published results"
     )
 
 

@@ -100,6 +100,43 @@ def evaluate(args: argparse.Namespace) -> None:
         print(f"masked loss {loss:.4f} on {on}, masks of seed {task.masking.seed}")
 
 
+def probe(args: argparse.Namespace) -> None:
+    """Prints what a preset's frozen features are good for."""
+    from mimzoo.data import open_source
+    from mimzoo_training.probing import probe_preset
+
+    source, test = (open_source(args.data, split) for split in ("train", args.split))
+    print(f"{args.preset} on {test.name} ({len(test)} images)")
+    probe_preset(
+        _folder(args.preset),
+        source,
+        test,
+        labels=args.num_labels or [None],
+        kinds=args.kinds,
+        pooling=args.pooling,
+        k=args.neighbours,
+        seed=args.seed,
+        say=print,
+    )
+
+
+def study(args: argparse.Namespace) -> int:
+    """Runs what is missing of a study and writes its report."""
+    from mimzoo_training.study import run_study
+
+    return run_study(
+        args.spec,
+        args.data,
+        args.workdir,
+        jobs=args.jobs,
+        only=args.only,
+        published=args.published,
+        validation=args.validation,
+        test=args.test,
+        say=print,
+    )
+
+
 def classify(args: argparse.Namespace) -> None:
     """Prints the most likely classes of images.
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ COLUMNS = (
     "seconds",
     "flop_utilisation",
 )
+
+# Between two writings of the log: with few images epochs are short.
+WRITE_SECONDS = 1.0
 
 # Fields of a recipe that no number depends on.
 REMARKS = {"origin", "inferred"}
@@ -81,6 +85,39 @@ def write_folder(path: Path, write: Callable[[Path], Any]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keeps other processes from working in a folder; the lock goes with the process.
+
+    Args:
+        folder: that is there.
+        wait: until another process is gone.
+
+    Raises:
+        RunError: another process is at work there, and is not waited for.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock
+        yield
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        os.close(opened)
+        raise RunError(
+            f"another run is at work in {folder}: wait for it, stop it, or choose another "
+            "--workdir."
+        ) from error
+    except OSError:  # some network file systems have no locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(opened)
+
+
 class Workdir:
     """A run's folder.
 
@@ -123,27 +160,9 @@ class Workdir:
         Raises:
             RunError: another run is at work here.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows has no such lock
-            yield
-            return
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(folder)
-            raise RunError(
-                f"another run is at work in {self.path}: wait for it, stop it, or choose "
-                "another --workdir."
-            ) from error
-        except OSError:  # some network file systems have no locks
-            pass
-        try:
+        with locked(self.path):
             self._tidy()
             yield
-        finally:
-            os.close(folder)
 
     def _tidy(self) -> None:
         """Removes what a killed process was writing."""
@@ -207,7 +226,7 @@ class Workdir:
 
 
 class Log:
-    """`log.csv` and `log.jsonl`: a row each epoch.
+    """`log.csv` and `log.jsonl`: a row each epoch, written at most once a second.
 
     Args:
         folder: the work directory.
@@ -225,17 +244,20 @@ class Log:
         path = self.folder / "log.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() and step else []
         self.rows = [row for line in lines if (row := json.loads(line))["step"] <= step]
-        self._write()
+        self.flush()
 
     def add(self, row: dict) -> None:
         """Appends a row; what is missing stays empty."""
         self.rows.append({name: row.get(name) for name in self.columns})
-        self._write()
+        if time.monotonic() - self._written >= WRITE_SECONDS:
+            self.flush()
 
-    def _write(self) -> None:
+    def flush(self) -> None:
+        """Writes all rows: before each checkpoint, so that none of its epochs is missing."""
+        self._written = time.monotonic()
         if not self.write:
             return
-        # A few hundred short rows at most: written anew each time, so never half a row.
+        # Short rows, written anew each time, so never half a row.
         lines = "".join(json.dumps(row) + "\n" for row in self.rows)
         write_file(self.folder / "log.jsonl", lambda path: path.write_text(lines, encoding="utf-8"))
         write_file(self.folder / "log.csv", self.write_csv)

@@ -70,7 +70,7 @@ def vit_nano_mae_fmnist(length: str = "20ep") -> PretrainRecipe:
     )
 
 
-def vit_nano_features_fmnist(length: str = "10ep") -> PretrainRecipe:
+def vit_nano_features_fmnist(length: str = "5ep") -> PretrainRecipe:
     """MAE's masking and decoder on ViT-nano, towards the features of the bundled MAE preset.
 
     The teacher is `vit_nano_mae_fmnist_20ep`: its last features of the hidden

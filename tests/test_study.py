@@ -1,0 +1,181 @@
+"""Studies: what a file may say, what the numbers say, and what published numbers give."""
+
+import itertools
+
+import pytest
+from mimzoo_training.study import load_study
+from mimzoo_training.study.findings import CONFIRMED, REFUTED, UNTESTABLE, judge
+from mimzoo_training.study.report import write_report
+from mimzoo_training.study.rows import (
+    correlation,
+    overfitted,
+    published_rows,
+    read_csv,
+    write_csv,
+)
+from mimzoo_training.study.spec import Study, shipped, study_of
+
+pytestmark = pytest.mark.one_backend
+
+RAW = {
+    "title": "A test",
+    "models": {
+        "small": {
+            "recipe": "vit_nano_mae_fmnist",
+            "size": "s",
+            "changes": {"architecture": {"embed_dim": 16}, "decoder_dim": 8},
+        }
+    },
+    "grid": [
+        {"models": ["small"], "data": [0.1, 600], "lengths": ["10it", "2ep"]},
+        {"models": ["small"], "data": [600], "lengths": ["10it"], "seeds": [0, 1]},
+    ],
+    "evaluate": {
+        "finetune": [{"labels": 100, "length": "2ep"}],
+        "features": {"labels": [10, 100]},
+    },
+}
+
+
+def test_a_study_is_its_cells():
+    study = study_of("test", RAW)
+    assert [cell.name for cell in study.cells] == [
+        "small_10pct_10it_seed0",
+        "small_10pct_2ep_seed0",
+        "small_600img_10it_seed0",
+        "small_600img_2ep_seed0",
+        "small_600img_10it_seed1",
+    ]
+    recipe = study.cells[-1].recipe()
+    assert (recipe.seed, recipe.length, recipe.decoder_dim) == (1, "10it", 8)
+    assert recipe.architecture == {"embed_dim": 16}
+    assert recipe.inferred["decoder_dim"] == "set by the study"
+    assert study.labels == [100, 10, 100]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_recipe_of_the_studies_that_come_along_exists(name):
+    study = load_study(name)
+    assert len({cell.recipe().name for cell in study.cells}) > 1
+    assert all(isinstance(cell.recipe().batch_size, int) for cell in study.cells)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"grids": []}, "'grids' is unknown; did you mean grid?"),
+        ({"grid": []}, "has no cells"),
+        (
+            {"grid": [{"models": ["big"], "data": [1], "lengths": ["1ep"]}]},
+            "'big'; there are small",
+        ),
+        ({"grid": [{"models": ["small"], "data": [1.5], "lengths": ["1ep"]}]}, "data must be"),
+        ({"evaluate": {"finetune": [{"labels": 5}]}}, "needs a length"),
+        ({"evaluate": {"finetune": [{"length": "5ep"}]}}, "labels must be a number"),
+        ({"evaluate": {"features": {"labels": [1], "kinds": ["svm"]}}}, "probe and knn"),
+        ({"models": None}, "has no `models`"),
+    ],
+)
+def test_a_wrong_file_is_told(change, told):
+    raw = {key: value for key, value in {**RAW, **change}.items() if value is not None}
+    with pytest.raises(ValueError, match=told):
+        study_of("test", raw)
+
+
+def test_wrong_names_are_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="did you mean simmim_data_scaling"):
+        load_study("simim_data_scaling")
+    path = tmp_path / "x.toml"
+    path.write_text("title = ")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_study(str(path))
+    raw = {**RAW, "models": {"small": {"recipe": "vit_nano_mea_fmnist"}}}
+    with pytest.raises(ValueError, match=r"unknown recipe .*vit_nano_mae_fmnist"):
+        study_of("x", raw).cells[0].recipe()
+    raw = {**RAW, "models": {"small": {**RAW["models"]["small"], "changes": {"batch": 2}}}}
+    with pytest.raises(ValueError, match="'batch' is unknown"):
+        study_of("x", raw).cells[0].recipe()
+
+
+def test_published_results_of_the_grid():
+    """The correlation of papers.md 5.1, and what the paper says of it."""
+    rows = published_rows(load_study("simmim_data_scaling"))
+    assert len(rows) == 63
+    assert correlation(rows, "val_loss", "top1") == pytest.approx(-0.79, abs=0.005)
+    verdicts = {finding.claim: finding.verdict for finding in judge(rows)}
+    assert list(verdicts.values())[:6] == [CONFIRMED] * 6, verdicts
+    assert list(verdicts.values())[6:] == [UNTESTABLE] * 4, verdicts
+    worse = overfitted(rows)
+    assert ("simmim swinv2", "giant", 640_584) in worse
+    assert not any(images > 1_000_000 for _, _, images in worse)
+
+
+def made_up(overfit=0.02, gain=0.05, seeds=(0, 1)):
+    """Rows of a grid in which few images are overfitted and more images help."""
+    rows = []
+    axes = (("s", 1), ("l", 2)), (100, 1000), (10, 40), seeds
+    for number, ((size, rank), images, steps, seed) in enumerate(itertools.product(*axes)):
+        few_and_long = images == 100 and steps == 40
+        loss = 0.5 - 0.01 * rank - 0.001 * steps + (overfit * rank + 0.03) * few_and_long
+        accuracy = 0.6 + gain * (images == 1000) * (steps == 40) * rank - 0.02 * few_and_long
+        rows.append(
+            {
+                "name": f"cell{number}",
+                "family": "mae vit",
+                "model": f"mae_{size}",
+                "size": size,
+                "data": images,
+                "images": images,
+                "length": f"{steps}it",
+                "steps": steps,
+                "images_seen": steps * 10,
+                "seed": seed,
+                "weights": rank,
+                "seconds": steps * rank,
+                "val_loss": loss + 1e-4 * seed,
+                "finetune_100": accuracy + 1e-3 * seed,
+            }
+        )
+    return rows
+
+
+def verdicts(rows):
+    return [finding.verdict for finding in judge(rows)]
+
+
+def test_findings_come_out_either_way():
+    rows = made_up()
+    assert verdicts(rows)[:6] == [CONFIRMED] * 6
+    # No overfitting, and no gain: longer and larger is only better.
+    other = made_up(overfit=-0.03, gain=0.0)
+    assert verdicts(other)[1:3] == [REFUTED, REFUTED]
+    assert verdicts(other)[5] == REFUTED
+    # A teacher's features and MixMIM, at the cost of the smaller MAE's long run.
+    shared = {"size": "s", "steps": 40, "images_seen": 400, "seconds": 41, "images": 1000}
+    strong = {**rows[0], **shared, "family": "mae vit features", "model": "f", "finetune_100": 0.9}
+    mixed = {**rows[0], **shared, "family": "mixmim", "model": "m", "finetune_100": 0.1}
+    assert verdicts([*rows, strong, mixed])[6:] == [CONFIRMED, UNTESTABLE, REFUTED, REFUTED]
+
+
+def test_a_report_of_everything(tmp_path):
+    rows = made_up()
+    mixed = {**rows[0], "family": "mixmim", "model": "m"}
+    study = Study("test", "A test", {}, study_of("test", RAW).cells, [], {})
+    said = []
+    write_report(tmp_path, study, [*rows, mixed], source="noise", say=said.append)
+    text = (tmp_path / "report.md").read_text()
+    figures = {path.name for path in tmp_path.glob("*.png")}
+    assert figures == {
+        "loss_against_length_mae_vit.png",
+        "accuracy_against_loss_mae_vit_finetune_100.png",
+        "accuracy_against_data_mae_vit_finetune_100.png",
+        "compare_images_seen_finetune_100.png",
+        "compare_seconds_finetune_100.png",
+    }
+    assert all(f"]({name})" in text for name in figures if not name.startswith("compare"))
+    assert "| s    | 100    | 40    | 2     |" in text
+    assert "r = -0." in said[0]
+    again = read_csv(tmp_path / "study.csv")
+    assert again == [*rows, mixed]
+    write_csv(again, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "study.csv").read_text()

@@ -1,0 +1,84 @@
+"""What a preset's frozen features are good for: a linear layer, and the nearest neighbours."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from mimzoo.data import Loader, Source, take_subset
+from mimzoo_training import measure
+
+KINDS = ("probe", "knn")
+
+
+def probe_preset(
+    preset: str,
+    source: Source,
+    test: Source,
+    *,
+    labels: Sequence[int | None] = (None,),
+    kinds: Sequence[str] = KINDS,
+    pooling: str = "avg",
+    k: int = 20,
+    seed: int = 0,
+    batch_size: int = 256,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[dict[str, Any]]:
+    """Accuracies of the frozen features of a preset, by one pass over the images.
+
+    Args:
+        preset: name, folder or hf:// handle.
+        source: labelled images to train on.
+        test: labelled images to test on.
+        labels: numbers of training images, spread evenly over the classes; None: all.
+        kinds: "probe": `mimzoo.downstream.linear_probe`; "knn": `knn_accuracy`.
+        pooling: "avg" or "token".
+        k: neighbours.
+        seed: chooses the training images.
+        batch_size: of the passes.
+        say: gets a line for each accuracy.
+
+    Returns:
+        {"kind", "labels", "accuracy"} for each number of labels and kind.
+
+    Raises:
+        ValueError: no labels, more of them than there are, or an unknown preset.
+    """
+    from mimzoo.downstream import extract_features, knn_accuracy, linear_probe
+    from mimzoo.downstream.linear_probe import feature_model
+
+    for images in (source, test):
+        _ = images.labels  # says how labels are given where there are none
+    task = measure.load_task(preset)
+    transform, norm = measure.transforms(task, preset)
+    model = feature_model(task.backbone, pooling)
+
+    def features(images: Source) -> tuple[np.ndarray, np.ndarray]:
+        loader = Loader(
+            images,
+            min(batch_size, len(images)),
+            transform=transform,
+            normalize=norm,
+            shuffle=False,
+            drop_remainder=False,
+            labels=True,
+        )
+        return extract_features(model, loader)
+
+    sources = [
+        (n, source if n is None else take_subset(source, count=n, seed=seed)) for n in labels
+    ]
+    tested, rows = features(test), []
+    for number, part in sources:
+        pair = (*features(part), *tested)
+        for kind in kinds:
+            classes = {"num_classes": source.num_classes}
+            value = (
+                linear_probe(*pair, **classes)
+                if kind == "probe"
+                else knn_accuracy(*pair, **classes, k=k)
+            )
+            rows.append({"kind": kind, "labels": number or len(source), "accuracy": value})
+            name = "linear probe" if kind == "probe" else f"{k} nearest neighbours"
+            say(f"{name:22s} {len(part):7d} labels  accuracy {value:.4f}")
+    return rows

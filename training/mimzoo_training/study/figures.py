@@ -1,0 +1,169 @@
+"""The pictures of a study. Colours run from dark to light with the amount, so grey tells it too."""
+
+from pathlib import Path
+from typing import Any
+
+from mimzoo_training.study.rows import (
+    Row,
+    accuracy_label,
+    amount,
+    average,
+    correlation,
+    overfitted,
+    pick,
+    values,
+)
+from mimzoo_training.workdir import write_file
+
+MARKERS = "osD^vP*X"
+WIDTH, HEIGHT = 3.4, 3.2
+
+
+def loss_against_length(rows: list[Row], path: Path, caption: str) -> None:
+    """Validation loss against steps: a panel for each size, a line for each amount of data.
+
+    A ring marks runs that are longer and worse than a shorter one on the same images.
+    """
+    sizes, amounts = values(rows, "size"), sorted(set(values(rows, "images")))
+    worse = overfitted(rows)
+    figure, panels = _panels(len(sizes), share_y=True)
+    for size, axes in zip(sizes, panels, strict=True):
+        for number, images in enumerate(amounts):
+            group = pick(rows, size=size, images=images)
+            if not group:
+                continue
+            points = _points(group, "steps", "val_loss")
+            _line(axes, points, number, len(amounts), amount(group[0]))
+            if any(key[1:] == (size, images) for key in worse):
+                axes.plot(*points[-1][:2], "o", markersize=13, fillstyle="none", color="black")
+        axes.set(title=size, xlabel="steps", xscale="log")
+        _plain_ticks(axes, sorted({row["steps"] for row in rows}))
+    panels[0].set_ylabel("validation loss")
+    _legend(panels, "images")
+    _save(figure, path, f"{caption} Ring: worse than a shorter run.")
+
+
+def accuracy_against_loss(rows: list[Row], accuracy: str, path: Path, caption: str) -> None:
+    """Accuracy of each run against its validation loss, with Pearson's r overall and by size."""
+    rows = [row for row in rows if row.get(accuracy) is not None]
+    sizes, amounts = values(rows, "size"), sorted(set(values(rows, "images")))
+    figure, (axes,) = _panels(1, width=5.2)
+    for number, size in enumerate(sizes):
+        group = pick(rows, size=size)
+        r = correlation(group, "val_loss", accuracy)
+        axes.scatter(
+            [row["val_loss"] for row in group],
+            [100 * row[accuracy] for row in group],
+            c=[_colour(amounts.index(row["images"]), len(amounts)) for row in group],
+            marker=MARKERS[number % len(MARKERS)],
+            edgecolors="black",
+            linewidths=0.5,
+            s=40,
+            label=size if r is None else f"{size}  r = {r:.2f}",
+        )
+    r = correlation(rows, "val_loss", accuracy)
+    told = "" if r is None else f"all {len(rows)} runs: r = {r:.2f}"
+    axes.set(xlabel="validation loss", ylabel=f"{accuracy_label(accuracy)}, %", title=told)
+    axes.legend(fontsize="small")
+    _save(figure, path, f"{caption} The lighter, the more images.")
+
+
+def accuracy_against_data(rows: list[Row], accuracy: str, path: Path, caption: str) -> None:
+    """Accuracy against images: a panel for each length, a line for each size."""
+    rows = [row for row in rows if row.get(accuracy) is not None]
+    sizes, lengths = values(rows, "size"), sorted(set(values(rows, "steps")))
+    figure, panels = _panels(len(lengths), share_y=True)
+    for steps, axes in zip(lengths, panels, strict=True):
+        for number, size in enumerate(sizes):
+            group = pick(rows, size=size, steps=steps)
+            points = _points(group, "images", accuracy, 100)
+            if points:
+                _line(axes, points, number, len(sizes), size)
+        axes.set(title=f"{steps:,} steps", xlabel="images", xscale="log")
+    panels[0].set_ylabel(f"{accuracy_label(accuracy)}, %")
+    _legend(panels, "size")
+    _save(figure, path, caption)
+
+
+def compare(rows: list[Row], accuracy: str, by: str, path: Path, caption: str) -> None:
+    """Accuracy of families of models against what they cost: `by` is images_seen or seconds."""
+    rows = [row for row in rows if row.get(accuracy) is not None and row.get(by) is not None]
+    figure, (axes,) = _panels(1, width=5.2)
+    families = values(rows, "family")
+    for number, family in enumerate(families):
+        for n, model in enumerate(values(pick(rows, family=family), "model")):
+            group = pick(rows, model=model)
+            points = [
+                (average(pick(group, steps=steps), by).value, *point[1:])
+                for steps, point in zip(
+                    sorted(set(values(group, "steps"))),
+                    _points(group, "steps", accuracy, 100),
+                    strict=True,
+                )
+            ]
+            _line(axes, points, number, len(families), family if n == 0 else None)
+    label = {"images_seen": "images seen", "seconds": "seconds of training"}[by]
+    axes.set(xlabel=label, ylabel=f"{accuracy_label(accuracy)}, %", xscale="log")
+    axes.legend(fontsize="small")
+    _save(figure, path, caption)
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def _panels(count: int, share_y: bool = False, width: float = WIDTH) -> tuple[Any, list[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * count + 0.4, HEIGHT), layout="constrained")
+    panels = figure.subplots(1, count, squeeze=False, sharey=share_y)[0]
+    for axes in panels:
+        axes.grid(alpha=0.3)
+    return figure, list(panels)
+
+
+def _colour(number: int, count: int) -> Any:
+    from matplotlib import colormaps
+
+    # The lightest colours vanish on white.
+    return colormaps["cividis"](0.9 * number / max(1, count - 1))
+
+
+def _points(group: list[Row], x: str, y: str, scale: float = 1.0) -> list[tuple]:
+    """(x, mean of y, its deviation over seeds), by x."""
+    found = [
+        (value, average(pick(group, **{x: value}), y)) for value in sorted(set(values(group, x)))
+    ]
+    return [(value, m.value * scale, m.spread * scale) for value, m in found if m is not None]
+
+
+def _line(axes: Any, points: list[tuple], number: int, count: int, label: str | None) -> None:
+    x, y, spread = zip(*points, strict=True)
+    axes.errorbar(
+        x,
+        y,
+        yerr=spread if any(spread) else None,
+        capsize=3,
+        marker=MARKERS[number % len(MARKERS)],
+        color=_colour(number, count),
+        label=label,
+    )
+
+
+def _legend(panels: list[Any], title: str) -> None:
+    """One for all panels, of which some may lack a line."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        found |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    panels[-1].legend(
+        found.values(), found.keys(), title=title, fontsize="small", title_fontsize="small"
+    )
+
+
+def _plain_ticks(axes: Any, steps: list[int]) -> None:
+    axes.set_xticks(steps, [f"{s / 1000:g}k" if s >= 1000 else str(s) for s in steps])
+    axes.minorticks_off()
+
+
+def _save(figure: Any, path: Path, caption: str) -> None:
+    figure.supxlabel(caption, fontsize="x-small", color="0.3")
+    write_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))

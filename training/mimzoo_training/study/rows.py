@@ -1,0 +1,190 @@
+"""The results of a study as rows, and the statistics that figures and findings need."""
+
+import csv
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from mimzoo_training.study.spec import Study, data_label
+from mimzoo_training.workdir import write_file
+
+Row = dict[str, Any]
+COLUMNS = (
+    "name",
+    "family",
+    "model",
+    "size",
+    "data",
+    "images",
+    "length",
+    "steps",
+    "images_seen",
+    "seed",
+    "weights",
+    "flops",
+    "seconds",
+    "loss",
+    "val_loss",
+)
+ACCURACIES = ("top1", "finetune_", "probe_", "knn_")
+
+
+class Mean(NamedTuple):
+    """Mean, deviation (0 for one value) and number of values over seeds."""
+
+    value: float
+    spread: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {self.spread:.2g}" if self.count > 1 else f"{self.value:.4g}"
+
+
+def measured(row: Row) -> list[str]:
+    """Names of the accuracies of a row."""
+    return [name for name in row if name.startswith(ACCURACIES)]
+
+
+def accuracies(rows: Iterable[Row]) -> list[str]:
+    """Names of all accuracies, in the order in which they first come."""
+    return list(dict.fromkeys(name for row in rows for name in measured(row)))
+
+
+def values(rows: Iterable[Row], name: str) -> list[Any]:
+    """The different values of a column, in the order in which they first come."""
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def average(rows: Iterable[Row], column: str) -> Mean | None:
+    """Over rows that have the column; None if none has."""
+    found = [row[column] for row in rows if row.get(column) is not None]
+    if not found:
+        return None
+    return Mean(mean(found), stdev(found) if len(found) > 1 else 0.0, len(found))
+
+
+def pick(rows: Iterable[Row], **wanted: Any) -> list[Row]:
+    """Rows with these values."""
+    return [row for row in rows if all(row[k] == v for k, v in wanted.items())]
+
+
+def correlation(rows: Iterable[Row], x: str, y: str) -> float | None:
+    """Pearson's r of two columns over the rows that have both; None for fewer than three."""
+    import numpy as np
+
+    pairs = [(r[x], r[y]) for r in rows if r.get(x) is not None and r.get(y) is not None]
+    if len(pairs) < 3:
+        return None
+    r = np.corrcoef(np.array(pairs).T)[0, 1]
+    return float(r) if np.isfinite(r) else None
+
+
+def overfitted(rows: list[Row]) -> dict[tuple, float]:
+    """(family, size, images) -> by how much the longest run's validation loss is above the best.
+
+    Only where a shorter run on the same images is better by more than the spread over seeds.
+    """
+    found = {}
+    for key, group in grouped(rows, ("family", "size", "images")).items():
+        by_length = {s: average(pick(group, steps=s), "val_loss") for s in values(group, "steps")}
+        by_length = {s: m for s, m in by_length.items() if m is not None}
+        if len(by_length) < 2:
+            continue
+        longest = by_length[max(by_length)]
+        best = min((m for s, m in by_length.items() if s != max(by_length)), key=lambda m: m.value)
+        rise = longest.value - best.value
+        if rise > max(longest.spread, best.spread):
+            found[key] = rise
+    return found
+
+
+def grouped(rows: Iterable[Row], names: tuple[str, ...]) -> dict[tuple, list[Row]]:
+    """Values of columns -> the rows that have them."""
+    found: dict[tuple, list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in names), []).append(row)
+    return found
+
+
+def published_rows(study: Study) -> list[Row]:
+    """Rows of what others published of a study's cells, from mimzoo's catalogue.
+
+    Raises:
+        ValueError: nothing was published of any cell.
+    """
+    from mimzoo.hub.catalogue import catalogue
+
+    rows = []
+    for cell in study.cells:
+        recipe = cell.recipe()
+        preset = catalogue().get(recipe.name)
+        by = preset.checkpoint.by if preset is not None and preset.checkpoint else None
+        found = {e["key"]: e["value"] for e in preset.published if e["by"] == by} if by else {}
+        if "loss" not in found:
+            continue
+        steps, _ = recipe.steps(recipe.num_examples)
+        rows.append(
+            {
+                "name": recipe.name,
+                "model": cell.model.label,
+                "family": cell.model.family or f"{recipe.method} {recipe.backbone}",
+                "size": cell.model.size or recipe.size,
+                "data": cell.data,
+                "images": recipe.num_examples,
+                "length": cell.length,
+                "steps": steps,
+                "images_seen": steps * recipe.batch_size,
+                "seed": 0,
+                "val_loss": found["loss"],
+                **({"top1": found["top1"] / 100} if "top1" in found else {}),
+            }
+        )
+    if not rows:
+        raise ValueError(f"nobody published results of the cells of {study.name}.")
+    return rows
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    """All rows and columns, whole or not at all."""
+    extra = list(dict.fromkeys(k for row in rows for k in row if k not in COLUMNS))
+    names = [n for n in COLUMNS if any(n in row for row in rows)] + extra
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_file(path, write)
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Rows of `write_csv`, numbers as numbers."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{k: _number(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+
+
+def _number(text: str) -> Any:
+    kinds: tuple[Callable[[str], Any], ...] = (int, float, str)
+    for kind in kinds:
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def amount(row: Row) -> str:
+    """What a row's data is called."""
+    data = row["data"]
+    return data_label(data) if isinstance(data, str) else f"{row['images']:,}"
+
+
+def accuracy_label(name: str) -> str:
+    """What an accuracy is called in figures and tables."""
+    kind, _, labels = name.partition("_")
+    if kind == "top1":
+        return "top-1 accuracy, fine-tuned"
+    called = {"finetune": "fine-tuned on", "probe": "linear probe on", "knn": "neighbours among"}
+    return f"accuracy, {called[kind]} {int(labels):,} labels"
