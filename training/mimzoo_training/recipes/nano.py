@@ -240,7 +240,9 @@ def mixmim_nano_fmnist(length: str = "10ep") -> PretrainRecipe:
     All 60,000 training images, enlarged to 32 px; pairs share 8 of 16 cells of 8 px each, a
     decoder of width 64 with 2 blocks and 2 heads, pixels normalised per cell, stored as float16.
 
-    Expect: not measured.
+    Expect: validation loss 0.332; a linear probe on 1,000 labels gives 79.5 % test accuracy
+    (`results.json` of the bundled preset); fine-tuning was not measured. Cost: about 27 minutes on
+    one CPU core at 370 images a second, torch in mixed_bfloat16.
 
     Args:
         length: of the run.

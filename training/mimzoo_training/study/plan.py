@@ -6,6 +6,7 @@ Opens the data, makes each model once, and so finds what is wrong with a study b
 compute. Writes `plan.json`.
 """
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def main(folder: str) -> None:
     place = Place(Path(folder))
     study, sources = place.read()
     opened = open_sources(study, sources)
+    _check_finetuning(study)
     plan, costs = {}, {}
     for cell in study.cells:
         recipe = cell.recipe()
@@ -64,6 +66,20 @@ def main(folder: str) -> None:
             "bytes": cost["bytes"],
         }
     write_json(place.path / "plan.json", plan)
+
+
+def _check_finetuning(study: Study) -> None:
+    """Raises ValueError where a batch has more images than there are labels."""
+    from mimzoo_training.recipes import get_recipe
+
+    named = {model.finetune for model in study.models.values() if model.finetune}
+    for name, entry in itertools.product(named, study.finetune):
+        batch = entry.get("batch_size") or get_recipe(name).batch_size
+        if entry["labels"] < batch:
+            raise ValueError(
+                f"evaluate.finetune: {entry['labels']} labels are fewer than the batch of "
+                f"{batch}: give more labels, or a smaller batch_size."
+            )
 
 
 def _teacher_flops(task: Any) -> float:
