@@ -27,7 +27,7 @@ def run_study(
     test: str | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Runs what is missing of a study, the cheapest cells first, and writes its report.
+    """Runs what is missing of a study, seed by seed, the cheapest cells first; writes its report.
 
     Each cell is a process of its own and ends as a preset, `cells/<name>/pretrain/preset`. A cell
     that fails is told and left; one that was stopped goes on. The report (`report.md`, `study.csv`
@@ -97,7 +97,8 @@ def _run(
     plan = place.plan()
     flops = sum(plan[cell.name]["flops"] for cell in missing)
     say(f"{len(missing)} to run, {flops:.2e} FLOP, {describe(devices)}")
-    order = sorted(missing, key=lambda cell: plan[cell.name]["flops"])
+    # A whole grid with one seed says more than a part of it with all.
+    order = sorted(missing, key=lambda cell: (cell.seed, plan[cell.name]["flops"]))
     return Pool(place, order, plan, devices, say).run()
 
 
