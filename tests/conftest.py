@@ -38,11 +38,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True, scope="session")
 def _compile_once(tmp_path_factory):
-    """Many tests compile the same steps anew; JAX can keep them."""
+    """Many tests compile the same steps anew; JAX can keep them, for all workers of a run."""
     if keras.backend.backend() == "jax":
         import jax
 
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+        root = tmp_path_factory.getbasetemp()
+        root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+        jax.config.update("jax_compilation_cache_dir", str(root / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
