@@ -17,7 +17,7 @@ HUB_BEFORE := $(VENV)/huggingface_hub_1
 help:
 	@echo "make quickstart   fine-tune the bundled preset, and the same network from scratch"
 	@echo "make test         lint and the whole suite on $(BACKENDS)"
-	@echo "make benchmark    a training step of MAE and SimMIM beside transformers, per backend"
+	@echo "make benchmark    steps of every method beside transformers and KerasHub: table and picture"
 	@echo "make clean        remove $(VENV)"
 
 # KerasHub brings TensorFlow, so the quick start needs no backend of its own.
@@ -48,8 +48,7 @@ test: lint
 	done
 
 benchmark: $(VENV)/test.stamp
-	$(RUN)/python -m benchmarks.train_step --case mae
-	$(RUN)/python -m benchmarks.train_step --case simmim --batch-size 8
+	$(RUN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV)

@@ -1,81 +1,307 @@
-"""The pairs of models that are compared: ours, and the same one of transformers."""
+"""What is compared: a model of ours, and the same one of others, each ready to be built."""
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Pair = tuple[Any, dict, Any, dict]
+from benchmarks.steps import (
+    Step,
+    keras_inference,
+    keras_step,
+    torch_inference,
+    torch_step,
+)
+
+CLASSES = 1000
 
 
-def mae(size: str, batch_size: int, image_size: int) -> Pair:
-    """MAE on ViT beside `ViTMAEForPreTraining`: (task, its inputs, peer, its inputs)."""
-    import torch
-    import transformers
+@dataclass(frozen=True)
+class Options:
+    """How a case is run.
 
-    from mimzoo.models import ViTBackbone
-    from mimzoo.models.vit import vit_size
-    from mimzoo.pretraining import MAE
-
-    image_shape = (image_size, image_size, 3)
-    task = MAE(ViTBackbone.from_size(size, image_shape=image_shape), preprocessor=None)
-    c = vit_size(size)
-    config = transformers.ViTMAEConfig(
-        hidden_size=c["embed_dim"],
-        num_hidden_layers=c["depth"],
-        num_attention_heads=c["num_heads"],
-        intermediate_size=4 * c["embed_dim"],
-        image_size=image_size,
-        patch_size=c["patch_size"],
-        norm_pix_loss=True,
-        layer_norm_eps=1e-6,
-    )
-    peer = transformers.ViTMAEForPreTraining(config)
-    pixels = torch.randn(batch_size, 3, image_size, image_size)
-    return task, _inputs(task, batch_size, image_shape), peer, {"pixel_values": pixels}
-
-
-def simmim(size: str, batch_size: int, image_size: int, version: int = 2) -> Pair:
-    """SimMIM on Swin V2 beside `Swinv2ForMaskedImageModeling`: as `mae`.
-
-    Window 12 and plain pixels as target, which is the one target that the peer has.
+    Attributes:
+        size: of the backbone, such as "tiny".
+        batch: images in a step.
+        image_size: side in pixels.
+        bf16: mixed precision on both sides.
+        jit: compile ours on torch, too (on JAX and TensorFlow it always is).
+        compiled: add torch.compile'd peers.
+        official: folder of the official code, for cases that need it.
     """
-    import torch
+
+    size: str
+    batch: int
+    image_size: int
+    bf16: bool = False
+    jit: bool = False
+    compiled: bool = True
+    official: str | None = None
+
+
+class Case(NamedTuple):
+    """Contenders, ours first: name -> what builds it and gives its step; FLOP of a step."""
+
+    contenders: dict[str, Callable[[], Step]]
+    flops: Callable[[], float]
+
+
+def pixels(o: Options, layout: str = "last") -> np.ndarray:
+    """Noise as images."""
+    images = np.random.default_rng(0).normal(size=(o.batch, o.image_size, o.image_size, 3))
+    images = images.astype("float32")
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if layout == "first" else images
+
+
+def labels(o: Options) -> np.ndarray:
+    """A class for each image."""
+    return np.arange(o.batch) % CLASSES
+
+
+def mim_case(o: Options, task: Callable[[], Any], peers: dict[str, Callable]) -> Case:
+    """A pretraining step; peers are functions of the masks that give (model, its inputs)."""
+    drawn: dict[str, Any] = {}
+
+    def ours() -> Step:
+        made = task()
+        inputs = {"images": pixels(o), "masks": made.draw_masks(np.arange(o.batch))}
+        return keras_step(made, inputs, jit=o.jit)
+
+    def masks() -> np.ndarray:
+        if not drawn:
+            drawn["masks"] = task().draw_masks(np.arange(o.batch))
+        return drawn["masks"]
+
+    def flops() -> float:
+        from mimzoo_training.flops import step_flops
+
+        return step_flops(task(), o.batch)
+
+    contenders: dict[str, Callable[[], Step]] = {"mimzoo": ours}
+    for name, make in peers.items():
+        contenders[name] = lambda make=make: torch_step(*make(masks()), o, compiled=False)
+        if o.compiled:
+            contenders[f"{name} compiled"] = lambda make=make: torch_step(
+                *make(masks()), o, compiled=True
+            )
+    return Case(contenders, flops)
+
+
+def mae(o: Options) -> Case:
+    """MAE on ViT beside `ViTMAEForPreTraining`."""
+
+    def task() -> Any:
+        from mimzoo.models import ViTBackbone
+        from mimzoo.pretraining import MAE
+
+        shape = (o.image_size, o.image_size, 3)
+        return MAE(ViTBackbone.from_size(o.size, image_shape=shape), preprocessor=None)
+
+    def peer(masks: np.ndarray) -> tuple:
+        import transformers
+
+        from mimzoo.models.vit import vit_size
+
+        config = transformers.ViTMAEConfig(
+            **vit_config(vit_size(o.size)), image_size=o.image_size, norm_pix_loss=True
+        )
+        return transformers.ViTMAEForPreTraining(config), {"pixel_values": pixels(o, "first")}
+
+    return mim_case(o, task, {"transformers": peer})
+
+
+def vit_config(size: dict) -> dict:
+    """Our names as those of transformers' ViTs."""
+    return {
+        "hidden_size": size["embed_dim"],
+        "num_hidden_layers": size["depth"],
+        "num_attention_heads": size["num_heads"],
+        "intermediate_size": 4 * size["embed_dim"],
+        "patch_size": size["patch_size"],
+        "layer_norm_eps": 1e-6,
+    }
+
+
+def swin_backbone(o: Options, version: int) -> Any:
+    """Window 12 at 192 px, as SimMIM trains; its size at any other, if that divides the grid."""
+    from mimzoo.models import SwinBackbone, SwinV2Backbone
+
+    cls = SwinV2Backbone if version == 2 else SwinBackbone
+    shape = (o.image_size, o.image_size, 3)
+    return cls.from_size(o.size, image_shape=shape, window_size=12, drop_path_rate=0.1)
+
+
+def swin_config(o: Options, version: int, **more: Any) -> Any:
+    """The same for transformers."""
     import transformers
 
     from mimzoo.models import SwinBackbone, SwinV2Backbone
-    from mimzoo.pretraining import SimMIM
 
-    image_shape = (image_size, image_size, 3)
-    cls = SwinV2Backbone if version == 2 else SwinBackbone
-    backbone = cls.from_size(size, image_shape=image_shape, window_size=12, drop_path_rate=0.1)
-    task = SimMIM(backbone, preprocessor=None)
-    prefix = "Swinv2" if version == 2 else "Swin"
-    config = getattr(transformers, f"{prefix}Config")(
-        image_size=image_size,
-        patch_size=backbone.patch_size,
-        embed_dim=backbone.embed_dim,
-        depths=backbone.depths,
-        num_heads=backbone.num_heads,
+    size = (SwinV2Backbone if version == 2 else SwinBackbone).sizes[o.size]
+    config = transformers.Swinv2Config if version == 2 else transformers.SwinConfig
+    return config(
+        image_size=o.image_size,
+        patch_size=4,
+        embed_dim=size["embed_dim"],
+        depths=size["depths"],
+        num_heads=size["num_heads"],
         window_size=12,
-        encoder_stride=backbone.stride,
         drop_path_rate=0.1,
+        **more,
     )
-    peer = getattr(transformers, f"{prefix}ForMaskedImageModeling")(config)
-    inputs = _inputs(task, batch_size, image_shape)
-    pixels = torch.randn(batch_size, 3, image_size, image_size)
-    masks = torch.tensor(inputs["masks"].astype(bool))
-    return task, inputs, peer, {"pixel_values": pixels, "bool_masked_pos": masks}
 
 
-def simmim_v1(size: str, batch_size: int, image_size: int) -> Pair:
-    """SimMIM on Swin beside `SwinForMaskedImageModeling`: as `simmim`."""
-    return simmim(size, batch_size, image_size, version=1)
+def simmim(o: Options, version: int = 2) -> Case:
+    """SimMIM beside `Swinv2ForMaskedImageModeling`, with plain pixels, its one target."""
+
+    def task() -> Any:
+        from mimzoo.pretraining import SimMIM
+
+        return SimMIM(swin_backbone(o, version), preprocessor=None)
+
+    def peer(masks: np.ndarray) -> tuple:
+        import torch
+        import transformers
+
+        prefix = "Swinv2" if version == 2 else "Swin"
+        config = swin_config(o, version, encoder_stride=32)
+        model = getattr(transformers, f"{prefix}ForMaskedImageModeling")(config)
+        hidden = torch.tensor(masks.astype(bool))
+        return model, {"pixel_values": pixels(o, "first"), "bool_masked_pos": hidden}
+
+    return mim_case(o, task, {"transformers": peer})
 
 
-def _inputs(task: Any, batch_size: int, image_shape: tuple) -> dict:
-    images = np.random.default_rng(0).normal(size=(batch_size, *image_shape)).astype("float32")
-    return {"images": images, "masks": task.draw_masks(np.arange(batch_size))}
+def simmim_v1(o: Options) -> Case:
+    """SimMIM on Swin beside `SwinForMaskedImageModeling`."""
+    return simmim(o, version=1)
 
 
-# name -> (pair, image size)
-CASES = {"mae": (mae, 224), "simmim": (simmim, 192), "simmim_v1": (simmim_v1, 192)}
+def mixmim(o: Options) -> Case:
+    """MixMIM beside its official code, of which `--official` names the folder."""
+
+    def task() -> Any:
+        from mimzoo.models import MixMIMBackbone
+        from mimzoo.pretraining import MixMIM
+
+        shape = (o.image_size, o.image_size, 3)
+        return MixMIM(MixMIMBackbone.from_size(o.size, image_shape=shape), preprocessor=None)
+
+    def peer(masks: np.ndarray) -> tuple:
+        import torch
+
+        sys.path.insert(0, o.official)
+        import models_mixmim
+
+        class Peer(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = getattr(models_mixmim, f"mixmim_{o.size}")()
+
+            def forward(self, pixel_values: Any) -> Any:
+                return self.model(pixel_values)[0]
+
+        return Peer(), {"pixel_values": pixels(o, "first")}
+
+    return mim_case(o, task, {"official": peer} if o.official else {})
+
+
+def classifier_case(
+    o: Options, ours: Callable[[], Any], peers: dict[str, Callable], keras_peers: dict, train: bool
+) -> Case:
+    """A step of fine-tuning, or a forward pass."""
+
+    def keras_contender(make: Callable[[], Any]) -> Step:
+        if train:
+            return keras_step(make(), pixels(o), labels(o), o.jit)
+        return keras_inference(make(), pixels(o), o.jit)
+
+    def flops() -> float:
+        from mimzoo_training.flops import step_flops
+
+        return step_flops(ours(), o.batch) / (1 if train else 3)
+
+    contenders: dict[str, Callable[[], Step]] = {"mimzoo": lambda: keras_contender(ours)}
+    for name, make in keras_peers.items():
+        contenders[name] = lambda make=make: keras_contender(make)
+    for name, make in peers.items():
+        for compiled in (False, True) if o.compiled else (False,):
+
+            def contender(make: Callable = make, compiled: bool = compiled) -> Step:
+                inputs = {"pixel_values": pixels(o, "first")}
+                if not train:
+                    return torch_inference(make(), inputs, o, compiled)
+                return torch_step(make(), {**inputs, "labels": labels(o)}, o, compiled=compiled)
+
+            contenders[f"{name} compiled" if compiled else name] = contender
+    return Case(contenders, flops)
+
+
+def vit_classifier(o: Options, train: bool) -> Case:
+    """ViT beside `ViTForImageClassification` and KerasHub's ViT."""
+
+    def ours() -> Any:
+        from mimzoo.models import ImageClassifier, ViTBackbone
+
+        shape = (o.image_size, o.image_size, 3)
+        backbone = ViTBackbone.from_size(o.size, image_shape=shape)
+        return ImageClassifier(backbone, CLASSES, preprocessor=None)
+
+    def peer() -> Any:
+        import transformers
+
+        from mimzoo.models.vit import vit_size
+
+        config = vit_config(vit_size(o.size))
+        return transformers.ViTForImageClassification(
+            transformers.ViTConfig(**config, image_size=o.image_size, num_labels=CLASSES)
+        )
+
+    def keras_peer() -> Any:
+        import keras_hub
+
+        from mimzoo.models.vit import vit_size
+
+        size = vit_size(o.size)
+        backbone = keras_hub.models.ViTBackbone(
+            image_shape=(o.image_size, o.image_size, 3),
+            patch_size=(size["patch_size"],) * 2,
+            num_layers=size["depth"],
+            num_heads=size["num_heads"],
+            hidden_dim=size["embed_dim"],
+            mlp_dim=4 * size["embed_dim"],
+        )
+        return keras_hub.models.ViTImageClassifier(backbone, CLASSES, preprocessor=None)
+
+    return classifier_case(o, ours, {"transformers": peer}, {"KerasHub": keras_peer}, train)
+
+
+def swin_classifier(o: Options, train: bool) -> Case:
+    """Swin V2 beside `Swinv2ForImageClassification`; KerasHub has none."""
+
+    def ours() -> Any:
+        from mimzoo.models import ImageClassifier
+
+        return ImageClassifier(swin_backbone(o, 2), CLASSES, preprocessor=None)
+
+    def peer() -> Any:
+        import transformers
+
+        return transformers.Swinv2ForImageClassification(swin_config(o, 2, num_labels=CLASSES))
+
+    return classifier_case(o, ours, {"transformers": peer}, {}, train)
+
+
+# name -> (case of options, image size)
+CASES: dict[str, tuple[Callable[[Options], Case], int]] = {
+    "mae": (mae, 224),
+    "simmim": (simmim, 192),
+    "simmim_v1": (simmim_v1, 192),
+    "mixmim": (mixmim, 224),
+    "finetune_vit": (lambda o: vit_classifier(o, True), 224),
+    "finetune_swinv2": (lambda o: swin_classifier(o, True), 192),
+    "inference_vit": (lambda o: vit_classifier(o, False), 224),
+    "inference_swinv2": (lambda o: swin_classifier(o, False), 192),
+}

@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     from mimzoo_training.flops import step_flops
 
     from benchmarks.side_by_side import interleave
-    from benchmarks.train_step import our_step, show
+    from benchmarks.steps import keras_step
+    from benchmarks.train_step import show
 
     if keras.config.backend() == "torch":
         import torch
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
             "images": images.astype("float32"),
             "masks": task.draw_masks(np.arange(args.batch_size)),
         }
-        steps[name] = our_step(task, inputs, keras.config.backend() != "torch")
+        steps[name] = keras_step(task, inputs)
     timings = interleave(steps, args.rounds)
     reference = timings[0].median
     rows = []

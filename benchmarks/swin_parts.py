@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> None:
 
     from benchmarks.cases import CASES
     from benchmarks.side_by_side import interleave
-    from benchmarks.train_step import our_step, show
+    from benchmarks.steps import keras_step
+    from benchmarks.train_step import show
     from mimzoo.models import SwinV2Backbone
     from mimzoo.pretraining import SimMIM
 
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
             "images": images.astype("float32"),
             "masks": task.draw_masks(np.arange(args.batch_size)),
         }
-        steps[name] = our_step(task, inputs, keras.config.backend() != "torch")
+        steps[name] = keras_step(task, inputs)
     timings = interleave(steps, args.rounds)
     whole = timings[0].median
     rows, before = [], whole

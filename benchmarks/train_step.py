@@ -1,97 +1,125 @@
-"""A training step of mimzoo beside the same model of `transformers`, eager and compiled.
+"""A step of mimzoo beside the same model of others: training or inference, side by side.
 
     python -m benchmarks.train_step --case mae --size tiny --batch-size 16
-    python -m benchmarks.train_step --case simmim --size tiny --batch-size 8
+    python -m benchmarks.train_step --case simmim --size tiny --batch-size 8 --bf16
+    python -m benchmarks.train_step --case finetune_vit --size tiny --backends torch
 
-Each backend runs in a process of its own, with both peers in it; steps take turns. What counts
-is the ratio to the faster peer: above 1, mimzoo is faster.
+Each backend runs in a process of its own, with all peers in it; steps take turns. What counts is
+the ratio to the fastest peer: above 1, mimzoo is faster. "of peak" is the share of what a large
+matrix product reaches on this machine, by the operations of our formula. Memory is measured
+in a process for each contender: the most that it took above what imports take, and its ratio to
+the leanest peer's: below 1, mimzoo takes less.
 """
 
 import argparse
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, Options
 
 BACKENDS = ("torch", "jax", "tensorflow")
+ROWS = "ROWS "
 
 
-def our_step(task: Any, inputs: dict, compiled: bool) -> Callable[[], None]:
-    """A call that trains our task for one step."""
-    import keras
-
-    task.compile(jit_compile=compiled)
-    inputs = {k: keras.ops.convert_to_tensor(v) for k, v in inputs.items()}
-
-    def step() -> None:
-        float(keras.ops.convert_to_numpy(keras.Model.train_on_batch(task, inputs)))
-
-    return step
-
-
-def peer_step(model: Any, inputs: dict, compiled: bool) -> Callable[[], None]:
-    """A call that trains transformers' model for one step."""
-    import torch
-
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1.5e-4, betas=(0.9, 0.95), weight_decay=0.05)
-    run = torch.compile(model) if compiled else model
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss = run(**inputs).loss
-        loss.backward()
-        optimizer.step()
-        loss.item()
-
-    return step
+def options_of(args: argparse.Namespace) -> Options:
+    """What the arguments say of the case."""
+    return Options(
+        args.size,
+        args.batch_size,
+        args.image_size or CASES[args.case][1],
+        args.bf16,
+        args.jit,
+        not args.no_compile,
+        args.official,
+    )
 
 
-def measure(args: argparse.Namespace) -> list[dict]:
-    """Rows of the table for the backend of this process."""
-    import copy
-
+def prepare(args: argparse.Namespace) -> Any:
+    """The case, in a process with its backend, threads and precision."""
     import keras
     import torch
-    from mimzoo_training.flops import step_flops
-
-    from benchmarks.side_by_side import interleave
 
     keras.utils.set_random_seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
+    if args.bf16:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    return CASES[args.case][0](options_of(args))
+
+
+def measure(args: argparse.Namespace) -> list[dict]:
+    """Rows of the table for the backend of this process."""
+    import keras
+
+    from benchmarks.side_by_side import interleave
+    from benchmarks.steps import matrix_peak
+
+    case = prepare(args)
     backend = keras.config.backend()
-    make, image_size = CASES[args.case]
-    task, inputs, peer, peer_inputs = make(
-        args.size, args.batch_size, args.image_size or image_size
-    )
-    contenders = {
-        f"mimzoo {backend}": our_step(task, inputs, args.jit),
-        "transformers eager": peer_step(peer, peer_inputs, False),
-    }
-    if not args.no_compile:
-        contenders["transformers compiled"] = peer_step(copy.deepcopy(peer), peer_inputs, True)
-    timings = interleave(contenders, args.rounds)
-    best = min(t.median for t in timings[1:])
-    flops = step_flops(task, args.batch_size)
+    timings = interleave({name: make() for name, make in case.contenders.items()}, args.rounds)
+    peak, flops = matrix_peak(args.bf16), case.flops()
+    best = min((t.median for t in timings[1:]), default=timings[0].median)
     return [
         {
-            "case": f"{args.case} {args.size}",
+            "case": f"{args.case} {args.size}{' bf16' if args.bf16 else ''}",
             "backend": backend,
             "contender": t.name,
             "ratio to best peer": round(best / t.median, 3),
             "spread": round(t.spread, 3),
             "images/s": round(args.batch_size / t.median, 2),
             "GFLOP/s": round(flops / t.median / 1e9, 1),
+            "of peak": round(flops / t.median / peak, 3),
         }
         for t in timings
     ]
+
+
+def peak_memory(args: argparse.Namespace) -> dict[str, float]:
+    """MB that one contender takes above the imports, in three steps."""
+    case = prepare(args)
+    import transformers  # noqa: F401
+
+    before = resident()
+    step = case.contenders[args.contender]()
+    for _ in range(3):
+        step()
+    # Peaks of the imports are forgotten: Linux tells the highest since then.
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {args.contender: (most - before) / 1e6}
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def child(argv: list[str], backend: str, *more: str) -> Any:
+    """What `--in-process` prints, of a process on a backend."""
+    command = [sys.executable, "-m", "benchmarks.train_step", *argv, "--in-process", *more]
+    env = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    line = next(x for x in done.stdout.splitlines() if x.startswith(ROWS))
+    return json.loads(line.removeprefix(ROWS))
+
+
+def with_memory(rows: list[dict], argv: list[str]) -> None:
+    """Adds the columns of memory to the rows."""
+    for backend in dict.fromkeys(row["backend"] for row in rows):
+        group = [row for row in rows if row["backend"] == backend]
+        taken: dict[str, float] = {}
+        for row in group:
+            taken |= child(argv, backend, "--contender", row["contender"])
+        least = min((v for name, v in taken.items() if name != "mimzoo"), default=taken["mimzoo"])
+        for row in group:
+            row["MB"] = round(taken[row["contender"]])
+            row["memory ratio"] = round(taken[row["contender"]] / least, 3)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -104,34 +132,39 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
+    parser.add_argument("--bf16", action="store_true", help="mixed precision, both sides")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--jit", action="store_true", help="compile ours on torch, too")
-    parser.add_argument("--csv", type=Path, help="write the table here")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory, too")
+    parser.add_argument("--official", help="folder of MixMIM's official code, for its case")
+    parser.add_argument("--csv", type=Path, help="add the rows to this table")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
     if args.in_process:
-        args.jit = args.jit or os.environ["KERAS_BACKEND"] != "torch"
-        print("ROWS " + json.dumps(measure(args)))
+        print(ROWS + json.dumps(peak_memory(args) if args.contender else measure(args)))
         return
-    rows = []
-    for backend in args.backends:
-        given = argv if argv is not None else sys.argv[1:]
-        command = [sys.executable, "-m", "benchmarks.train_step", *given, "--in-process"]
-        done = subprocess.run(
-            command,
-            env={**os.environ, "KERAS_BACKEND": backend},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        line = next(x for x in done.stdout.splitlines() if x.startswith("ROWS "))
-        rows += json.loads(line.removeprefix("ROWS "))
+    rows = [row for backend in args.backends for row in child(argv, backend)]
+    if args.memory:
+        with_memory(rows, argv)
     show(rows)
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        add_rows(rows, args.csv)
+
+
+def add_rows(rows: list[dict], path: Path) -> None:
+    """Puts rows into a table in place of older ones of the same case and backend."""
+    old = list(csv.DictReader(path.open(encoding="utf-8"))) if path.exists() else []
+    new = {(row["case"], row["backend"]) for row in rows}
+    kept = [row for row in old if (row["case"], row["backend"]) not in new] + rows
+    names = list(dict.fromkeys(name for row in kept for name in row))
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+    temporary.replace(path)
 
 
 def show(rows: list[dict]) -> None:

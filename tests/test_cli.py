@@ -58,6 +58,7 @@ def test_help_is_quick():
     assert not {"keras", "numpy", "rich", "mimzoo"} & set(loaded)
 
 
+@pytest.mark.one_backend
 def test_the_library_never_imports_the_training_package():
     code = (
         "import sys, mimzoo, mimzoo.data.loader, mimzoo.downstream, mimzoo.pretraining, "

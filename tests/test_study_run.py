@@ -1,6 +1,8 @@
 """A study that is killed goes on, tolerates a cell that fails, and leaves a report."""
 
 import csv
+import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +13,7 @@ import pytest
 from mimzoo_training import cli
 from mimzoo_training.study import load_study, plan
 from mimzoo_training.study.devices import Device, find_devices, place
-from mimzoo_training.study.place import Place
+from mimzoo_training.study.place import Place, digest
 from mimzoo_training.workdir import RunError
 
 pytestmark = pytest.mark.one_backend
@@ -48,11 +50,11 @@ lengths = ["4it"]
 [[grid]]
 models = ["broken"]
 data = [64]
-lengths = ["40it"]
+lengths = ["4it"]
 [[grid]]
 models = ["first"]
 data = [64]
-lengths = ["600it"]
+lengths = ["200it"]
 
 [[evaluate.finetune]]
 labels = 100
@@ -90,16 +92,16 @@ def test_a_killed_study_goes_on(tmp_path):
     told = again.stdout
     assert again.returncode == 1, told + again.stderr  # one cell has failed
     assert "3 cells, 1 of them finished" in told
-    assert "broken_64img_40it_seed0 failed: " in told
+    assert "broken_64img_4it_seed0 failed: " in told
     assert "the loss is" in told
     assert finished.stat().st_mtime_ns == written
     # What was killed saved itself and went on from there.
     output = (where.cell(last.name) / "output.txt").read_text()
-    assert output.count("600 steps of 32 images") == 2
+    assert output.count("200 steps of 32 images") == 2
     steps = [row["step"] for row in csv.DictReader(log.with_suffix(".csv").open())]
     assert steps == sorted(set(steps), key=int)
-    assert steps[-1] == "600"
-    rows = [where.row(cell) for cell in study.cells]
+    assert steps[-1] == "200"
+    rows = [where.row(cell, study) for cell in study.cells]
     assert [row is None for row in rows] == [False, True, False]
     for row in (rows[0], rows[2]):
         assert set(row) >= {"val_loss", "finetune_100", "probe_20", "knn_20", "seconds", "weights"}
@@ -130,6 +132,16 @@ def test_a_study_keeps_to_its_folder(tmp_path):
     where.claim(study, sources, str(spec))
     where.claim(study, sources, str(spec))
     assert where.read()[0].cells == study.cells
+    cell = study.cells[0]
+    folder = where.cell(cell.name)
+    folder.mkdir(parents=True)
+    (folder / "cell.json").write_text(
+        json.dumps({"name": cell.name, "digest": digest(cell, study)})
+    )
+    assert where.row(cell, study) == {"name": cell.name}
+    assert where.row(study.cells[1], study) is None
+    with pytest.raises(RunError, match="another recipe or other evaluations"):
+        where.row(cell, dataclasses.replace(study, validation=32))
     with pytest.raises(RunError, match="was begun with data 'embedded', not 'other'"):
         where.claim(study, {**sources, "data": "other"}, str(spec))
     with pytest.raises(RunError, match="holds no study"):

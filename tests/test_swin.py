@@ -114,6 +114,7 @@ def test_the_formula_counts_what_is_there(sizes):
     )
 
 
+@pytest.mark.one_backend
 def test_published_parameter_counts_of_v1():
     """papers.md 1.4: SimMIM's Swin-B at 192 px, window 6, with mask token and decoder."""
     task = SimMIM(SwinBackbone.from_size("base", image_shape=(192, 192, 3), window_size=6))

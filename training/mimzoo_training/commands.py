@@ -122,19 +122,23 @@ def probe(args: argparse.Namespace) -> None:
 
 def study(args: argparse.Namespace) -> int:
     """Runs what is missing of a study and writes its report."""
-    from mimzoo_training.study import run_study
+    from mimzoo_training.light import without_keras
 
-    return run_study(
-        args.spec,
-        args.data,
-        args.workdir,
-        jobs=args.jobs,
-        only=args.only,
-        published=args.published,
-        validation=args.validation,
-        test=args.test,
-        say=print,
-    )
+    # The cells' processes load models; this one only starts them.
+    with without_keras():
+        from mimzoo_training.study import run_study
+
+        return run_study(
+            args.spec,
+            args.data,
+            args.workdir,
+            jobs=args.jobs,
+            only=args.only,
+            published=args.published,
+            validation=args.validation,
+            test=args.test,
+            say=print,
+        )
 
 
 def classify(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from mimzoo_training.study.place import Place
+from mimzoo_training.study.place import Place, digest
 from mimzoo_training.study.spec import Cell, Study
 from mimzoo_training.workdir import locked, write_json
 
@@ -73,6 +73,7 @@ def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
         "seconds": loss["training_seconds"],
         "backend": stored["run"]["backend"],
         "date": datetime.date.today().isoformat(),
+        "digest": digest(cell, study),
     }
     row |= evaluate(cell, study, run.preset, opened, folder)
     write_json(folder / "cell.json", row)

@@ -1,5 +1,6 @@
 """Where cells run: GPUs with their memory, or parts of this machine's cores."""
 
+import glob
 import os
 import shutil
 import subprocess
@@ -47,7 +48,7 @@ class Device:
 def find_devices(jobs: int | None = None) -> list[Device]:
     """GPUs if NVIDIA's tool finds any, else the CPU's cores.
 
-    A TPU is one device that one process uses whole, as is any other accelerator: `jobs=1`.
+    A TPU is one device that one process uses whole.
 
     Args:
         jobs: cells at a time; default: on GPUs as many as fit, up to a core each; on a CPU one a
@@ -68,6 +69,8 @@ def find_devices(jobs: int | None = None) -> list[Device]:
             for index, memory in gpus
         ]
         return made if jobs is None else made[:jobs]
+    if glob.glob("/dev/accel*") or {"TPU_WORKER_ID", "TPU_ACCELERATOR_TYPE"} & set(os.environ):
+        return [Device("TPU", float("inf"), 1)]
     jobs = jobs or number
     threads = max(1, number // jobs)
     parts = [set(cores[n * threads : (n + 1) * threads]) for n in range(jobs)]

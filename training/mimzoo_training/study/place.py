@@ -1,18 +1,21 @@
 """The folder of a study, and what its processes tell each other through it."""
 
+import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimzoo_training.study.spec import Cell, Study, load_study
-from mimzoo_training.workdir import RunError, write_json
+from mimzoo_training.study.spec import Cell, Study, load_study, path_of
+from mimzoo_training.workdir import RunError, write_file, write_json
 
 
 @dataclass(frozen=True)
 class Place:
     """A study's folder.
 
-    It holds `study.json` (what is run on which data), `plan.json` (what each cell costs),
+    It holds `study.json` (what is run on which data), `spec.toml` (the study as it was when it was
+    started last, which all its processes read), `plan.json` (what each cell costs),
     `cells/<name>/` (the cell's `pretrain/`, its evaluations, `output.txt` and, once it is
     finished, `cell.json`) and what `report.py` writes: `study.csv`, figures, `report.md`.
 
@@ -46,19 +49,42 @@ class Place:
                 )
         elif any(self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no study: choose a new --workdir.")
-        write_json(path, {"name": study.name, "spec": str(spec), **sources})
+        write_json(path, {"name": study.name, **sources})
+        text = path_of(spec).read_text(encoding="utf-8")
+        write_file(self.path / "spec.toml", lambda copy: copy.write_text(text, encoding="utf-8"))
 
     def read(self) -> tuple[Study, dict[str, str | None]]:
         """The study that runs here, and its sources: data, validation, test."""
         told = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
-        return load_study(told["spec"]), {k: told[k] for k in ("data", "validation", "test")}
+        study = dataclasses.replace(load_study(str(self.path / "spec.toml")), name=told["name"])
+        return study, {k: told[k] for k in ("data", "validation", "test")}
 
-    def row(self, cell: Cell) -> dict | None:
-        """Results of a cell, or None while it is not finished."""
+    def row(self, cell: Cell, study: Study) -> dict | None:
+        """Results of a cell, or None while it is not finished.
+
+        Raises:
+            RunError: it was run with another recipe, or evaluated otherwise, than the study says.
+        """
         path = self.cell(cell.name) / "cell.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        row = json.loads(path.read_text(encoding="utf-8"))
+        if row.pop("digest", None) != digest(cell, study):
+            raise RunError(
+                f"{cell.name} was run with another recipe or other evaluations than the study has "
+                f"now: name the model otherwise, or remove {path.parent} to run it anew (or only "
+                "its evaluations and cell.json to evaluate it anew)."
+            )
+        return row
 
     def plan(self) -> dict[str, dict]:
         """Name of a cell -> what it costs; {} before it was planned."""
         path = self.path / "plan.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def digest(cell: Cell, study: Study) -> str:
+    """What a cell's results depend on, but for the data and the backend."""
+    parts = [cell.recipe().to_json(), study.finetune, study.features]
+    parts += [cell.model.finetune, study.seed, study.validation, study.test, study.precision]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

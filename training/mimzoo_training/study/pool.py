@@ -16,7 +16,7 @@ from mimzoo_training.progress import duration
 from mimzoo_training.study.devices import Device, place
 from mimzoo_training.study.place import Place
 from mimzoo_training.study.rows import measured
-from mimzoo_training.study.spec import Cell
+from mimzoo_training.study.spec import Cell, Study
 
 # Seconds between two looks at the processes, and between two plain lines.
 LOOK, TELL = 0.5, 60.0
@@ -38,6 +38,7 @@ class Pool:
 
     Args:
         where: the study's folder.
+        study: that is run.
         cells: in the order in which they start.
         plan: of `plan.json`.
         devices: where they run.
@@ -47,12 +48,14 @@ class Pool:
     def __init__(
         self,
         where: Place,
+        study: Study,
         cells: list[Cell],
         plan: dict[str, dict],
         devices: list[Device],
         say: Callable[[str], None],
     ) -> None:
-        self.where, self.plan, self.devices, self.say = where, plan, devices, say
+        self.where, self.study, self.plan = where, study, plan
+        self.devices, self.say = devices, say
         self.waiting = list(cells)
         self.jobs: list[Job] = []
         self.failed: dict[str, str] = {}
@@ -141,7 +144,7 @@ class Pool:
             self._end(job)
             name = job.cell.name
             self.ended += 1
-            row = self.where.row(job.cell)
+            row = self.where.row(job.cell, self.study)
             if row is None:
                 self.failed[name] = last_line(self.where.cell(name) / "output.txt")
                 self.total -= self.plan[name]["flops"]

@@ -65,14 +65,13 @@ def run_study(
         raise ValueError("a study needs --data (or --published, to draw published results).")
     sources = {"data": data, "validation": validation, "test": test}
     sources = {k: v and _absolute(v) for k, v in sources.items()}
-    path = Path(spec)
-    place.claim(study, sources, str(path.absolute()) if spec.endswith(".toml") else spec)
+    place.claim(study, sources, spec)
     with locked(place.path):
         wanted = [cell for cell in study.cells if not only or only in cell.name]
         if not wanted:
             raise ValueError(f"no cell of {study.name} has {only!r} in its name.")
         failed = _run(study, wanted, place, jobs, say)
-    rows = [row for cell in study.cells if (row := place.row(cell))]
+    rows = [row for cell in study.cells if (row := place.row(cell, study))]
     if rows:
         write_report(place.path, study, rows, source=data, say=say)
     for name, why in failed.items():
@@ -88,7 +87,7 @@ def _absolute(source: str) -> str:
 def _run(
     study: Study, cells: list[Cell], place: Place, jobs: int | None, say: Callable[[str], None]
 ) -> dict[str, str]:
-    missing = [cell for cell in cells if place.row(cell) is None]
+    missing = [cell for cell in cells if place.row(cell, study) is None]
     say(f"{study.name}: {len(cells)} cells, {len(cells) - len(missing)} of them finished")
     if not missing:
         return {}
@@ -99,7 +98,7 @@ def _run(
     say(f"{len(missing)} to run, {flops:.2e} FLOP, {describe(devices)}")
     # A whole grid with one seed says more than a part of it with all.
     order = sorted(missing, key=lambda cell: (cell.seed, plan[cell.name]["flops"]))
-    return Pool(place, order, plan, devices, say).run()
+    return Pool(place, study, order, plan, devices, say).run()
 
 
 def _plan(place: Place) -> None:

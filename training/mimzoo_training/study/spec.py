@@ -130,14 +130,7 @@ def load_study(spec: str) -> Study:
         FileNotFoundError: there is no such file or name; the nearest is offered.
         ValueError: the file is no study; what is wrong is told.
     """
-    path = Path(spec) if spec.endswith(".toml") else SHIPPED / f"{spec}.toml"
-    if not path.is_file():
-        known = shipped()
-        near = difflib.get_close_matches(spec, known, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise FileNotFoundError(
-            f"there is no study {spec!r}: {hint}Give a .toml file or one of {', '.join(known)}."
-        )
+    path = path_of(spec)
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -146,6 +139,19 @@ def load_study(spec: str) -> Study:
         return study_of(path.stem, raw)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no study: {error}.") from error
+
+
+def path_of(spec: str) -> Path:
+    """The TOML file of a study, given by path or by name; see `load_study`."""
+    path = Path(spec) if spec.endswith(".toml") else SHIPPED / f"{spec}.toml"
+    if not path.is_file():
+        known = shipped()
+        near = difflib.get_close_matches(spec, known, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise FileNotFoundError(
+            f"there is no study {spec!r}: {hint}Give a .toml file or one of {', '.join(known)}."
+        )
+    return path
 
 
 def shipped() -> list[str]:

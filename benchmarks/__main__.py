@@ -1,0 +1,93 @@
+"""All comparisons: each pair side by side, into one table and one picture.
+
+    python -m benchmarks                    # everything: hours on a CPU
+    python -m benchmarks --only tiny        # rows with this in their names
+    python -m benchmarks --draw             # the picture of the table as it is
+
+Rows that stand in the table are measured again only with `--again`, so a run that was stopped goes
+on.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+# name -> arguments of `benchmarks.train_step`.
+ROWS = {
+    "mae tiny": "--case mae --size tiny --batch-size 16",
+    "mae small": "--case mae --size small --batch-size 16",
+    "mae base": "--case mae --size base --batch-size 8",
+    "mae tiny bf16": "--case mae --size tiny --batch-size 16 --bf16",
+    "mae base bf16": "--case mae --size base --batch-size 8 --bf16",
+    "simmim tiny": "--case simmim --size tiny --batch-size 4 --no-compile",
+    "simmim base": "--case simmim --size base --batch-size 4 --no-compile",
+    "simmim tiny bf16": "--case simmim --size tiny --batch-size 4 --no-compile --bf16",
+    "simmim_v1 tiny": "--case simmim_v1 --size tiny --batch-size 4 --no-compile",
+    "finetune_vit tiny": "--case finetune_vit --size tiny --batch-size 16",
+    "finetune_vit base": "--case finetune_vit --size base --batch-size 4",
+    "finetune_swinv2 tiny": "--case finetune_swinv2 --size tiny --batch-size 4 --no-compile",
+    "inference_vit tiny": "--case inference_vit --size tiny --batch-size 16",
+    "inference_vit base": "--case inference_vit --size base --batch-size 8",
+    "inference_swinv2 tiny": "--case inference_swinv2 --size tiny --batch-size 8 --no-compile",
+}
+OFFICIAL = {"mixmim base": "--case mixmim --size base --batch-size 4 --no-compile"}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures what is missing and draws."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--csv", type=Path, default=Path("benchmarks/results.csv"))
+    parser.add_argument("--only", default="", metavar="TEXT")
+    parser.add_argument("--backends", nargs="+", default=["torch", "jax", "tensorflow"])
+    parser.add_argument("--official", metavar="DIR", help="MixMIM's official code, for its row")
+    parser.add_argument("--again", action="store_true", help="measure what is there already, too")
+    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    args = parser.parse_args(argv)
+    rows = ROWS | ({k: f"{v} --official {args.official}" for k, v in OFFICIAL.items()})
+    for name, arguments in rows.items():
+        if args.only not in name or args.draw or (name in OFFICIAL and not args.official):
+            continue
+        for backend in args.backends:
+            if args.again or not known(args.csv, name, backend):
+                command = [sys.executable, "-m", "benchmarks.train_step", *arguments.split()]
+                command += ["--memory", "--backends", backend, "--csv", str(args.csv)]
+                if subprocess.run(command, check=False).returncode:
+                    print(f"{name} on {backend} failed", file=sys.stderr)
+    if args.csv.exists():
+        draw(list(csv.DictReader(args.csv.open(encoding="utf-8"))), args.csv.with_suffix(".png"))
+
+
+def known(path: Path, name: str, backend: str) -> bool:
+    """Whether the table has a row."""
+    if not path.exists():
+        return False
+    with path.open(encoding="utf-8") as file:
+        return any(r["case"] == name and r["backend"] == backend for r in csv.DictReader(file))
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """Our ratio to the fastest peer, a bar for each case and backend; the line is the peer."""
+    from matplotlib.figure import Figure
+
+    ours = [row for row in rows if row["contender"] == "mimzoo"]
+    cases = list(dict.fromkeys(row["case"] for row in ours))
+    backends = {"torch": "#0072B2", "jax": "#E69F00", "tensorflow": "#999999"}
+    figure = Figure(figsize=(7, 1.2 + 0.55 * len(cases)), layout="constrained")
+    axes = figure.add_subplot(xlabel="speed, as a ratio to the fastest peer (higher is better)")
+    for number, (backend, colour) in enumerate(backends.items()):
+        group = {r["case"]: float(r["ratio to best peer"]) for r in ours if r["backend"] == backend}
+        places = [i + 0.27 * (number - 1) for i, case in enumerate(cases) if case in group]
+        widths = [group[case] for case in cases if case in group]
+        bars = axes.barh(places, widths, 0.25, color=colour, label=f"mimzoo on {backend}")
+        axes.bar_label(bars, fmt="%.2f", padding=2, fontsize="x-small")
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_yticks(range(len(cases)), cases)
+    axes.invert_yaxis()
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

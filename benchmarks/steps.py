@@ -1,0 +1,106 @@
+"""One step of a contender: a call that does it and waits for the result."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Step = Callable[[], None]
+
+
+def keras_step(task: Any, inputs: Any, targets: Any = None, jit: bool = False) -> Step:
+    """A training step of a Keras model, as `fit` runs it; on torch compiled with `jit` only."""
+    import keras
+
+    compiled = jit or keras.config.backend() != "torch"
+    if targets is None:
+        task.compile(jit_compile=compiled)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        task.compile(keras.optimizers.AdamW(1e-4), loss, jit_compile=compiled)
+        targets = keras.ops.convert_to_tensor(targets)
+    inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
+
+    def step() -> None:
+        values = keras.Model.train_on_batch(task, inputs, targets)
+        np.asarray(keras.ops.convert_to_numpy(values))
+
+    return step
+
+
+def keras_inference(model: Any, images: np.ndarray, jit: bool = False) -> Step:
+    """A forward pass of a Keras model, as `predict` runs it."""
+    import keras
+
+    model.compile(jit_compile=jit or keras.config.backend() != "torch")
+    images = keras.ops.convert_to_tensor(images)
+
+    def step() -> None:
+        keras.Model.predict_on_batch(model, images)
+
+    return step
+
+
+def torch_step(model: Any, inputs: dict, options: Any, *, compiled: bool) -> Step:
+    """A training step of a torch model whose output has or is the loss."""
+    import torch
+
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1.5e-4, betas=(0.9, 0.95), weight_decay=0.05)
+    run = torch.compile(model) if compiled else model
+    inputs = _tensors(inputs)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with _precision(options):
+            output = run(**inputs)
+        loss = getattr(output, "loss", output)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def torch_inference(model: Any, inputs: dict, options: Any, compiled: bool) -> Step:
+    """A forward pass of a torch model."""
+    import torch
+
+    model.eval()
+    run = torch.compile(model) if compiled else model
+    inputs = _tensors(inputs)
+
+    def step() -> None:
+        with torch.inference_mode(), _precision(options):
+            run(**inputs).logits.float().numpy()
+
+    return step
+
+
+def _tensors(inputs: dict) -> dict:
+    import torch
+
+    return {k: torch.as_tensor(v) for k, v in inputs.items()}
+
+
+def _precision(options: Any) -> contextlib.AbstractContextManager:
+    import torch
+
+    return torch.autocast("cpu", torch.bfloat16) if options.bf16 else contextlib.nullcontext()
+
+
+def matrix_peak(bf16: bool, size: int = 2048, rounds: int = 5) -> float:
+    """FLOP a second of a large matrix product on this machine, by torch, best of a few."""
+    import time
+
+    import torch
+
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
