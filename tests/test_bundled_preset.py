@@ -65,7 +65,9 @@ def gradients() -> dict[str, np.ndarray]:
 def test_the_same_numbers_on_every_backend(name):
     expected, found = dict(np.load(GOLDEN / f"{name}.npz")), figures(name)
     assert np.abs(found["features"] - expected["features"]).max() < 1e-5
-    assert found["val_loss"] == pytest.approx(float(expected["val_loss"]), rel=1e-5)
+    # A teacher computes in bfloat16, which backends round differently.
+    rel = 1e-3 if "-features_" in name else 1e-5
+    assert found["val_loss"] == pytest.approx(float(expected["val_loss"]), rel=rel)
 
 
 def test_the_same_gradients_on_every_backend():

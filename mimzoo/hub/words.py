@@ -6,6 +6,7 @@ from typing import NamedTuple
 METHODS = {
     "mae": "MAE",
     "mae-clip": "MAE towards CLIP's features",
+    "mae-features": "MAE towards the features of another preset",
     "simmim": "SimMIM",
     "mixmim": "MixMIM",
 }
