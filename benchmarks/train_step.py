@@ -177,7 +177,9 @@ def show(rows: list[dict]) -> None:
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
     for row in rows:
         table.add_row(*(str(v) for v in row.values()))
-    Console().print(table)
+    console = Console()
+    # In a file, a table has room.
+    (console if console.is_terminal else Console(width=160)).print(table)
 
 
 if __name__ == "__main__":

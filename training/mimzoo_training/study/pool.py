@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,7 +176,7 @@ class Pool:
         self.say(f"[{self.ended}/{self.count}] {text}  ({self.left()})")
 
     @contextlib.contextmanager
-    def _bar(self):  # noqa: ANN202 (a function without arguments)
+    def _bar(self) -> Iterator[Callable[[], None]]:
         if not sys.stdout.isatty():
             yield self._line
             return
