@@ -119,7 +119,7 @@ def test_what_cannot_be_run_is_told_at_once(tmp_path, capsys):
         ("labels = 100", "labels = 50", "50 labels are fewer than the batch of 100"),
         ("num_heads = 2", "num_heads = 3", "num_heads"),
     ):
-        spec.write_text(SPEC.replace(old, new, 1))
+        (tmp_path / "study" / "spec.toml").write_text(SPEC.replace(old, new, 1))
         with pytest.raises(ValueError, match=told):
             plan.main(str(tmp_path / "study"))
 

@@ -78,9 +78,19 @@ class Place:
         return row
 
     def plan(self) -> dict[str, dict]:
-        """Name of a cell -> what it costs; {} before it was planned."""
+        """Name of a cell -> what it costs; {} if the study as it is now was not planned."""
         path = self.path / "plan.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return told["cells"] if told["of"] == self._spec_digest() else {}
+
+    def write_plan(self, cells: dict[str, dict]) -> None:
+        """Keeps what each cell costs."""
+        write_json(self.path / "plan.json", {"of": self._spec_digest(), "cells": cells})
+
+    def _spec_digest(self) -> str:
+        return hashlib.sha256((self.path / "spec.toml").read_bytes()).hexdigest()
 
 
 def digest(cell: Cell, study: Study) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 from mimzoo_training.study.place import Place
 from mimzoo_training.study.spec import Study
-from mimzoo_training.workdir import write_json
 
 # Weight, gradient and both moments of AdamW, in float32.
 BYTES_A_WEIGHT = 16
@@ -65,7 +64,7 @@ def main(folder: str) -> None:
             "training_flops": training,
             "bytes": cost["bytes"],
         }
-    write_json(place.path / "plan.json", plan)
+    place.write_plan(plan)
 
 
 def _check_finetuning(study: Study) -> None:

@@ -102,7 +102,7 @@ def markdown(
     lines = [
         f"# {study.title}",
         "",
-        f"{len(rows)} of {len(study.cells)} cells of the study `{study.name}` on {source}"
+        f"{len(rows)} of {len(study.cells)} cells of the study `{study.name}`: {source}"
         f"{f', up to {seeds} seeds a cell' if seeds > 1 else ''}. Made by `mimzoo study`; all "
         "numbers are in [study.csv](study.csv).",
         "",

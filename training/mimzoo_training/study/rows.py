@@ -120,7 +120,8 @@ def published_rows(study: Study) -> list[Row]:
         recipe = cell.recipe()
         preset = catalogue().get(recipe.name)
         by = preset.checkpoint.by if preset is not None and preset.checkpoint else None
-        found = {e["key"]: e["value"] for e in preset.published if e["by"] == by} if by else {}
+        entries = [e for e in preset.published if e["by"] == by] if by else []
+        found = {entry["key"]: entry["value"] for entry in entries}
         if "loss" not in found:
             continue
         steps, _ = recipe.steps(recipe.num_examples)
@@ -138,6 +139,7 @@ def published_rows(study: Study) -> list[Row]:
                 "seed": 0,
                 "val_loss": found["loss"],
                 **({"top1": found["top1"] / 100} if "top1" in found else {}),
+                "source": entries[0]["source"],
             }
         )
     if not rows:

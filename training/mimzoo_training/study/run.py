@@ -10,7 +10,7 @@ from mimzoo_training.study.devices import describe, find_devices
 from mimzoo_training.study.place import Place
 from mimzoo_training.study.pool import Pool, last_line
 from mimzoo_training.study.report import write_report
-from mimzoo_training.study.rows import published_rows
+from mimzoo_training.study.rows import published_rows, values
 from mimzoo_training.study.spec import Cell, Study, load_study
 from mimzoo_training.workdir import RunError, locked
 
@@ -59,7 +59,8 @@ def run_study(
         place.path.mkdir(parents=True, exist_ok=True)
         rows = published_rows(study)
         say(f"{len(rows)} of {len(study.cells)} cells of {study.name} have published results.")
-        write_report(place.path, study, rows, source="published results", say=say)
+        told = "; ".join(values(rows, "source"))
+        write_report(place.path, study, rows, source=f"results published in {told}", say=say)
         return 0
     if data is None:
         raise ValueError("a study needs --data (or --published, to draw published results).")
@@ -92,7 +93,8 @@ def _run(
     if not missing:
         return {}
     devices = find_devices(jobs)
-    _plan(place)
+    if not place.plan():
+        _plan(place)
     plan = place.plan()
     flops = sum(plan[cell.name]["flops"] for cell in missing)
     say(f"{len(missing)} to run, {flops:.2e} FLOP, {describe(devices)}")
