@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import os
 import signal
 import subprocess
@@ -127,6 +128,11 @@ def test_evaluate_reconstruct_and_finetune_a_run(run, photos, tmp_path, capsys):
     assert cli.main(["reconstruct", str(run), *images, *arguments]) == 0
     assert Image.open(picture).width > 100
     assert "mask ratio 0.5" in capsys.readouterr().out
+
+    assert cli.main(["probe", str(run), "--data", str(photos), "--num-labels", "8"]) == 0
+    told = capsys.readouterr().out
+    for name in ("linear probe", "20 nearest neighbours"):
+        assert re.search(rf"{name} +8 labels  accuracy [01]\.\d{{4}}", told)
 
     tuned = tmp_path / "tuned"
     arguments = ["--data", str(photos), "--length", "2it", "--batch-size", "8"]
