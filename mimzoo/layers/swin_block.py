@@ -92,6 +92,12 @@ class SwinBlock(keras.layers.Layer):
             layer.build(input_shape)
         self.built = True
 
+    def compute_output_spec(
+        self, tokens: keras.KerasTensor, *_: object, **__: object
+    ) -> keras.KerasTensor:
+        """The shape of the tokens: found by running the block, it would cost more than weights."""
+        return keras.KerasTensor(tokens.shape, self.compute_dtype)
+
     def call(
         self, tokens: Tensor, apart: Tensor | None = None, training: bool | None = None
     ) -> Tensor:

@@ -83,6 +83,12 @@ class TransformerBlock(keras.layers.Layer):
             self.scale2 = self.add_weight(name="scale2", shape=(self.dim,), initializer=start)
         self.built = True
 
+    def compute_output_spec(
+        self, tokens: keras.KerasTensor, *_: object, **__: object
+    ) -> keras.KerasTensor:
+        """The shape of the tokens: found by running the block, it would cost more than weights."""
+        return keras.KerasTensor(tokens.shape, self.compute_dtype)
+
     def call(
         self,
         tokens: Tensor,
