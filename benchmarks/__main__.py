@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--again", action="store_true", help="measure what is there already, too")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
     args = parser.parse_args(argv)
-    rows = ROWS | ({k: f"{v} --official {args.official}" for k, v in OFFICIAL.items()})
+    rows, failed = ROWS | {k: f"{v} --official {args.official}" for k, v in OFFICIAL.items()}, 0
     for name, arguments in rows.items():
         if args.only not in name or args.draw or (name in OFFICIAL and not args.official):
             continue
@@ -54,9 +54,11 @@ def main(argv: list[str] | None = None) -> None:
                 command = [sys.executable, "-m", "benchmarks.train_step", *arguments.split()]
                 command += ["--memory", "--backends", backend, "--csv", str(args.csv)]
                 if subprocess.run(command, check=False).returncode:
+                    failed += 1
                     print(f"{name} on {backend} failed", file=sys.stderr)
     if args.csv.exists():
         draw(list(csv.DictReader(args.csv.open(encoding="utf-8"))), args.csv.with_suffix(".png"))
+    raise SystemExit(failed > 0)
 
 
 def known(path: Path, name: str, backend: str) -> bool:

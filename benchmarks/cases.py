@@ -125,7 +125,7 @@ def vit_config(size: dict) -> dict:
 
 
 def swin_backbone(o: Options, version: int) -> Any:
-    """Window 12 at 192 px, as SimMIM trains; its size at any other, if that divides the grid."""
+    """Window 12, as SimMIM trains at 192 px."""
     from mimzoo.models import SwinBackbone, SwinV2Backbone
 
     cls = SwinV2Backbone if version == 2 else SwinBackbone
