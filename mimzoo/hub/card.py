@@ -138,8 +138,8 @@ def _pictures(found: Contents) -> list[str]:
     shown = []
     if "reconstruction.png" in found.has:
         shown.append(
-            "![Original, masked and reconstructed images](reconstruction.png)\n\nFrom the top: "
-            "the image, what the model sees of it, what it makes of it."
+            "![Original, masked and reconstructed images](reconstruction.png)\n\nEach row is "
+            "named beside it: the image first, what the model makes of it last."
         )
     if "curve.png" in found.has:
         shown.append("![Loss over epochs](curve.png)")
