@@ -8,8 +8,6 @@ import numpy as np
 from mimzoo.data import Loader, Source, take_subset
 from mimzoo_training import measure
 
-KINDS = ("probe", "knn")
-
 
 def probe_preset(
     preset: str,
@@ -17,7 +15,7 @@ def probe_preset(
     test: Source,
     *,
     labels: Sequence[int | None] = (None,),
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = ("probe", "knn"),
     pooling: str = "avg",
     k: int = 20,
     seed: int = 0,
@@ -44,7 +42,8 @@ def probe_preset(
     Raises:
         ValueError: no labels, more of them than there are, or an unknown preset.
     """
-    from mimzoo.downstream import extract_features, knn_accuracy, linear_probe
+    from mimzoo.downstream import extract_features
+    from mimzoo.downstream.feature_probe import KINDS
     from mimzoo.downstream.linear_probe import feature_model
 
     for images in (source, test):
@@ -72,12 +71,8 @@ def probe_preset(
     for number, part in sources:
         pair = (*features(part), *tested)
         for kind in kinds:
-            classes = {"num_classes": source.num_classes}
-            value = (
-                linear_probe(*pair, **classes)
-                if kind == "probe"
-                else knn_accuracy(*pair, **classes, k=k)
-            )
+            options = {"k": k} if kind == "knn" else {}
+            value = KINDS[kind](*pair, num_classes=source.num_classes, **options)
             rows.append({"kind": kind, "labels": number or len(source), "accuracy": value})
             name = "linear probe" if kind == "probe" else f"{k} nearest neighbours"
             say(f"{name:22s} {len(part):7d} labels  accuracy {value:.4f}")

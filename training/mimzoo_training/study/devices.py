@@ -74,7 +74,9 @@ def find_devices(jobs: int | None = None) -> list[Device]:
     jobs = jobs or number
     threads = max(1, number // jobs)
     parts = [set(cores[n * threads : (n + 1) * threads]) for n in range(jobs)]
-    memory = SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = float("inf")  # Windows does not tell it this way
+    if hasattr(os, "sysconf"):
+        memory = SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     env = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
     # More jobs than cores: they share all of them.
     parts = parts if all(parts) else []
