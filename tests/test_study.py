@@ -4,7 +4,9 @@ import itertools
 
 import pytest
 from mimzoo_training.study import load_study
-from mimzoo_training.study.findings import CONFIRMED, REFUTED, UNTESTABLE, judge
+from mimzoo_training.study.comparing import at_cost
+from mimzoo_training.study.finding import CONFIRMED, REFUTED, UNTESTABLE
+from mimzoo_training.study.findings import judge
 from mimzoo_training.study.report import write_report
 from mimzoo_training.study.rows import (
     correlation,
@@ -104,7 +106,7 @@ def test_published_results_of_the_grid():
     assert correlation(rows, "val_loss", "top1") == pytest.approx(-0.79, abs=0.005)
     verdicts = {finding.claim: finding.verdict for finding in judge(rows)}
     assert list(verdicts.values())[:6] == [CONFIRMED] * 6, verdicts
-    assert list(verdicts.values())[6:] == [UNTESTABLE] * 4, verdicts
+    assert list(verdicts.values())[6:] == [UNTESTABLE] * 5, verdicts
     worse = overfitted(rows)
     assert ("simmim swinv2", "giant", 640_584) in worse
     assert not any(images > 1_000_000 for _, _, images in worse)
@@ -154,7 +156,25 @@ def test_findings_come_out_either_way():
     shared = {"size": "s", "steps": 40, "images_seen": 400, "seconds": 41, "images": 1000}
     strong = {**rows[0], **shared, "family": "mae vit features", "model": "f", "finetune_100": 0.9}
     mixed = {**rows[0], **shared, "family": "mixmim", "model": "m", "finetune_100": 0.1}
-    assert verdicts([*rows, strong, mixed])[6:] == [CONFIRMED, UNTESTABLE, REFUTED, REFUTED]
+    assert verdicts([*rows, strong, mixed])[6:] == [
+        CONFIRMED,
+        CONFIRMED,
+        UNTESTABLE,
+        REFUTED,
+        REFUTED,
+    ]
+    # Twice the time of the longest rival: nothing to compare with.
+    slow = {**mixed, "seconds": 100}
+    assert verdicts([*rows, slow])[6:] == [UNTESTABLE] * 3 + [REFUTED, UNTESTABLE]
+
+
+def test_accuracy_at_a_cost_lies_between_runs():
+    rows = [row for row in made_up(seeds=(0,)) if row["model"] == "mae_s" and row["images"] == 1000]
+    # 100 images: 0.6; 400 images: 0.65; half way by the logarithm.
+    found = [at_cost(rows, "finetune_100", "images_seen", cost) for cost in (100, 200, 400, 430)]
+    assert [m.value for m in found] == pytest.approx([0.6, 0.625, 0.65, 0.65])
+    assert at_cost(rows, "finetune_100", "images_seen", 450) is None
+    assert at_cost(rows[:1], "finetune_100", "images_seen", 95).value == 0.6
 
 
 def test_a_report_of_everything(tmp_path):

@@ -86,8 +86,12 @@ def accuracy_against_data(rows: list[Row], accuracy: str, path: Path, caption: s
 
 
 def compare(rows: list[Row], accuracy: str, by: str, path: Path, caption: str) -> None:
-    """Accuracy of families of models against what they cost: `by` is images_seen or seconds."""
+    """Accuracy of models against what they cost: `by` is images_seen or seconds.
+
+    All are of the most images that the study has; those of one family share colour and marker.
+    """
     rows = [row for row in rows if row.get(accuracy) is not None and row.get(by) is not None]
+    rows = pick(rows, images=max(values(rows, "images")))
     figure, (axes,) = _panels(1, width=5.2)
     families = values(rows, "family")
     for number, family in enumerate(families):

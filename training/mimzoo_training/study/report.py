@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mimzoo_training.study import figures
-from mimzoo_training.study.findings import Finding, judge
+from mimzoo_training.study.finding import PAPERS, Finding
+from mimzoo_training.study.findings import judge
 from mimzoo_training.study.rows import (
     Row,
     accuracies,
@@ -20,12 +21,6 @@ from mimzoo_training.study.rows import (
 )
 from mimzoo_training.study.spec import Study
 from mimzoo_training.workdir import write_file
-
-PAPERS = {
-    "A": "Xie et al., On Data Scaling in Masked Image Modeling (arXiv 2206.04664)",
-    "B": "Lu et al., Delving Deeper into Data Scaling in Masked Image Modeling (arXiv 2305.15248)",
-    "C": "Liu et al., MixMIM (arXiv 2205.13137)",
-}
 
 
 def write_report(

@@ -1,0 +1,190 @@
+"""What paper A found about size, data and length, asked of a study's rows.
+
+Each rule takes family -> rows, and the name of the accuracy that counts ("" for none).
+"""
+
+from mimzoo_training.study.finding import Finding, difference, points, verdict_of
+from mimzoo_training.study.rows import (
+    Row,
+    average,
+    correlation,
+    grouped,
+    overfitted,
+    pick,
+    values,
+)
+
+# Pearson's r from which validation loss is said to tell how well a model transfers.
+PREDICTS = -0.5
+
+
+def loss_predicts(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
+    """Correlation of validation loss and accuracy, by family and size."""
+    evidence, found = [], []
+    for family, rows in scaling.items():
+        r = correlation(rows, "val_loss", accuracy) if accuracy else None
+        if r is None:
+            continue
+        found.append(r)
+        each = {
+            size: correlation(pick(rows, size=size), "val_loss", accuracy)
+            for size in values(rows, "size")
+        }
+        told = ", ".join(f"{size} {value:.2f}" for size, value in each.items() if value is not None)
+        evidence.append(f"{family}: r = {r:.2f} over {len(rows)} runs (by size: {told})")
+    claim = "Validation loss in pretraining tells how well a model fine-tunes."
+    verdict = verdict_of(found, lambda r: r <= PREDICTS)
+    return Finding("A", claim, verdict, evidence, "accuracy_against_loss")
+
+
+def small_data_overfits(scaling: dict[str, list[Row]]) -> Finding:
+    """Longer runs on the smallest part get worse, on the whole data they do not."""
+    evidence, found = [], []
+    for family, rows in scaling.items():
+        worse = overfitted(rows)
+        for size in values(rows, "size"):
+            group = pick(rows, size=size)
+            amounts = sorted(
+                images
+                for images in set(values(group, "images"))
+                if len(set(values(pick(group, images=images), "steps"))) > 1
+            )
+            if len(amounts) < 2:
+                continue
+            ends = amounts[0], amounts[-1]
+            least, most = (worse.get((family, size, images), 0.0) for images in ends)
+            found.append(least > 0 and most == 0)
+            evidence.append(
+                f"{family} {size}: loss of the longest run above a shorter one's by {least:.4f} "
+                f"with {ends[0]:,} images, by {most:.4f} with {ends[1]:,}"
+            )
+    claim = "With few images long training overfits: validation loss rises; with many it does not."
+    return Finding("A", claim, verdict_of(found), evidence, "loss_against_length")
+
+
+def large_models_overfit_more(scaling: dict[str, list[Row]]) -> Finding:
+    """What too few images cost in validation loss, in the longest run that all sizes have."""
+    evidence, found = [], []
+    for family, rows in scaling.items():
+        # The amount and length that most sizes have; of these the fewest images, the longest run.
+        costs: dict[str, float] = {}
+        for (images, steps), _ in sorted(
+            grouped(rows, ("images", "steps")).items(), key=lambda item: (item[0][0], -item[0][1])
+        ):
+            found_here = _excess(rows, images, steps)
+            if len(found_here) > len(costs):
+                costs, ends = found_here, (images, steps)
+        if len(costs) < 2:
+            continue
+        rises = list(costs.values())
+        found.append(rises[-1] > rises[0])
+        told = ", ".join(f"{size} {rise:.4f}" for size, rise in costs.items())
+        evidence.append(
+            f"{family}, {ends[1]:,} steps: loss with {ends[0]:,} images above that with the best "
+            f"amount: {told}"
+        )
+    claim = "Larger models overfit few images more."
+    return Finding("A", claim, verdict_of(found), evidence, "loss_against_length")
+
+
+def _excess(rows: list[Row], images: int, steps: int) -> dict[str, float]:
+    """Size -> loss with so many images above the best loss with any amount, for as many steps."""
+    costs = {}
+    for size in _by_weights(rows):
+        group = pick(rows, size=size, steps=steps)
+        few = average(pick(group, images=images), "val_loss")
+        best = [average(g, "val_loss").value for g in grouped(group, ("images",)).values()]
+        if few is not None and len(best) > 1:
+            costs[size] = few.value - min(best)
+    return costs
+
+
+def length_needs_data(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
+    """What the longest run gains over the shortest, with all images and with the fewest."""
+    evidence, found = [], []
+    for family, rows in scaling.items():
+        steps, amounts = sorted(set(values(rows, "steps"))), sorted(set(values(rows, "images")))
+        if len(steps) < 2 or not accuracy:
+            continue
+        ends = amounts[0], amounts[-1]
+        for size in values(rows, "size"):
+            gains = [
+                difference(
+                    average(pick(rows, size=size, images=images, steps=steps[-1]), accuracy),
+                    average(pick(rows, size=size, images=images, steps=steps[0]), accuracy),
+                )
+                for images in ends
+            ]
+            if None in gains:
+                continue
+            found.append(gains[1] > gains[0])
+            evidence.append(
+                f"{family} {size}: {steps[-1]:,} steps over {steps[0]:,} gain "
+                f"{points(gains[0])} with {ends[0]:,} images, {points(gains[1])} with {ends[1]:,}"
+            )
+    claim = "Longer training pays with enough images only."
+    return Finding("A", claim, verdict_of(found), evidence, "accuracy_against_data")
+
+
+def more_data_hardly_helps(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
+    """In the shortest runs, where nothing overfits, the data's amount hardly matters."""
+    evidence, found = [], []
+    for family, rows in scaling.items():
+        steps, amounts = min(values(rows, "steps")), sorted(set(values(rows, "images")))
+        for size in values(rows, "size"):
+            means = [
+                average(pick(rows, size=size, images=images, steps=steps), accuracy)
+                for images in (amounts[-2], amounts[-1])
+            ]
+            gain = difference(*reversed(means)) if accuracy else None
+            if gain is None:
+                continue
+            limit = max(0.005, *(m.spread for m in means))
+            found.append(abs(gain) <= limit)
+            evidence.append(
+                f"{family} {size}, {steps:,} steps: {points(gain)} from {amounts[-2]:,} to "
+                f"{amounts[-1]:,} images (limit {points(limit)})"
+            )
+    claim = "Where a model does not overfit, more images hardly help (less than half a point)."
+    return Finding("A", claim, verdict_of(found), evidence, "accuracy_against_data")
+
+
+def size_needs_data(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
+    """The largest model is the better by more, the more images there are."""
+    evidence, found = [], []
+    for family, rows in scaling.items():
+        for steps in sorted(set(values(rows, "steps")), reverse=True):
+            by_size = {
+                size: {
+                    images: average(group, accuracy)
+                    for (images,), group in grouped(
+                        pick(rows, size=size, steps=steps), ("images",)
+                    ).items()
+                }
+                for size in _by_weights(rows)
+            }
+            small, *_, large = by_size if len(by_size) > 1 else (*by_size, *by_size)
+            shared = sorted(set(by_size[small]) & set(by_size[large]))
+            if small != large and len(shared) > 1 and accuracy:
+                break
+        else:
+            continue
+        ends = shared[0], shared[-1]
+        gains = [difference(by_size[large][n], by_size[small][n]) for n in ends]
+        if None in gains:
+            continue
+        found.append(gains[1] > gains[0] and gains[1] > 0)
+        evidence.append(
+            f"{family}, {steps:,} steps: {large} over {small} gains {points(gains[0])} with "
+            f"{ends[0]:,} images, {points(gains[1])} with {ends[1]:,}"
+        )
+    claim = "Larger models need more images to be better."
+    return Finding("A", claim, verdict_of(found), evidence, "accuracy_against_data")
+
+
+def _by_weights(rows: list[Row]) -> list[str]:
+    """Sizes from small to large, or as they come where weights are not known."""
+    sizes = values(rows, "size")
+    if all("weights" in row for row in rows):
+        return sorted(sizes, key=lambda size: pick(rows, size=size)[0]["weights"])
+    return sizes
