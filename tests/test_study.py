@@ -5,7 +5,6 @@ import itertools
 import pytest
 from mimzoo_training.study import load_study
 from mimzoo_training.study.comparing import at_cost
-from mimzoo_training.study.finding import CONFIRMED, REFUTED, UNTESTABLE
 from mimzoo_training.study.findings import judge
 from mimzoo_training.study.report import write_report
 from mimzoo_training.study.rows import (
@@ -16,6 +15,7 @@ from mimzoo_training.study.rows import (
     write_csv,
 )
 from mimzoo_training.study.spec import Study, shipped, study_of
+from mimzoo_training.study.verdict import CONFIRMED, REFUTED, UNTESTABLE
 
 pytestmark = pytest.mark.one_backend
 

@@ -1,14 +1,15 @@
 """What papers B and C found about targets and mixing: models compared at the same cost.
 
 All rows are of the most images that the study has; models are compared with the one of the other
-family that is nearest to them in weights.
+family that is nearest to them in weights. Better is what is so by more than the greater deviation
+over seeds; with one seed, by anything.
 """
 
 import itertools
 import math
 
-from mimzoo_training.study.finding import Finding, percent, verdict_of
 from mimzoo_training.study.rows import Mean, Row, average, grouped, pick, values
+from mimzoo_training.study.verdict import Finding, percent, verdict_of
 
 # What a comparison keeps equal -> how that is said.
 COSTS = {"images_seen": "with the same number of images seen", "seconds": "in the same time"}

@@ -1,11 +1,6 @@
-"""All that three papers found, asked of a study's rows: rules that can come out either way.
-
-Differences between models count where they are larger than the greater deviation over seeds; with
-one seed they are taken as they are.
-"""
+"""All that three papers found, asked of a study's rows: rules that can come out either way."""
 
 from mimzoo_training.study.comparing import COSTS, mixing_helps, strong_targets_help
-from mimzoo_training.study.finding import UNTESTABLE, Finding
 from mimzoo_training.study.rows import Row, accuracies, pick, values
 from mimzoo_training.study.scaling import (
     large_models_overfit_more,
@@ -15,6 +10,7 @@ from mimzoo_training.study.scaling import (
     size_needs_data,
     small_data_overfits,
 )
+from mimzoo_training.study.verdict import UNTESTABLE, Finding
 
 
 def judge(rows: list[Row]) -> list[Finding]:

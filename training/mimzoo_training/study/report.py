@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mimzoo_training.study import figures
-from mimzoo_training.study.finding import PAPERS, Finding
 from mimzoo_training.study.findings import judge
 from mimzoo_training.study.rows import (
     Row,
@@ -20,6 +19,7 @@ from mimzoo_training.study.rows import (
     write_csv,
 )
 from mimzoo_training.study.spec import Study
+from mimzoo_training.study.verdict import PAPERS, Finding
 from mimzoo_training.workdir import write_file
 
 
@@ -104,7 +104,7 @@ def markdown(
         "## Findings",
         "",
         "Each is a sentence of a paper and a rule that the numbers meet or not "
-        "(`mimzoo_training/study/findings.py`).",
+        "(`scaling.py` and `comparing.py` in `mimzoo_training/study`).",
         "",
     ]
     shown: set[str] = set()

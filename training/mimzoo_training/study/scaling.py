@@ -3,7 +3,6 @@
 Each rule takes family -> rows, and the name of the accuracy that counts ("" for none).
 """
 
-from mimzoo_training.study.finding import Finding, difference, points, verdict_of
 from mimzoo_training.study.rows import (
     Row,
     average,
@@ -13,6 +12,7 @@ from mimzoo_training.study.rows import (
     pick,
     values,
 )
+from mimzoo_training.study.verdict import Finding, difference, points, verdict_of
 
 # Pearson's r from which validation loss is said to tell how well a model transfers.
 PREDICTS = -0.5
