@@ -4,7 +4,9 @@ The rest of mimzoo speaks `keras.ops`. What stands here is here because the gene
 wrong or slow on one of the three; each function says which.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -89,16 +91,17 @@ def attention(
         import torch.nn.functional as F
 
         return F.scaled_dot_product_attention(query, key, value, scale=scale)
-    if backend == "jax" and not terms and len(query.shape) == 4:
+    if backend == "jax" and not terms and len(query.shape) == 4 and not _on_cpu():
         import jax
 
-        if jax.default_backend() != "cpu":
-            out = jax.nn.dot_product_attention(
-                *(x.swapaxes(1, 2) for x in (query, key, value)), scale=scale
-            )
-            return out.swapaxes(1, 2)
+        out = jax.nn.dot_product_attention(
+            *(x.swapaxes(1, 2) for x in (query, key, value)), scale=scale
+        )
+        return out.swapaxes(1, 2)
     if scale != 1.0:
         query = query * scale
+    if backend == "jax" and _on_cpu():
+        return _cpu_attention()(query, key, value, bias, tuple(masks))
     logits = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
     for term in terms:
         term = ops.cast(term, "float32")
@@ -112,6 +115,77 @@ def attention(
         # times slower, unless they are told to take them for zero, as TensorFlow and XLA do.
         weights = F.threshold(weights, 1e-37, 0.0)
     return ops.matmul(ops.cast(weights, value.dtype), value)
+
+
+def _on_cpu() -> bool:
+    import jax
+
+    return jax.default_backend() == "cpu"
+
+
+@functools.cache
+def _cpu_attention() -> Callable[..., Tensor]:
+    """Attention of JAX on CPUs, with a backward pass that XLA would not find.
+
+    Divides by the softmax's sum after the product with the values, keeps no logits but makes them
+    again, and sums the gradient of the bias by a product with ones: XLA adds up 64 windows column
+    by column, forty times slower.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def logits_of(query: Tensor, key: Tensor, bias: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        logits = jnp.matmul(query, key.swapaxes(-1, -2)).astype("float32")
+        for term in (bias, *masks):
+            logits = logits if term is None else logits + term.astype("float32")
+        return logits
+
+    def forward(
+        query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, masks: Sequence[Tensor]
+    ) -> tuple:
+        logits = logits_of(query, key, bias, masks)
+        top = logits.max(-1, keepdims=True)
+        weights = jnp.exp(logits - top)
+        total = weights.sum(-1, keepdims=True)
+        out = (jnp.matmul(weights.astype(value.dtype), value) / total).astype(value.dtype)
+        return out, (query, key, value, bias, masks, top + jnp.log(total), out)
+
+    def backward(kept: tuple, gradient: Tensor) -> tuple:
+        query, key, value, bias, masks, norm, out = kept
+        weights = jnp.exp(logits_of(query, key, bias, masks) - norm)
+        mean = (gradient.astype("float32") * out).sum(-1, keepdims=True)
+        to_value = jnp.matmul(weights.swapaxes(-1, -2).astype(gradient.dtype), gradient)
+        to_logits = jnp.matmul(gradient, value.swapaxes(-1, -2)).astype("float32")
+        to_logits = (to_logits - mean) * weights
+        to_bias = None if bias is None else _sum_to(to_logits, bias).astype(bias.dtype)
+        to_logits = to_logits.astype(query.dtype)
+        to_query = jnp.matmul(to_logits, key)
+        to_key = jnp.matmul(to_logits.swapaxes(-1, -2), query)
+        return to_query, to_key, to_value, to_bias, None
+
+    def attend(
+        query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, masks: Sequence[Tensor]
+    ) -> Tensor:
+        return forward(query, key, value, bias, masks)[0]
+
+    attend = jax.custom_vjp(attend)
+    attend.defvjp(forward, backward)
+    return attend
+
+
+def _sum_to(x: Tensor, like: Tensor) -> Tensor:
+    """The sum of x over the axes along which `like` was repeated; JAX only."""
+    import jax.numpy as jnp
+
+    shape = (1,) * (len(x.shape) - len(like.shape)) + tuple(like.shape)
+    lead = next((i for i, n in enumerate(shape) if n != 1), len(shape))
+    if shape[lead:] == tuple(x.shape[lead:]):
+        rows = math.prod(x.shape[:lead])
+        summed = jnp.matmul(jnp.ones((1, rows), x.dtype), jnp.reshape(x, (rows, -1)))
+    else:
+        axes = tuple(i for i, n in enumerate(shape) if n == 1 and x.shape[i] != 1)
+        summed = x.sum(axes)
+    return jnp.reshape(summed, like.shape)
 
 
 def unit(x: Tensor) -> Tensor:

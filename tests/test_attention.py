@@ -1,0 +1,86 @@
+"""Attention and its gradients against the formula in numpy, on every backend."""
+
+import keras
+import numpy as np
+import pytest
+from gradients import relative_error, value_and_gradients
+from keras import ops
+
+from mimzoo.backend import attention
+
+B, W, H, T, D = 2, 3, 2, 5, 4
+SHAPES = {
+    "windows": (B, W, H, T, D),
+    "tokens": (B, H, T, D),
+    "one head": (B, W, 1, T, D),
+}
+
+
+class Parts(keras.layers.Layer):
+    """Keys, values and maybe a bias, as weights."""
+
+    def __init__(self, key, value, bias):
+        super().__init__()
+        given = {"key": key, "value": value} | ({} if bias is None else {"bias": bias})
+        for name, array in given.items():
+            weight = self.add_weight(name=name, shape=array.shape)
+            weight.assign(array)
+            setattr(self, name, weight)
+        self.built = True
+
+
+def by_formula(query, key, value, bias, masks, scale, upstream):
+    """Sum of the output times `upstream`, and gradients by query, key, value and bias."""
+    query, key, value = (np.float64(x) for x in (query, key, value))
+    logits = scale * query @ key.swapaxes(-1, -2)
+    for term in [*([] if bias is None else [bias]), *masks]:
+        logits = logits + term
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    to_p = upstream @ value.swapaxes(-1, -2)
+    to_logits = p * (to_p - (to_p * p).sum(-1, keepdims=True))
+    gradients = [
+        scale * to_logits @ key,
+        scale * to_logits.swapaxes(-1, -2) @ query,
+        p.swapaxes(-1, -2) @ upstream,
+    ]
+    if bias is not None:
+        shape = (1,) * (to_logits.ndim - bias.ndim) + bias.shape
+        axes = tuple(i for i, n in enumerate(shape) if n == 1 and to_logits.shape[i] > 1)
+        gradients.append(to_logits.sum(axes).reshape(bias.shape))
+    return (p @ value * upstream).sum(), gradients
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
+@pytest.mark.parametrize("bias_of", ["none", "heads", "examples"])
+@pytest.mark.parametrize("case", SHAPES)
+def test_gradients_are_those_of_the_formula(case, bias_of, masked):
+    rng, shape = np.random.default_rng(0), SHAPES[case]
+    query, key, value, upstream = (rng.normal(size=shape).astype("float32") for _ in range(4))
+    heads, lead = shape[-3], (1,) * (len(shape) - 4)
+    bias = {
+        "none": None,
+        "heads": rng.normal(size=(1, heads, T, T)).astype("float32"),
+        "examples": rng.normal(size=(B, *lead, heads, T, T)).astype("float32"),
+    }[bias_of]
+    hidden = np.where(rng.random((*shape[:-3], 1, T, T)) < 0.3, -100.0, 0.0).astype("float32")
+    masks = [hidden] if masked else []
+    scale = None if case == "tokens" else 0.7
+    layer = Parts(key, value, bias)
+
+    def loss(layer, query):
+        out = attention(
+            query,
+            ops.convert_to_tensor(layer.key),
+            ops.convert_to_tensor(layer.value),
+            None if bias is None else ops.convert_to_tensor(layer.bias),
+            scale,
+            [ops.convert_to_tensor(mask) for mask in masks],
+        )
+        return ops.sum(out * ops.convert_to_tensor(upstream))
+
+    expected = by_formula(query, key, value, bias, masks, scale or D**-0.5, upstream)
+    found, to_query, to_weights = value_and_gradients(loss, layer, query)
+    assert found == pytest.approx(expected[0], rel=1e-5, abs=1e-5)
+    for actual, right in zip([to_query, *to_weights], expected[1], strict=True):
+        assert relative_error(actual, right) < 1e-5
