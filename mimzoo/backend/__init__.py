@@ -1,0 +1,35 @@
+"""Everything that differs between JAX, torch and TensorFlow, and nothing else.
+
+The rest of mimzoo speaks `keras.ops`. What stands here is here because the general operation is
+wrong or slow on one of the three; each function says which.
+"""
+
+from mimzoo.backend.constant import Constant, Tensor
+from mimzoo.backend.dot_product_attention import attention
+from mimzoo.backend.operations import exact_matmul, gather_tokens, gelu, linear, skew, unit
+from mimzoo.backend.training import (
+    TorchParameters,
+    fuse_adam,
+    no_gradient,
+    set_part,
+    share_of_replica,
+    uniform_rows,
+)
+
+__all__ = [
+    "Constant",
+    "Tensor",
+    "TorchParameters",
+    "attention",
+    "exact_matmul",
+    "fuse_adam",
+    "gather_tokens",
+    "gelu",
+    "linear",
+    "no_gradient",
+    "set_part",
+    "share_of_replica",
+    "skew",
+    "uniform_rows",
+    "unit",
+]

@@ -1,0 +1,103 @@
+"""Operations whose general form is wrong or slow on a backend."""
+
+import keras
+from keras import ops
+
+from mimzoo.backend.constant import Tensor
+
+
+def unit(x: Tensor) -> Tensor:
+    """Vectors of the last axis at length 1, in float32; those shorter than 1e-12 stay shorter."""
+    x = ops.cast(x, "float32")
+    if keras.config.backend() == "torch":
+        import torch.nn.functional as F
+
+        return F.normalize(x, dim=-1, eps=1e-12)
+    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.maximum(square, 1e-24))
+
+
+def skew(table: Tensor, axis: int) -> Tensor:
+    """Axis of 2n - 1 offsets -> two axes (n, n), [i, j] = table[i - j + n - 1].
+
+    torch has windows that move along an axis, and their gradient.
+    """
+    before, length, after = table.shape[:axis], table.shape[axis], table.shape[axis + 1 :]
+    side = (length + 1) // 2
+    if side == 1:
+        return ops.expand_dims(table, axis)
+    if keras.config.backend() == "torch":
+        # Window k of the flipped table begins at the offset n - 1 - k.
+        windows = table.flip(axis).unfold(axis, side, 1).flip(axis)
+        return windows.movedim(-1, axis + 1)
+    # Each of n copies, one longer than the table, is read one further to the left.
+    copies = ops.flip(table, axis)
+    copies = ops.expand_dims(copies, axis)
+    copies = ops.broadcast_to(copies, (*before, side, length, *after))
+    pad = [(0, 0)] * len(copies.shape)
+    pad[axis + 1] = (0, 1)
+    flat = ops.reshape(ops.pad(copies, pad), (*before, side * (length + 1), *after))
+    start = (slice(None),) * axis
+    # Row i of the result begins at n - 1 - i of the flipped table.
+    flat = flat[(*start, slice(side - 1, side - 1 + side * length))]
+    return ops.reshape(flat, (*before, side, length, *after))[(*start, slice(None), slice(0, side))]
+
+
+def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in float32 throughout.
+
+    By default JAX lets TPUs multiply float32 numbers as bfloat16.
+    """
+    if keras.config.backend() != "jax":
+        return ops.matmul(a, b)
+    import jax.numpy as jnp
+
+    return jnp.matmul(a, b, precision="highest")
+
+
+def linear(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+    """x @ kernel + bias over the last axis: (..., D) -> (..., E).
+
+    torch adds the bias inside the product instead of in a pass of its own. XLA and TensorFlow get
+    two-dimensional products: the gradient of the kernel is then one product, too.
+    """
+    if keras.config.backend() == "torch":
+        import torch.nn.functional as F
+
+        return F.linear(x, kernel.t(), bias)
+    shape = (-1, *x.shape[1:-1], kernel.shape[-1])
+    y = ops.matmul(ops.reshape(x, (-1, x.shape[-1])), kernel)
+    if bias is not None:
+        y = y + bias
+    return ops.reshape(y, shape)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x times the normal distribution's cumulative function: the exact GELU, in any shape.
+
+    JAX's own takes the complementary error function, which XLA's CPU computes with an exponential
+    and two branches; plain erf is one rational function.
+    """
+    if keras.config.backend() != "jax":
+        return keras.activations.gelu(x, approximate=False)
+    import jax
+
+    return x * (0.5 * (1.0 + jax.lax.erf(x * 0.7071067811865476)))
+
+
+def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
+    """Row `index[b, k]` of example b: (B, N, D), (B, K) -> (B, K, D).
+
+    `ops.take_along_axis` would index every single number, and its gradient scatter them one by
+    one (on XLA's CPU a serial loop over B*K*D); these gather, and scatter, whole rows.
+    """
+    backend = keras.config.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.vmap(lambda rows, i: rows.at[i].get(mode="promise_in_bounds"))(tokens, index)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(tokens, index, batch_dims=1)
+    return ops.take_along_axis(tokens, index[..., None], axis=1)

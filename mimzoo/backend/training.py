@@ -1,0 +1,125 @@
+"""What differs in training: parameters, shares of a batch, gradients, optimizers."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+
+from mimzoo.backend.constant import Tensor
+
+
+class TorchParameters:
+    """Mixin of models whose `parameters()`, on torch, has to list every weight.
+
+    Keras' own list is empty for a model that sets attributes before `super().__init__()`, as
+    KerasHub's do, and leaves out one of two variables with the same path. Keras' training step
+    clears gradients by that list: what is missing there adds up its gradients over all steps.
+    """
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Any]]:
+        """(name, torch parameter) of all variables; the arguments are torch's."""
+        import torch
+
+        dot = "." if prefix else ""
+        for number, variable in enumerate(self.variables):
+            if isinstance(variable.value, torch.nn.Parameter):
+                yield f"{prefix}{dot}{number}.{variable.path}", variable.value
+
+
+# (number, count): which of so many equal parts of each batch this process computes. Only torch
+# needs it: JAX computes on the whole batch, wherever its rows lie, and TensorFlow tells.
+_PART = [0, 1]
+
+
+def set_part(number: int, count: int) -> None:
+    """Tells that this process computes the part `number` of `count` of each batch."""
+    _PART[:] = number, count
+
+
+def uniform_rows(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:
+    """Uniform numbers in [0, 1) for the rows of a batch, of any distribution over devices.
+
+    Each device draws for the whole batch and keeps its rows, so that a run draws the same numbers
+    on one device and on many.
+    """
+    backend, (number, count) = keras.config.backend(), _PART
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            number, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    if count == 1:
+        return keras.random.uniform(shape, seed=seed)
+    rows = shape[0]
+    drawn = keras.random.uniform((rows * count, *shape[1:]), seed=seed)
+    return drawn[number * rows : (number + 1) * rows]
+
+
+def share_of_replica(loss: Tensor) -> Tensor:
+    """A mean over this replica's rows, so scaled that the sum over replicas is the mean over all.
+
+    `tf.distribute` adds up gradients, as Keras' own losses expect; elsewhere the loss stays.
+    """
+    if keras.config.backend() != "tensorflow":
+        return loss
+    import tensorflow as tf
+
+    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def no_gradient() -> AbstractContextManager:
+    """Where nothing is recorded for a backward pass.
+
+    torch would keep a graph, and every activation in it, up to a `stop_gradient` that comes after.
+    JAX and TensorFlow need the `stop_gradient` only.
+    """
+    if keras.config.backend() != "torch":
+        return nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
+def fuse_adam(optimizer: keras.optimizers.Adam) -> None:
+    """Lets a new Adam or AdamW step in one pass over the weights, on torch's CPU.
+
+    Keras' own step there makes a dozen passes, a seventh of a small model's training. What is
+    computed is the same. Other devices and backends keep Keras' step.
+    """
+    if keras.config.backend() != "torch" or optimizer.amsgrad:
+        return
+    import torch
+    from torch.optim.adamw import adamw
+
+    usual = optimizer._parallel_update_step
+
+    def step(grads: list, variables: list, learning_rate: Any) -> None:
+        weights = [v.value for v in variables]
+        if any(w.device.type != "cpu" or w.dtype != torch.float32 for w in weights):
+            usual(grads, variables, learning_rate)
+            return
+        done = float(optimizer.iterations)  # with gradient accumulation it is a tensor
+        slots = [optimizer._get_variable_index(v) for v in variables]
+        adamw(
+            weights,
+            grads,
+            [optimizer._momentums[i].value for i in slots],
+            [optimizer._velocities[i].value for i in slots],
+            [],
+            [torch.tensor(done) for _ in slots],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            beta1=optimizer.beta_1,
+            beta2=optimizer.beta_2,
+            lr=float(learning_rate),
+            weight_decay=0.0,  # Keras decays apart
+            # Keras adds epsilon before the correction of the second moment, torch after it.
+            eps=optimizer.epsilon / (1 - optimizer.beta_2 ** (done + 1)) ** 0.5,
+        )
+
+    optimizer._parallel_update_step = step
