@@ -1,9 +1,29 @@
 """The linear layer that all others are made of."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
 import keras
 from keras import ops
 
 from mimzoo.backend import Tensor, linear
+
+_BLANK: ContextVar[bool] = ContextVar("blank", default=False)
+
+
+@contextmanager
+def blank_weights() -> Iterator[None]:
+    """Linear layers that are built in here start at zero: what is loaded next replaces it.
+
+    To draw a ViT-B takes about as long as to read its file.
+    """
+    token = _BLANK.set(True)
+    try:
+        yield
+    finally:
+        _BLANK.reset(token)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -13,6 +33,12 @@ class Linear(keras.layers.Dense):
     Quantisation and LoRA work as there. The default initialisation, Xavier uniform and zero, is
     that of MAE (models_mae.py, `_init_weights`).
     """
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
+        """As Keras' own, or zero inside `blank_weights`."""
+        if _BLANK.get():
+            kwargs["initializer"] = "zeros"
+        return super().add_weight(*args, **kwargs)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """(B, ..., D) -> (B, ..., units)."""

@@ -4,10 +4,12 @@ import difflib
 import inspect
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import keras_hub
 
 from mimzoo.backend import TorchParameters
+from mimzoo.layers.linear import blank_weights
 
 
 def check_arguments(given: Iterable[str], known: Iterable[str], owner: str) -> None:
@@ -81,4 +83,5 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
             if made is not None:
                 return made
             kwargs = backbone_cls.adapt_config(stored, kwargs)
-        return super().from_preset(str(folder), load_weights=load_weights, **kwargs)
+        with blank_weights() if load_weights else nullcontext():
+            return super().from_preset(str(folder), load_weights=load_weights, **kwargs)
