@@ -204,26 +204,27 @@ class SlidingWindowTarget(PixelTarget):
 
     def _statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Each pixel less the mean of the window around it, and the window's deviation."""
-        height, width = images.shape[1:3]
+        height, width, channels = images.shape[1:]
         if (height, width) not in self._constants:
             self._constants[height, width] = self._make_constants(height, width)
         down, across, unbiased = (make(images) for make in self._constants[height, width])
 
         def window_mean(x: Tensor) -> Tensor:
-            # (W, W) x (B, H, W, C), then (H, H) x (B, H, W C): sums along each axis are products
-            # with a band matrix, a hundredth of the work of a 47 x 47 pooling.
-            channels = x.shape[-1]
-            x = exact_matmul(across, x)
-            x = exact_matmul(down, ops.reshape(x, (-1, height, width * channels)))
-            return ops.reshape(x, (-1, height, width, channels))
+            # Sums along each axis are products with a band matrix, a hundredth of the work of a
+            # 47 x 47 pooling.
+            rows = exact_matmul(ops.reshape(x, (-1, width)), ops.transpose(across))
+            return exact_matmul(down, ops.reshape(rows, (-1, channels, height, width)))
 
+        # Channels first, or the products would be three columns wide.
+        images = ops.transpose(images, (0, 3, 1, 2))
         # Neither changes with the middle, and near it rounding is finer. It is rounded because
         # XLA may compute it twice, in two orders.
-        middle = ops.round(ops.mean(images, axis=(1, 2), keepdims=True) * 256) / 256
+        middle = ops.round(ops.mean(images, axis=(2, 3), keepdims=True) * 256) / 256
         shifted = images - middle
         mean = window_mean(shifted)
         variance = (window_mean(ops.square(shifted)) - ops.square(mean)) * unbiased
-        return shifted - mean, ops.sqrt(ops.maximum(variance, 0.0) + EPSILON)
+        deviation = ops.sqrt(ops.maximum(variance, 0.0) + EPSILON)
+        return tuple(ops.transpose(x, (0, 2, 3, 1)) for x in (shifted - mean, deviation))
 
     def _make_constants(self, height: int, width: int) -> tuple[Constant, ...]:
         """Averaging matrices (H, H) and (W, W), and count / (count - 1) of each window."""
@@ -233,7 +234,7 @@ class SlidingWindowTarget(PixelTarget):
             near = np.abs(position[:, None] - position) <= self.window_size // 2
             counts.append(near.sum(1))
             matrices.append(Constant((near / near.sum(1, keepdims=True)).astype("float32")))
-        count = (counts[0][:, None] * counts[1])[..., None].astype("float64")
+        count = (counts[0][:, None] * counts[1]).astype("float64")
         return *matrices, Constant((count / (count - 1)).astype("float32"))
 
     def get_config(self) -> dict:
