@@ -69,6 +69,16 @@ def mim_case(o: Options, task: Callable[[], Any], peers: dict[str, Callable]) ->
         inputs = {"images": pixels(o), "masks": made.draw_masks(np.arange(o.batch))}
         return keras_step(made, inputs, jit=o.jit)
 
+    def in_float32() -> Step:
+        import keras
+
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")
+        try:
+            return ours()
+        finally:
+            keras.config.set_dtype_policy(policy)
+
     def masks() -> np.ndarray:
         if not drawn:
             drawn["masks"] = task().draw_masks(np.arange(o.batch))
@@ -80,6 +90,8 @@ def mim_case(o: Options, task: Callable[[], Any], peers: dict[str, Callable]) ->
         return step_flops(task(), o.batch)
 
     contenders: dict[str, Callable[[], Step]] = {"mimzoo": ours}
+    if o.bf16:
+        contenders["mimzoo float32"] = in_float32
     for name, make in peers.items():
         contenders[name] = lambda make=make: torch_step(*make(masks()), o, compiled=False)
         if o.compiled:

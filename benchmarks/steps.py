@@ -10,10 +10,10 @@ Step = Callable[[], None]
 
 
 def keras_step(task: Any, inputs: Any, targets: Any = None, jit: bool = False) -> Step:
-    """A training step of a Keras model, as `fit` runs it; on torch compiled with `jit` only."""
+    """A training step of a Keras model, as `fit` runs it."""
     import keras
 
-    compiled = jit or keras.config.backend() != "torch"
+    compiled = _compiled(task, jit)
     if targets is None:
         task.compile(jit_compile=compiled)
     else:
@@ -29,11 +29,23 @@ def keras_step(task: Any, inputs: Any, targets: Any = None, jit: bool = False) -
     return step
 
 
+def _compiled(model: Any, jit: bool) -> bool | str:
+    """The `jit_compile` of a model: on torch if asked for, on TensorFlow where it is faster.
+
+    On CPUs XLA inside TensorFlow gains a tenth in float32; in bfloat16 it leaves the matrix units
+    unused. Keras' own "auto" is XLA on JAX and, on CPUs, nowhere else.
+    """
+    import keras
+
+    with_xla = keras.config.backend() == "tensorflow" and model.backbone.compute_dtype == "float32"
+    return True if jit or with_xla else "auto"
+
+
 def keras_inference(model: Any, images: np.ndarray, jit: bool = False) -> Step:
     """A forward pass of a Keras model, as `predict` runs it."""
     import keras
 
-    model.compile(jit_compile=jit or keras.config.backend() != "torch")
+    model.compile(jit_compile=_compiled(model, jit))
     images = keras.ops.convert_to_tensor(images)
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""Attention and its gradients against the formula in numpy, on every backend."""
+"""Attention, the linear layer, and their gradients against formulas in numpy."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from gradients import relative_error, value_and_gradients
 from keras import ops
 
-from mimzoo.backend import attention
+from mimzoo.backend import attention, linear, unit
 
 B, W, H, T, D = 2, 3, 2, 5, 4
 SHAPES = {
@@ -84,3 +84,75 @@ def test_gradients_are_those_of_the_formula(case, bias_of, masked):
     assert found == pytest.approx(expected[0], rel=1e-5, abs=1e-5)
     for actual, right in zip([to_query, *to_weights], expected[1], strict=True):
         assert relative_error(actual, right) < 1e-5
+
+
+class Weights(keras.layers.Layer):
+    """Matrices and vectors as weights, in their order."""
+
+    def __init__(self, *arrays):
+        super().__init__()
+        for number, array in enumerate(arrays):
+            weight = self.add_weight(name=f"w{number}", shape=array.shape)
+            weight.assign(array)
+        self.built = True
+
+    def tensors(self, dtype):
+        return [ops.cast(ops.convert_to_tensor(w), dtype) for w in self.weights]
+
+
+# Rounding to bfloat16 is 2^-9; numbers pass it a few times.
+DTYPES = {"float32": 1e-5, "bfloat16": 1.5e-2}
+
+
+def check(function, layer, inputs, upstream, dtype, expected):
+    """`function(tensors, inputs)`: its product with `upstream`, and all gradients."""
+
+    def loss(layer, x):
+        out = function(layer.tensors(dtype), ops.cast(x, dtype))
+        return ops.sum(ops.cast(out, "float32") * ops.convert_to_tensor(upstream))
+
+    found, to_inputs, to_weights = value_and_gradients(loss, layer, inputs)
+    right = DTYPES[dtype]
+    assert found == pytest.approx(
+        expected[0], rel=right, abs=right * float(np.linalg.norm(upstream))
+    )
+    for actual, gradient in zip([to_inputs, *to_weights], expected[1], strict=True):
+        assert relative_error(actual, gradient) < right
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_in_low_precision(dtype):
+    rng = np.random.default_rng(1)
+    query, key, value, upstream = (
+        rng.normal(size=(B, H, T, D)).astype("float32") for _ in range(4)
+    )
+    expected = by_formula(query, key, value, None, [], D**-0.5, upstream)
+    check(lambda w, x: attention(x, *w), Weights(key, value), query, upstream, dtype, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_linear_and_its_gradients(with_bias, dtype):
+    rng = np.random.default_rng(2)
+    shapes = [(B, T, D), (D, 6), (6,), (B, T, 6)]
+    x, kernel, bias, upstream = (rng.normal(size=s).astype("float32") for s in shapes)
+    rows, gradient = x.reshape(-1, D), upstream.reshape(-1, 6)
+    out = x @ kernel + (bias if with_bias else 0.0)
+    gradients = [upstream @ kernel.T, rows.T @ gradient, *([gradient.sum(0)] if with_bias else [])]
+    weights = [kernel, bias] if with_bias else [kernel]
+
+    def function(tensors, x):
+        return linear(x, tensors[0], tensors[1] if with_bias else None)
+
+    check(function, Weights(*weights), x, upstream, dtype, ((out * upstream).sum(), gradients))
+
+
+def test_unit_vectors_and_their_gradient():
+    rng = np.random.default_rng(3)
+    x, upstream = (rng.normal(size=(B, T, D)).astype("float32") for _ in range(2))
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    y = x / length
+    gradient = (upstream - y * (y * upstream).sum(-1, keepdims=True)) / length
+    expected = (y * upstream).sum(), [gradient]
+    check(lambda _, x: unit(x), Weights(), x, upstream, "float32", expected)
+    assert np.all(ops.convert_to_numpy(unit(ops.zeros((1, 3)))) == 0)

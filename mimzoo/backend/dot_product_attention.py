@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from mimzoo.backend.constant import Tensor
+from mimzoo.backend.operations import on_jax_cpu
 
 
 def attention(
@@ -33,10 +34,8 @@ def attention(
     backend = keras.config.backend()
     terms = [*([] if bias is None else [bias]), *masks]
     if backend == "torch" and not terms:
-        import torch.nn.functional as F
-
-        return F.scaled_dot_product_attention(query, key, value, scale=scale)
-    if backend == "jax" and not terms and len(query.shape) == 4 and not _on_cpu():
+        return _torch_attention(query, key, value, scale)
+    if backend == "jax" and not terms and len(query.shape) == 4 and not on_jax_cpu():
         import jax
 
         out = jax.nn.dot_product_attention(
@@ -45,7 +44,7 @@ def attention(
         return out.swapaxes(1, 2)
     if scale != 1.0:
         query = query * scale
-    if backend == "jax" and _on_cpu():
+    if backend == "jax" and on_jax_cpu():
         return _cpu_attention()(query, key, value, bias, tuple(masks))
     logits = ops.cast(ops.matmul(query, ops.swapaxes(key, -1, -2)), "float32")
     for term in terms:
@@ -62,10 +61,18 @@ def attention(
     return ops.matmul(ops.cast(weights, value.dtype), value)
 
 
-def _on_cpu() -> bool:
-    import jax
+def _torch_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Torch's fused attention, but where its gradient is slower than what it fuses."""
+    import torch
+    import torch.nn.functional as F
 
-    return jax.default_backend() == "cpu"
+    low = query.dtype in (torch.bfloat16, torch.float16)
+    if low and query.device.type == "cpu" and query.requires_grad and torch.is_grad_enabled():
+        # Torch's fused gradient on CPUs passes the matrix units by: two to twelve times slower.
+        # The softmax of low precision adds up in float32.
+        logits = torch.matmul(query * scale, key.transpose(-1, -2))
+        return torch.matmul(torch.softmax(logits, -1), value)
+    return F.scaled_dot_product_attention(query, key, value, scale=scale)
 
 
 @functools.cache
@@ -79,8 +86,11 @@ def _cpu_attention() -> Callable[..., Tensor]:
     import jax
     import jax.numpy as jnp
 
+    # With a float32 result XLA multiplies bfloat16 in matrix units; without, five times slower.
+    multiply = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+
     def logits_of(query: Tensor, key: Tensor, bias: Tensor, masks: Sequence[Tensor]) -> Tensor:
-        logits = jnp.matmul(query, key.swapaxes(-1, -2)).astype("float32")
+        logits = multiply(query, key.swapaxes(-1, -2))
         for term in (bias, *masks):
             logits = logits if term is None else logits + term.astype("float32")
         return logits
@@ -92,21 +102,22 @@ def _cpu_attention() -> Callable[..., Tensor]:
         top = logits.max(-1, keepdims=True)
         weights = jnp.exp(logits - top)
         total = weights.sum(-1, keepdims=True)
-        out = (jnp.matmul(weights.astype(value.dtype), value) / total).astype(value.dtype)
+        out = (multiply(weights.astype(value.dtype), value) / total).astype(value.dtype)
         return out, (query, key, value, bias, masks, top + jnp.log(total), out)
 
     def backward(kept: tuple, gradient: Tensor) -> tuple:
         query, key, value, bias, masks, norm, out = kept
         weights = jnp.exp(logits_of(query, key, bias, masks) - norm)
         mean = (gradient.astype("float32") * out).sum(-1, keepdims=True)
-        to_value = jnp.matmul(weights.swapaxes(-1, -2).astype(gradient.dtype), gradient)
-        to_logits = jnp.matmul(gradient, value.swapaxes(-1, -2)).astype("float32")
+        to_value = multiply(weights.swapaxes(-1, -2).astype(gradient.dtype), gradient)
+        to_logits = multiply(gradient, value.swapaxes(-1, -2))
         to_logits = (to_logits - mean) * weights
         to_bias = None if bias is None else _sum_to(to_logits, bias).astype(bias.dtype)
         to_logits = to_logits.astype(query.dtype)
-        to_query = jnp.matmul(to_logits, key)
-        to_key = jnp.matmul(to_logits.swapaxes(-1, -2), query)
-        return to_query, to_key, to_value, to_bias, None
+        to_query = multiply(to_logits, key)
+        to_key = multiply(to_logits.swapaxes(-1, -2), query)
+        to_inputs = (to_query, to_key, to_value)
+        return *(x.astype(query.dtype) for x in to_inputs), to_bias, None
 
     def attend(
         query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, masks: Sequence[Tensor]
