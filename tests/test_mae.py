@@ -129,6 +129,18 @@ def test_bfloat16_loss_is_close(images):
     )
 
 
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="the others run compiled steps")
+def test_a_step_runs_the_model_once(images, monkeypatch):
+    task, calls = nano_task(), []
+    inputs = {"images": task.preprocess(images[:4]), "masks": task.draw_masks(np.arange(4))}
+    encode = task.backbone.encode
+    monkeypatch.setattr(
+        task.backbone, "encode", lambda *args, **more: calls.append(1) or encode(*args, **more)
+    )
+    keras.Model.train_on_batch(task, inputs)
+    assert len(calls) == 1
+
+
 def test_errors_say_what_to_do(images):
     task = nano_task()
     with pytest.raises(ValueError, match="compile without `loss`"):

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.models.preprocessing import ImageConverter
-from mimzoo.models.task import PresetTask
+from mimzoo.models.task import PresetTask, mark_built
 
 POOLINGS = ("avg", "token")
 _CROSS_ENTROPIES = {
@@ -94,6 +94,7 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
         # === Layers ===
         self.backbone = backbone
         self.preprocessor = preprocessor
+        mark_built(preprocessor)
         self.head_norm = (
             None
             if backbone.final_norm

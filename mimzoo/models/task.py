@@ -132,3 +132,14 @@ def _without_optimizer(model: keras.Model) -> Iterator[None]:
 
 def _read_json(path: Path) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def mark_built(preprocessor: keras.layers.Layer | None) -> None:
+    """Marks the layers of a preprocessor as built, which have nothing to build.
+
+    While a layer is not, each `train_on_batch` of Keras on torch runs the model once more to
+    find the shapes.
+    """
+    for layer in preprocessor._flatten_layers() if preprocessor is not None else ():
+        if type(layer).build is keras.layers.Layer.build:
+            layer.built = True

@@ -14,7 +14,7 @@ from keras import ops
 from mimzoo.backend import Tensor, share_of_replica
 from mimzoo.models.image_classifier import ImageClassifier
 from mimzoo.models.preprocessing import ImageConverter
-from mimzoo.models.task import PresetTask
+from mimzoo.models.task import PresetTask, mark_built
 from mimzoo.optimizers import AdamW
 from mimzoo.pretraining.batches import masked_batches
 from mimzoo.pretraining.frozen import FrozenVariables
@@ -70,6 +70,7 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
             preprocessor = MIMPreprocessor(converter_cls(image_size=backbone.image_shape[:2]))
         self.backbone = backbone
         self.preprocessor = preprocessor
+        mark_built(preprocessor)
         self.masking = masking
         self.decoder = decoder
         self.target = target
