@@ -137,12 +137,12 @@ def vit_config(size: dict) -> dict:
 
 
 def swin_backbone(o: Options, version: int) -> Any:
-    """Window 12, as SimMIM trains at 192 px."""
+    """As SimMIM trains at 192 px: Swin V2 with windows of 12, Swin with windows of 6."""
     from mimzoo.models import SwinBackbone, SwinV2Backbone
 
     cls = SwinV2Backbone if version == 2 else SwinBackbone
     shape = (o.image_size, o.image_size, 3)
-    return cls.from_size(o.size, image_shape=shape, window_size=12, drop_path_rate=0.1)
+    return cls.from_size(o.size, image_shape=shape, window_size=6 * version, drop_path_rate=0.1)
 
 
 def swin_config(o: Options, version: int, **more: Any) -> Any:
@@ -159,7 +159,7 @@ def swin_config(o: Options, version: int, **more: Any) -> Any:
         embed_dim=size["embed_dim"],
         depths=size["depths"],
         num_heads=size["num_heads"],
-        window_size=12,
+        window_size=6 * version,
         drop_path_rate=0.1,
         **more,
     )
@@ -225,19 +225,32 @@ def classifier_case(
 ) -> Case:
     """A step of fine-tuning, or a forward pass."""
 
-    def keras_contender(make: Callable[[], Any]) -> Step:
+    def keras_contender(make: Callable[[], Any], optimizer: Callable[[Any], Any]) -> Step:
+        model = make()
         if train:
-            return keras_step(make(), pixels(o), labels(o), o.jit)
-        return keras_inference(make(), pixels(o), o.jit)
+            return keras_step(model, pixels(o), labels(o), optimizer(model), o.jit)
+        return keras_inference(model, pixels(o), o.jit)
+
+    def our_optimizer(model: Any) -> Any:
+        from mimzoo.optimizers import AdamW
+
+        return AdamW(model, 1e-4)
+
+    def keras_optimizer(model: Any) -> Any:
+        import keras
+
+        return keras.optimizers.AdamW(1e-4)
 
     def flops() -> float:
         from mimzoo_training.flops import step_flops
 
         return step_flops(ours(), o.batch) / (1 if train else 3)
 
-    contenders: dict[str, Callable[[], Step]] = {"mimzoo": lambda: keras_contender(ours)}
+    contenders: dict[str, Callable[[], Step]] = {
+        "mimzoo": lambda: keras_contender(ours, our_optimizer)
+    }
     for name, make in keras_peers.items():
-        contenders[name] = lambda make=make: keras_contender(make)
+        contenders[name] = lambda make=make: keras_contender(make, keras_optimizer)
     for name, make in peers.items():
         for compiled in (False, True) if o.compiled else (False,):
 

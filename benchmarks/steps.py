@@ -9,7 +9,9 @@ import numpy as np
 Step = Callable[[], None]
 
 
-def keras_step(task: Any, inputs: Any, targets: Any = None, jit: bool = False) -> Step:
+def keras_step(
+    task: Any, inputs: Any, targets: Any = None, optimizer: Any = "auto", jit: bool = False
+) -> Step:
     """A training step of a Keras model, as `fit` runs it."""
     import keras
 
@@ -18,7 +20,7 @@ def keras_step(task: Any, inputs: Any, targets: Any = None, jit: bool = False) -
         task.compile(jit_compile=compiled)
     else:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        task.compile(keras.optimizers.AdamW(1e-4), loss, jit_compile=compiled)
+        task.compile(optimizer, loss, jit_compile=compiled)
         targets = keras.ops.convert_to_tensor(targets)
     inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
 

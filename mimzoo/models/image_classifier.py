@@ -8,6 +8,7 @@ import keras_hub
 import numpy as np
 from keras import ops
 
+from mimzoo.backend import fuse_adam
 from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.task import PresetTask, mark_built
 
@@ -205,6 +206,9 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
         """
         if isinstance(loss, str) and loss in _CROSS_ENTROPIES and self.activation is None:
             loss = _CROSS_ENTROPIES[loss](from_logits=True)
+        if isinstance(optimizer, str) and optimizer == "auto":
+            optimizer = keras.optimizers.Adam(5e-5)  # KerasHub's
+            fuse_adam(optimizer)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
