@@ -74,20 +74,26 @@ def draw(rows: list[dict], path: Path) -> None:
     from matplotlib.figure import Figure
 
     ours = [row for row in rows if row["contender"] == "mimzoo"]
-    cases = list(dict.fromkeys(row["case"] for row in ours))
-    backends = {"torch": "#0072B2", "jax": "#E69F00", "tensorflow": "#999999"}
-    figure = Figure(figsize=(7, 1.2 + 0.55 * len(cases)), layout="constrained")
+    measured = {row["case"] for row in ours}
+    cases = [name for name in (*ROWS, *OFFICIAL) if name in measured]
+    colours = {"torch": "#0072B2", "jax": "#E69F00", "tensorflow": "#999999"}
+    backends = [name for name in colours if any(row["backend"] == name for row in ours)]
+    figure = Figure(figsize=(7, 1.2 + (0.15 + 0.2 * len(backends)) * len(cases)), layout="tight")
     axes = figure.add_subplot(xlabel="speed, as a ratio to the fastest peer (higher is better)")
-    for number, (backend, colour) in enumerate(backends.items()):
+    height = 0.8 / len(backends)
+    for number, backend in enumerate(backends):
         group = {r["case"]: float(r["ratio to best peer"]) for r in ours if r["backend"] == backend}
-        places = [i + 0.27 * (number - 1) for i, case in enumerate(cases) if case in group]
+        shift = height * (number - (len(backends) - 1) / 2)
+        places = [i + shift for i, case in enumerate(cases) if case in group]
         widths = [group[case] for case in cases if case in group]
-        bars = axes.barh(places, widths, 0.25, color=colour, label=f"mimzoo on {backend}")
+        label = f"mimzoo on {backend}"
+        bars = axes.barh(places, widths, 0.9 * height, color=colours[backend], label=label)
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize="x-small")
+    axes.margins(x=0.1, y=0.02)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(range(len(cases)), cases)
     axes.invert_yaxis()
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", ncols=3, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     figure.savefig(path, dpi=120)
 
 
