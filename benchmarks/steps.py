@@ -15,13 +15,11 @@ def keras_step(
     """A training step of a Keras model, as `fit` runs it."""
     import keras
 
-    compiled = _compiled(task, jit)
-    if targets is None:
-        task.compile(jit_compile=compiled)
-    else:
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        task.compile(optimizer, loss, jit_compile=compiled)
+    more: dict[str, Any] = {"jit_compile": _compiled(task, jit)}
+    if targets is not None:
+        more["loss"] = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         targets = keras.ops.convert_to_tensor(targets)
+    task.compile(optimizer, **more)
     inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
 
     def step() -> None:

@@ -16,17 +16,18 @@ SHAPES = {
 }
 
 
-class Parts(keras.layers.Layer):
-    """Keys, values and maybe a bias, as weights."""
+class Weights(keras.layers.Layer):
+    """Matrices and vectors as weights, in their order."""
 
-    def __init__(self, key, value, bias):
+    def __init__(self, *arrays):
         super().__init__()
-        given = {"key": key, "value": value} | ({} if bias is None else {"bias": bias})
-        for name, array in given.items():
-            weight = self.add_weight(name=name, shape=array.shape)
+        for number, array in enumerate(arrays):
+            weight = self.add_weight(name=f"w{number}", shape=array.shape)
             weight.assign(array)
-            setattr(self, name, weight)
         self.built = True
+
+    def tensors(self, dtype="float32"):
+        return [ops.cast(ops.convert_to_tensor(w), dtype) for w in self.weights]
 
 
 def by_formula(query, key, value, bias, masks, scale, upstream):
@@ -66,17 +67,13 @@ def test_gradients_are_those_of_the_formula(case, bias_of, masked):
     hidden = np.where(rng.random((*shape[:-3], 1, T, T)) < 0.3, -100.0, 0.0).astype("float32")
     masks = [hidden] if masked else []
     scale = None if case == "tokens" else 0.7
-    layer = Parts(key, value, bias)
+    layer = Weights(key, value, *([] if bias is None else [bias]))
 
     def loss(layer, query):
-        out = attention(
-            query,
-            ops.convert_to_tensor(layer.key),
-            ops.convert_to_tensor(layer.value),
-            None if bias is None else ops.convert_to_tensor(layer.bias),
-            scale,
-            [ops.convert_to_tensor(mask) for mask in masks],
-        )
+        key, value, *biases = layer.tensors()
+        bias = biases[0] if biases else None
+        terms = [ops.convert_to_tensor(mask) for mask in masks]
+        out = attention(query, key, value, bias, scale, terms)
         return ops.sum(out * ops.convert_to_tensor(upstream))
 
     expected = by_formula(query, key, value, bias, masks, scale or D**-0.5, upstream)
@@ -84,20 +81,6 @@ def test_gradients_are_those_of_the_formula(case, bias_of, masked):
     assert found == pytest.approx(expected[0], rel=1e-5, abs=1e-5)
     for actual, right in zip([to_query, *to_weights], expected[1], strict=True):
         assert relative_error(actual, right) < 1e-5
-
-
-class Weights(keras.layers.Layer):
-    """Matrices and vectors as weights, in their order."""
-
-    def __init__(self, *arrays):
-        super().__init__()
-        for number, array in enumerate(arrays):
-            weight = self.add_weight(name=f"w{number}", shape=array.shape)
-            weight.assign(array)
-        self.built = True
-
-    def tensors(self, dtype):
-        return [ops.cast(ops.convert_to_tensor(w), dtype) for w in self.weights]
 
 
 # Rounding to bfloat16 is 2^-9; numbers pass it a few times.

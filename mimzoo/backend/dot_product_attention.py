@@ -66,10 +66,10 @@ def _torch_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) ->
     import torch
     import torch.nn.functional as F
 
-    low = query.dtype in (torch.bfloat16, torch.float16)
-    if low and query.device.type == "cpu" and query.requires_grad and torch.is_grad_enabled():
+    half = query.dtype == torch.bfloat16
+    if half and query.device.type == "cpu" and query.requires_grad and torch.is_grad_enabled():
         # Torch's fused gradient on CPUs passes the matrix units by: two to twelve times slower.
-        # The softmax of low precision adds up in float32.
+        # The softmax of bfloat16 adds up in float32.
         logits = torch.matmul(query * scale, key.transpose(-1, -2))
         return torch.matmul(torch.softmax(logits, -1), value)
     return F.scaled_dot_product_attention(query, key, value, scale=scale)
