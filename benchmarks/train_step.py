@@ -8,7 +8,8 @@ Each backend runs in a process of its own, with all peers in it; steps take turn
 the ratio to the fastest peer: above 1, mimzoo is faster. "of peak" is the share of what a large
 matrix product reaches on this machine, by the operations of our formula. Memory is measured
 in a process for each contender: the most that it took above what imports take, and its ratio to
-the leanest peer's: below 1, mimzoo takes less.
+the leanest peer's: below 1, mimzoo takes less. torch.compile'd peers stand in the rows of torch
+alone, to which the others can be compared through the eager peer.
 """
 
 import argparse
@@ -28,14 +29,16 @@ ROWS = "ROWS "
 
 def options_of(args: argparse.Namespace) -> Options:
     """What the arguments say of the case."""
+    import keras
+
     return Options(
         args.size,
         args.batch_size,
         args.image_size or CASES[args.case][1],
         args.bf16,
         args.jit,
-        not args.no_compile,
-        args.official,
+        compiled=not args.no_compile and keras.config.backend() == "torch",
+        official=args.official,
     )
 
 

@@ -1,6 +1,7 @@
 """The loader: batches as a pure function of the step, fed to `fit` through grain."""
 
 import functools
+import math
 import os
 import sys
 import threading
@@ -16,6 +17,9 @@ from mimzoo.data.transforms import Normalize, Transform
 
 Masking = Callable[[np.ndarray, int], np.ndarray]
 Finish = Callable[[dict[str, np.ndarray], int], dict[str, np.ndarray]]
+
+# Of a batch in memory, about a millisecond of work.
+THREAD_PIXELS = 2**16
 
 
 class Loader:
@@ -54,9 +58,11 @@ class Loader:
         finish: callables on a batch {"images", and with `labels` "labels"} and a seed that
             follows from (seed, epoch, batch); each returns such a dict. For mixup and the like.
         start_step: the global step to begin with.
-        num_threads: that prepare batches ahead; default: 2 for images in memory, else one for
-            each CPU, 16 at most. 0 prepares them in the calling thread. Threads, not processes:
-            Pillow decodes and resizes outside of Python's lock, and batches are not copied.
+        num_threads: that prepare batches ahead; default: one for each CPU, 16 at most, and of
+            images in memory one for each 65,536 pixels of a batch: a smaller batch takes less
+            time than to hand it over. 0 prepares them in the calling thread. Threads, not
+            processes: Pillow decodes and resizes outside of Python's lock, and batches are not
+            copied.
         max_corrupt: the greatest share of unreadable files. Each is logged by name and replaced
             by the next readable one of the source. See `Reader`. Of shards, also the greatest
             share that may be damaged or missing from the beginning.
@@ -111,7 +117,10 @@ class Loader:
         self.local_batch_size = batch_size // shard[1]
         self.in_memory = isinstance(source, ArraySource)
         if num_threads is None:
-            num_threads = 2 if self.in_memory else min(16, os.cpu_count() or 1)
+            num_threads = min(16, os.cpu_count() or 1)
+            if self.in_memory:
+                pixels = batch_size * math.prod(source.images.shape[1:3])
+                num_threads = min(num_threads, pixels // THREAD_PIXELS)
         self.num_threads = num_threads
         self.labels = source.labels if labels else None
         self._check(max_corrupt)

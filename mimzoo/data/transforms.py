@@ -7,6 +7,7 @@ to (B, H, W, 3) images of one size with `u` (B, draws).
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -223,7 +224,13 @@ class RandomCropPad(Example):
         pad = self.padding
         if self.mode == "reflect" and pad >= min(height, width):
             raise ValueError(f"cannot reflect {pad} pixels of a {height} x {width} image")
-        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), self.mode)
+        if self.mode == "reflect":
+            padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), "reflect")
+        else:
+            count, *_, channels = images.shape
+            shape = (count, height + 2 * pad, width + 2 * pad, channels)
+            padded = np.zeros(shape, images.dtype)
+            padded[:, pad : pad + height, pad : pad + width] = images
         result = np.empty(images.shape, images.dtype)
         offsets = (u * (2 * pad + 1)).astype(int).tolist()
         for i, (top, left) in enumerate(offsets):
@@ -289,13 +296,21 @@ class Normalize:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """(..., H, W, 3) uint8 or float of 0..255 -> (..., H, W, 3) float32."""
         *front, width, channels = images.shape
-        std = 255.0 * np.array(self.std)
-        scale = np.tile(1 / std, width).astype(np.float32)
-        shift = np.tile(255.0 * np.array(self.mean) / std, width).astype(np.float32)
+        scale, shift = _scale_and_shift(self.mean, self.std, width)
         # Rows of W * 3 numbers: broadcasting along an axis of 3 would be many times slower.
         result = np.multiply(images.reshape(*front, width * channels), scale, dtype=np.float32)
         result -= shift
         return result.reshape(images.shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _scale_and_shift(mean: tuple, std: tuple, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of one row of pixels, each (W * 3,) float32."""
+    divisor = 255.0 * np.array(std)
+    numbers = 1 / divisor, 255.0 * np.array(mean) / divisor
+    scale, shift = (np.tile(x, width).astype(np.float32) for x in numbers)
+    scale.flags.writeable = shift.flags.writeable = False
+    return scale, shift
 
 
 def _check_size(size: int) -> None:
