@@ -3,6 +3,7 @@
     python -m benchmarks                    # everything: hours on a CPU
     python -m benchmarks --only tiny        # rows with this in their names
     python -m benchmarks --draw             # the picture of the table as it is
+    python -m benchmarks --gpu              # instead, base and large models in bfloat16 on a GPU
 
 Rows that stand in the table are measured again only with `--again`, so a run that was stopped goes
 on.
@@ -34,18 +35,33 @@ ROWS = {
 }
 OFFICIAL = {"mixmim base": "--case mixmim --size base --batch-size 4 --no-compile"}
 
+# On a GPU, in bfloat16; those that matter most first.
+GPU_ROWS = {
+    "mae large bf16": "--case mae --size large --batch-size 128",
+    "mae base bf16": "--case mae --size base --batch-size 256",
+    "simmim base bf16": "--case simmim --size base --batch-size 64 --no-compile",
+    "simmim large bf16": "--case simmim --size large --batch-size 32 --no-compile",
+    "finetune_vit base bf16": "--case finetune_vit --size base --batch-size 128",
+    "finetune_vit large bf16": "--case finetune_vit --size large --batch-size 64",
+}
+
 
 def main(argv: list[str] | None = None) -> None:
     """Measures what is missing and draws."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--csv", type=Path, default=Path("benchmarks/results.csv"))
+    parser.add_argument("--csv", type=Path, help="default: benchmarks/results.csv, _gpu.csv")
     parser.add_argument("--only", default="", metavar="TEXT")
-    parser.add_argument("--backends", nargs="+", default=["torch", "jax", "tensorflow"])
+    parser.add_argument("--backends", nargs="+", help="default: all, on a GPU torch and JAX")
     parser.add_argument("--official", metavar="DIR", help="MixMIM's official code, for its row")
     parser.add_argument("--again", action="store_true", help="measure what is there already, too")
+    parser.add_argument("--gpu", action="store_true", help="the rows for a GPU")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
     args = parser.parse_args(argv)
+    args.csv = args.csv or Path(f"benchmarks/results{'_gpu' * args.gpu}.csv")
+    args.backends = args.backends or ["torch", "jax"] + ["tensorflow"] * (not args.gpu)
     rows, failed = ROWS | {k: f"{v} --official {args.official}" for k, v in OFFICIAL.items()}, 0
+    if args.gpu:
+        rows = {name: f"{row} --bf16 --rounds 20" for name, row in GPU_ROWS.items()}
     for name, arguments in rows.items():
         if args.only not in name or args.draw or (name in OFFICIAL and not args.official):
             continue
@@ -75,7 +91,7 @@ def draw(rows: list[dict], path: Path) -> None:
 
     ours = [row for row in rows if row["contender"] == "mimzoo"]
     measured = {row["case"] for row in ours}
-    cases = [name for name in (*ROWS, *OFFICIAL) if name in measured]
+    cases = [name for name in dict.fromkeys((*ROWS, *OFFICIAL, *GPU_ROWS)) if name in measured]
     colours = {"torch": "#0072B2", "jax": "#E69F00", "tensorflow": "#999999"}
     backends = [name for name in colours if any(row["backend"] == name for row in ours)]
     figure = Figure(figsize=(7, 1.2 + (0.15 + 0.2 * len(backends)) * len(cases)), layout="tight")

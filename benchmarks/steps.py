@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.device import torch_device
+
 Step = Callable[[], None]
 
 
@@ -58,8 +60,11 @@ def torch_step(model: Any, inputs: dict, options: Any, *, compiled: bool) -> Ste
     """A training step of a torch model whose output has or is the loss."""
     import torch
 
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1.5e-4, betas=(0.9, 0.95), weight_decay=0.05)
+    model.to(torch_device()).train()
+    fused = torch_device().type == "cuda"
+    optimizer = torch.optim.AdamW(
+        model.parameters(), 1.5e-4, betas=(0.9, 0.95), weight_decay=0.05, fused=fused
+    )
     run = torch.compile(model) if compiled else model
     inputs = _tensors(inputs)
 
@@ -79,13 +84,13 @@ def torch_inference(model: Any, inputs: dict, options: Any, compiled: bool) -> S
     """A forward pass of a torch model."""
     import torch
 
-    model.eval()
+    model.to(torch_device()).eval()
     run = torch.compile(model) if compiled else model
     inputs = _tensors(inputs)
 
     def step() -> None:
         with torch.inference_mode(), _precision(options):
-            run(**inputs).logits.float().numpy()
+            run(**inputs).logits.float().cpu().numpy()
 
     return step
 
@@ -93,26 +98,12 @@ def torch_inference(model: Any, inputs: dict, options: Any, compiled: bool) -> S
 def _tensors(inputs: dict) -> dict:
     import torch
 
-    return {k: torch.as_tensor(v) for k, v in inputs.items()}
+    return {k: torch.as_tensor(v, device=torch_device()) for k, v in inputs.items()}
 
 
 def _precision(options: Any) -> contextlib.AbstractContextManager:
     import torch
 
-    return torch.autocast("cpu", torch.bfloat16) if options.bf16 else contextlib.nullcontext()
-
-
-def matrix_peak(bf16: bool, size: int = 2048, rounds: int = 5) -> float:
-    """FLOP a second of a large matrix product on this machine, by torch, best of a few."""
-    import time
-
-    import torch
-
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        torch.mm(a, b)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    if not options.bf16:
+        return contextlib.nullcontext()
+    return torch.autocast(torch_device().type, torch.bfloat16)

@@ -7,9 +7,10 @@
 Each backend runs in a process of its own, with all peers in it; steps take turns. What counts is
 the ratio to the fastest peer: above 1, mimzoo is faster. "of peak" is the share of what a large
 matrix product reaches on this machine, by the operations of our formula. Memory is measured
-in a process for each contender: the most that it took above what imports take, and its ratio to
-the leanest peer's: below 1, mimzoo takes less. torch.compile'd peers stand in the rows of torch
-alone, to which the others can be compared through the eager peer.
+in a process for each contender: the most that it took above what imports take (on a GPU: that
+its allocator gave out), and its ratio to the leanest peer's: below 1, mimzoo takes less.
+torch.compile'd peers stand in the rows of torch alone, to which the others can be compared through
+the eager peer.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import CASES, Options
+from benchmarks.device import PeakMemory, check_device, child_environment, matrix_peak
 
 BACKENDS = ("torch", "jax", "tensorflow")
 ROWS = "ROWS "
@@ -47,6 +49,7 @@ def prepare(args: argparse.Namespace) -> Any:
     import keras
     import torch
 
+    check_device()
     keras.utils.set_random_seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
@@ -60,7 +63,6 @@ def measure(args: argparse.Namespace) -> list[dict]:
     import keras
 
     from benchmarks.side_by_side import interleave
-    from benchmarks.steps import matrix_peak
 
     case = prepare(args)
     backend = keras.config.backend()
@@ -89,27 +91,19 @@ def peak_memory(args: argparse.Namespace) -> dict[str, float]:
     case = prepare(args)
     import transformers  # noqa: F401
 
-    # Linux: the peak of the imports is forgotten.
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = peak_resident()
+    peak = PeakMemory(of_torch=not args.contender.startswith(("mimzoo", "KerasHub")))
     step = case.contenders[args.contender]()
     for _ in range(3):
         step()
-    return {args.contender: (peak_resident() - before) / 1e6}
-
-
-def peak_resident() -> int:
-    """The most bytes of memory that this process had, since that was last forgotten."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    return {args.contender: peak.bytes() / 1e6}
 
 
 def child(argv: list[str], backend: str, *more: str) -> Any:
     """What `--in-process` prints, of a process on a backend."""
     command = [sys.executable, "-m", "benchmarks.train_step", *argv, "--in-process", *more]
-    env = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, env=child_environment(backend), stdout=subprocess.PIPE, text=True, check=True
+    )
     line = next(x for x in done.stdout.splitlines() if x.startswith(ROWS))
     return json.loads(line.removeprefix(ROWS))
 
