@@ -1,4 +1,6 @@
-"""Attention, the linear layer, and their gradients against formulas in numpy."""
+"""Attention, the linear layer, GELU, and their gradients against formulas in numpy."""
+
+import math
 
 import keras
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from gradients import relative_error, value_and_gradients
 from keras import ops
 
-from mimzoo.backend import attention, linear, unit
+from mimzoo.backend import attention, gelu, linear, unit
 
 B, W, H, T, D = 2, 3, 2, 5, 4
 SHAPES = {
@@ -139,3 +141,15 @@ def test_unit_vectors_and_their_gradient():
     expected = (y * upstream).sum(), [gradient]
     check(lambda _, x: unit(x), Weights(), x, upstream, "float32", expected)
     assert np.all(ops.convert_to_numpy(unit(ops.zeros((1, 3)))) == 0)
+
+
+def test_gelu_and_its_gradient_are_exact():
+    x = np.linspace(-6, 6, 97, dtype="float32")[None]
+    upstream = np.cos(x)
+    cumulative = np.array([[math.erfc(-v / math.sqrt(2)) / 2 for v in x[0]]])
+    density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    value, gradient, _ = value_and_gradients(
+        lambda _, x: ops.sum(gelu(x) * ops.convert_to_tensor(upstream)), Weights(np.zeros(1)), x
+    )
+    assert value == pytest.approx(np.sum(x * cumulative * upstream), rel=1e-5)
+    np.testing.assert_allclose(gradient, upstream * (cumulative + x * density), atol=1e-6)

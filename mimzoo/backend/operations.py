@@ -151,9 +151,33 @@ def gelu(x: Tensor) -> Tensor:
     """
     if keras.config.backend() != "jax":
         return keras.activations.gelu(x, approximate=False)
-    import jax
+    return _jax_gelu()(x)
 
-    return x * (0.5 * (1.0 + jax.lax.erf(x * 0.7071067811865476)))
+
+@functools.cache
+def _jax_gelu() -> Callable[[Tensor], Tensor]:
+    """GELU in JAX that keeps its input alone for the backward pass.
+
+    Else the error function and the exponential of its derivative are kept, too.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    def cumulative(x: Tensor) -> Tensor:
+        return 0.5 * (1.0 + jax.lax.erf(x * 0.7071067811865476))
+
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * cumulative(x), x
+
+    def backward(x: Tensor, gradient: Tensor) -> tuple[Tensor]:
+        # Behind the barrier XLA does not see that the forward pass computed some of this.
+        x = jax.lax.optimization_barrier(x)
+        density = 0.3989422804014327 * jnp.exp(-0.5 * jnp.square(x))
+        return (gradient * (cumulative(x) + x * density),)
+
+    result = jax.custom_vjp(lambda x: forward(x)[0])
+    result.defvjp(forward, backward)
+    return result
 
 
 def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
