@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         for backend in args.backends:
             if args.again or not known(args.csv, name, backend):
                 command = [sys.executable, "-m", "benchmarks.train_step", *arguments.split()]
-                command += ["--memory", "--backends", backend, "--csv", str(args.csv)]
+                command += ["--backends", backend, "--csv", str(args.csv)]
                 if subprocess.run(command, check=False).returncode:
                     failed += 1
                     print(f"{name} on {backend} failed", file=sys.stderr)

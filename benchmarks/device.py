@@ -54,7 +54,20 @@ class PeakMemory:
 
         self.kind = "torch" if of_torch else keras.config.backend()
         self.on_gpu = torch_device().type == "cuda"
-        self.before = 0 if self.on_gpu else _forget_peak()
+        self.before = 0
+        if not self.on_gpu:
+            self.forget_peak()
+            self.before = _peak_resident()
+
+    def forget_peak(self) -> None:
+        """From now on counts the peak anew, except in JAX's and TensorFlow's memory of a GPU."""
+        if not self.on_gpu:
+            # Linux only.
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        elif self.kind == "torch":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
 
     def bytes(self) -> int:
         """Until now."""
@@ -71,12 +84,6 @@ class PeakMemory:
         import tensorflow as tf
 
         return tf.config.experimental.get_memory_info("GPU:0")["peak"]
-
-
-def _forget_peak() -> int:
-    """Linux: the peak of the imports is forgotten; gives what is left."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _peak_resident()
 
 
 def _peak_resident() -> int:

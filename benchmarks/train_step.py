@@ -4,73 +4,126 @@
     python -m benchmarks.train_step --case simmim --size tiny --batch-size 8 --bf16
     python -m benchmarks.train_step --case finetune_vit --size tiny --backends torch
 
-Each backend runs in a process of its own, with all peers in it; steps take turns. What counts is
-the ratio to the fastest peer: above 1, mimzoo is faster. "of peak" is the share of what a large
-matrix product reaches on this machine, by the operations of our formula. Memory is measured
-in a process for each contender: the most that it took above what imports take (on a GPU: that
-its allocator gave out), and its ratio to the leanest peer's: below 1, mimzoo takes less.
-torch.compile'd peers stand in the rows of torch alone, to which the others can be compared through
-the eager peer.
+Each contender runs in a process of its own, on its own library alone, and they take turns, a step
+each. What counts is the ratio to the fastest peer: above 1, mimzoo is faster. "of peak" is the
+share of what a large matrix product reaches on this machine, by the operations of our formula.
+Memory is the most that a process took above what imports take (on a GPU: that its allocator gave
+out), and its ratio to the leanest peer's: below 1, mimzoo takes less. torch.compile'd peers stand
+in the rows of torch alone, to which the others can be compared through the eager peer.
 """
 
 import argparse
 import csv
+import functools
+import gc
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from benchmarks.cases import CASES, Options
 from benchmarks.device import PeakMemory, check_device, child_environment, matrix_peak
+from benchmarks.side_by_side import interleave
 
 BACKENDS = ("torch", "jax", "tensorflow")
-ROWS = "ROWS "
+ANSWER = "ANSWER "
 
 
-def options_of(args: argparse.Namespace) -> Options:
-    """What the arguments say of the case."""
-    import keras
-
+def options_of(args: argparse.Namespace, backend: str) -> Options:
+    """What the arguments say of the case, for a table's rows of a backend."""
     return Options(
         args.size,
         args.batch_size,
         args.image_size or CASES[args.case][1],
         args.bf16,
         args.jit,
-        compiled=not args.no_compile and keras.config.backend() == "torch",
+        compiled=not args.no_compile and backend == "torch",
         official=args.official,
     )
 
 
-def prepare(args: argparse.Namespace) -> Any:
-    """The case, in a process with its backend, threads and precision."""
+def of_keras(contender: str) -> bool:
+    """Whether a contender runs on the backend of its row; the others run on torch."""
+    return contender.startswith(("mimzoo", "KerasHub"))
+
+
+def serve(args: argparse.Namespace) -> None:
+    """One contender, in a process of its own: does what each line says that it reads."""
     import keras
     import torch
+    import transformers  # noqa: F401
 
-    check_device()
+    if of_keras(args.contender):
+        check_device()
     keras.utils.set_random_seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     if args.bf16:
         keras.config.set_dtype_policy("mixed_bfloat16")
-    return CASES[args.case][0](options_of(args))
+    case = CASES[args.case][0](options_of(args, args.backends[0]))
+    memory = PeakMemory(of_torch=not of_keras(args.contender))
+    case.prepare()
+    gc.collect()
+    memory.forget_peak()
+    step = case.contenders[args.contender]()
+    commands = {
+        "step\n": step,
+        "memory\n": lambda: memory.bytes() / 1e6,
+        "peak\n": lambda: matrix_peak(args.bf16),
+        "flops\n": case.flops,
+    }
+    print(ANSWER + "null", flush=True)
+    for line in sys.stdin:
+        print(ANSWER + json.dumps(commands[line]()), flush=True)
 
 
-def measure(args: argparse.Namespace) -> list[dict]:
-    """Rows of the table for the backend of this process."""
-    import keras
+class Process:
+    """A contender's process, seen from outside."""
 
-    from benchmarks.side_by_side import interleave
+    def __init__(self, argv: list[str], backend: str, contender: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.train_step", *argv, "--contender", contender]
+        env = child_environment(backend if of_keras(contender) else "torch")
+        self.name = contender
+        self.process = subprocess.Popen(
+            [*command, "--backends", backend],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
-    case = prepare(args)
-    backend = keras.config.backend()
-    timings = interleave({name: make() for name, make in case.contenders.items()}, args.rounds)
-    peak, flops = matrix_peak(args.bf16), case.flops()
-    best = min(
-        (t.median for t in timings if not t.name.startswith("mimzoo")), default=timings[0].median
-    )
+    def answer(self) -> float | None:
+        """The next; raises if the process ended."""
+        for line in self.process.stdout:
+            if line.startswith(ANSWER):
+                return json.loads(line.removeprefix(ANSWER))
+        raise SystemExit(f"{self.name} ended with exit status {self.process.wait()}")
+
+    def ask(self, command: str) -> float | None:
+        """Has a command done, and waits for its answer."""
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+
+def measure(args: argparse.Namespace, argv: list[str], backend: str) -> list[dict]:
+    """Rows of the table for a backend."""
+    names = CASES[args.case][0](options_of(args, backend)).contenders
+    processes = [Process(argv, backend, name) for name in names]
+    try:
+        for p in processes:
+            p.answer()
+        steps = {p.name: functools.partial(p.ask, "step") for p in processes}
+        timings = interleave(steps, args.rounds)
+        taken = {p.name: p.ask("memory") for p in processes}
+        flops, peak = processes[0].ask("flops"), processes[0].ask("peak")
+    finally:
+        for p in processes:
+            p.process.kill()
+    peers = [name for name in taken if not name.startswith("mimzoo")] or ["mimzoo"]
+    best = min(t.median for t in timings if t.name in peers)
+    least = min(taken[name] for name in peers)
     return [
         {
             "case": f"{args.case} {args.size}{' bf16' if args.bf16 else ''}",
@@ -81,45 +134,11 @@ def measure(args: argparse.Namespace) -> list[dict]:
             "images/s": round(args.batch_size / t.median, 2),
             "GFLOP/s": round(flops / t.median / 1e9, 1),
             "of peak": round(flops / t.median / peak, 3),
+            "MB": round(taken[t.name]),
+            "memory ratio": round(taken[t.name] / least, 3),
         }
         for t in timings
     ]
-
-
-def peak_memory(args: argparse.Namespace) -> dict[str, float]:
-    """MB that one contender takes above the imports, in three steps."""
-    case = prepare(args)
-    import transformers  # noqa: F401
-
-    peak = PeakMemory(of_torch=not args.contender.startswith(("mimzoo", "KerasHub")))
-    step = case.contenders[args.contender]()
-    for _ in range(3):
-        step()
-    return {args.contender: peak.bytes() / 1e6}
-
-
-def child(argv: list[str], backend: str, *more: str) -> Any:
-    """What `--in-process` prints, of a process on a backend."""
-    command = [sys.executable, "-m", "benchmarks.train_step", *argv, "--in-process", *more]
-    done = subprocess.run(
-        command, env=child_environment(backend), stdout=subprocess.PIPE, text=True, check=True
-    )
-    line = next(x for x in done.stdout.splitlines() if x.startswith(ROWS))
-    return json.loads(line.removeprefix(ROWS))
-
-
-def with_memory(rows: list[dict], argv: list[str]) -> None:
-    """Adds the columns of memory to the rows."""
-    for backend in dict.fromkeys(row["backend"] for row in rows):
-        group = [row for row in rows if row["backend"] == backend]
-        taken: dict[str, float] = {}
-        for row in group:
-            taken |= child(argv, backend, "--contender", row["contender"])
-        peers = (v for name, v in taken.items() if not name.startswith("mimzoo"))
-        least = min(peers, default=taken["mimzoo"])
-        for row in group:
-            row["MB"] = round(taken[row["contender"]])
-            row["memory ratio"] = round(taken[row["contender"]] / least, 3)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -135,19 +154,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--bf16", action="store_true", help="mixed precision, both sides")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--jit", action="store_true", help="compile ours on torch, too")
-    parser.add_argument("--memory", action="store_true", help="measure peak memory, too")
     parser.add_argument("--official", help="folder of MixMIM's official code, for its case")
     parser.add_argument("--csv", type=Path, help="add the rows to this table")
-    parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
-    if args.in_process:
-        print(ROWS + json.dumps(peak_memory(args) if args.contender else measure(args)))
+    if args.contender:
+        serve(args)
         return
-    rows = [row for backend in args.backends for row in child(argv, backend)]
-    if args.memory:
-        with_memory(rows, argv)
+    rows = [row for backend in args.backends for row in measure(args, argv, backend)]
     show(rows)
     if args.csv:
         add_rows(rows, args.csv)
