@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# JAX and TensorFlow would each take all of the GPU's memory, of which torch's peers need some.
+# JAX and TensorFlow would each take all of the GPU's memory, of which the others need some.
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",

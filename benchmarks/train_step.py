@@ -121,6 +121,7 @@ def measure(args: argparse.Namespace, argv: list[str], backend: str) -> list[dic
     finally:
         for p in processes:
             p.process.kill()
+            p.process.wait()
     peers = [name for name in taken if not name.startswith("mimzoo")] or ["mimzoo"]
     best = min(t.median for t in timings if t.name in peers)
     least = min(taken[name] for name in peers)

@@ -196,6 +196,13 @@ def test_bad_arguments():
         Loader(ArraySource(np.zeros((0, 8, 8), np.uint8)), 2)
 
 
+@pytest.mark.parametrize(("side", "batch", "threads"), [(8, 4, 0), (32, 128, 2), (64, 64, 4)])
+def test_threads_follow_from_the_pixels_of_a_batch_in_memory(monkeypatch, side, batch, threads):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    images = np.zeros((batch, side, side), np.uint8)
+    assert Loader(ArraySource(images), batch).num_threads == threads
+
+
 # === Corrupt files ===
 
 
