@@ -301,7 +301,7 @@ def test_wrong_names_revisions_and_folders(hub, folder, tmp_path, monkeypatch):
 def test_a_name_without_weights(hub, folder):
     recipe_only = (
         f"preset {NAME!r} has a recipe but no weights yet: make them with "
-        "`mimzoo pretrain vit_nano_mae_fmnist_20ep --data …`."
+        "`mimzoo pretrain vit_nano_mae_fmnist_20ep --data … --workdir …`."
     )
     with pytest.raises(ValueError, match=re.escape(recipe_only) + "$"):
         resolve(NAME)

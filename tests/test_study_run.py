@@ -11,10 +11,12 @@ import time
 
 import pytest
 from mimzoo_training import cli
-from mimzoo_training.study import load_study, plan
+from mimzoo_training.study import listing, load_study, plan
 from mimzoo_training.study.devices import Device, find_devices, place
 from mimzoo_training.study.place import Place, digest
 from mimzoo_training.workdir import RunError
+
+from mimzoo.hub.contents import Contents
 
 pytestmark = pytest.mark.one_backend
 
@@ -106,7 +108,24 @@ def test_a_killed_study_goes_on(tmp_path):
     for row in (rows[0], rows[2]):
         assert set(row) >= {"val_loss", "finetune_100", "probe_20", "knn_20", "seconds", "weights"}
     assert (folder / "report.md").is_file()
-    assert (where.cell(last.name) / "pretrain" / "preset" / "config.json").is_file()
+    preset = Contents.read(where.cell(last.name) / "pretrain" / "preset")
+    assert preset.name == "first_embedded-64img_200it"
+    told = {entry["metric"]: entry["value"] for entry in preset.results}
+    assert told == {
+        "masked loss, masks of seed 0": rows[2]["val_loss"],
+        "accuracy, fine-tuned on 100 labels for 1 epochs": rows[2]["finetune_100"],
+        "accuracy, linear probe on 20 labels, mean-pooled features": rows[2]["probe_20"],
+        "accuracy, 20 nearest neighbours on 20 labels, mean-pooled features": rows[2]["knn_20"],
+    }
+    assert "fine-tuned on 100 labels" in (preset.path / "README.md").read_text()
+    out = tmp_path / "grid.json"
+    listing.main(str(folder), str(out))
+    cells = json.loads(out.read_text())["cells"]
+    assert [cell["name"] for cell in cells] == [
+        "first_embedded-64img_4it",
+        "first_embedded-64img_200it",
+    ]
+    assert cells[1]["results"]["knn_20"] == [rows[2]["knn_20"]]
 
 
 def test_what_cannot_be_run_is_told_at_once(tmp_path, capsys):

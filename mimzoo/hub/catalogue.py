@@ -62,6 +62,7 @@ class Preset:
         published: results by others, each with its source and the file it is of.
         measured: results of ours, each with date and command.
         checkpoint: what it is converted from, where mimzoo has no weights of its own.
+        command: what makes it, where that is a study and no recipe; else "".
         others: further files of the same model, or of another training of it.
     """
 
@@ -77,7 +78,13 @@ class Preset:
     published: list
     measured: list
     checkpoint: Checkpoint | None = None
+    command: str = ""
     others: tuple[Checkpoint, ...] = ()
+
+    @property
+    def made_by(self) -> str:
+        """The command that makes it."""
+        return self.command or f"mimzoo pretrain {self.recipe} --data … --workdir …"
 
     @property
     def folder(self) -> Path:
@@ -140,6 +147,9 @@ def _preset(
         recipe = f"{backbone}_{size}{of_data}_finetune_{kind}"
         recipe = next((e["recipe"] for pair in own for e in pair if "recipe" in e), recipe)
     weights = checkpoint if checkpoint and not bundled else None
+    study = _of_study(grid["study"], cell) if "study" in grid else {}
+    if not study:
+        study = {"recipe": recipe, "measured": _measured(folder) if bundled else []}
     return Preset(
         name=name,
         grid=stem,
@@ -149,11 +159,10 @@ def _preset(
         state=STATES[0] if bundled else STATES[1] if weights else STATES[2],
         licence=weights.licence if weights else grid["ours"]["licence"],
         source=f"{weights.url} ({weights.source})" if weights else grid["ours"]["source"],
-        recipe=recipe,
         published=[row for host, entry in shown for row in _published(grid, host, entry)],
-        measured=_measured(folder) if bundled else cell.get("measured", []),
         checkpoint=checkpoint,
         others=tuple(others),
+        **study,
     )
 
 
@@ -183,6 +192,20 @@ def _published(grid: dict, host: dict, entry: dict) -> Iterator[dict]:
 def _measured(folder: Path) -> list:
     path = folder / "results.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def _of_study(study: dict, cell: dict) -> dict:
+    """What a study's file tells of a cell: results of all its seeds, of which 0 is the preset's."""
+    run = f"mimzoo study {study['name']} --data {study['data']} --workdir runs/{study['name']}"
+    command = f"{run} --only {cell['cell']}_seed"
+    shared = {"date": study["date"], "command": command, "backend": study["backend"]}
+    measured = [
+        {"key": key, "value": round(sum(values) / len(values), 4), "seeds": values}
+        | study["results"][key]
+        | shared
+        for key, values in cell["results"].items()
+    ]
+    return {"recipe": "", "command": command, "measured": measured}
 
 
 def list_presets(

@@ -48,7 +48,7 @@ def find(entry: Preset) -> Path:
     if checkpoint is None:
         raise ValueError(
             f"preset {entry.name!r} has a recipe but no weights yet: make them with "
-            f"`mimzoo pretrain {entry.recipe} --data …`."
+            f"`{entry.made_by}`."
             + (f" Whether there are some by now is not known: {failure}" if failure else "")
         ) from failure
     if checkpoint.by_hand:

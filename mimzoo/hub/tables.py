@@ -21,7 +21,7 @@ class Rows(list):
 
 
 def grid(name: str) -> Any:
-    """The pretrained models of one grid with their axes, state and published results.
+    """The pretrained models of one grid with their axes, state and results.
 
     ```python
     table = mimzoo.grid("simmim_data_scaling")
@@ -29,12 +29,14 @@ def grid(name: str) -> Any:
     ```
 
     Args:
-        name: "simmim_data_scaling", "coyo_data_scaling", "simmim", "mae", "mixmim" or "nano".
+        name: "simmim_data_scaling", "coyo_data_scaling", "simmim", "mae", "mixmim", "nano" or
+            "nano_scaling".
 
     Returns:
         A pandas.DataFrame, or without pandas a list of dictionaries that prints as a table.
-        What nobody published is None. A model that several projects trained has the results of
-        the training that `from_preset` loads.
+        Results are published ones; of "nano_scaling" ours, means over seeds. What nobody published
+        is None. A model that several projects trained has the results of the training that
+        `from_preset` loads.
 
     Raises:
         ValueError: an unknown grid.
@@ -43,7 +45,8 @@ def grid(name: str) -> Any:
     if name not in known:
         raise ValueError(f"unknown grid {name!r}: there are {', '.join(known)}.")
     cells = [p for p in catalogue().values() if p.grid == name and p.task == "pretraining"]
-    rows = Rows(_row(cell, list(known[name]["metrics"])) for cell in cells)
+    keys = [*known[name]["metrics"], *known[name].get("study", {}).get("results", {})]
+    rows = Rows(_row(cell, keys) for cell in cells)
     try:
         import pandas
     except ImportError:
@@ -51,9 +54,10 @@ def grid(name: str) -> Any:
     return pandas.DataFrame(rows)
 
 
-def _row(cell: Preset, metrics: list[str]) -> dict[str, Any]:
+def _row(cell: Preset, keys: list[str]) -> dict[str, Any]:
     by = cell.checkpoint.by if cell.checkpoint else None
     found = {entry["key"]: entry["value"] for entry in cell.published if entry["by"] == by}
+    found |= {entry["key"]: entry["value"] for entry in cell.measured if "key" in entry}
     axes = {axis: cell.axes[axis] for axis in AXES}
-    results = {key: found.get(key) for key in metrics}
+    results = {key: found.get(key) for key in keys}
     return {"name": cell.name, **axes, "state": cell.state, "licence": cell.licence, **results}

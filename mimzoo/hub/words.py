@@ -7,6 +7,8 @@ METHODS = {
     "mae": "MAE",
     "mae-clip": "MAE towards CLIP's features",
     "mae-features": "MAE towards the features of another preset",
+    "mae-hog": "MAE towards histograms of oriented gradients",
+    "mae-pixels": "MAE towards pixels, not normalised",
     "simmim": "SimMIM",
     "mixmim": "MixMIM",
 }
@@ -40,7 +42,12 @@ DATA = {
 
 
 def data_set(short: str) -> Data:
-    """A data set by the short name that presets and recipes have."""
+    """A data set by the short name that presets and recipes have: "fmnist", "fmnist-1pct"."""
+    whole, part, amount = short.rpartition("-")
+    if part and (found := re.fullmatch(r"([\d.]+)(pct|img)", amount)):
+        of = data_set(whole)
+        part = f"{found[1]} %" if found[2] == "pct" else f"{int(found[1]):,}"
+        return of._replace(words=f"{part} of {of.words}'s images")
     return DATA.get(short, Data(short, short, None))
 
 

@@ -1,7 +1,6 @@
 """`mimzoo list`, `info` and `cache`: the catalogue, recipes and downloads, without Keras."""
 
 import argparse
-import shutil
 from typing import Any
 
 from mimzoo_training.light import without_keras
@@ -70,7 +69,7 @@ def _console() -> Any:
     found = Console(highlight=False)
     if found.is_terminal:
         return found
-    return Console(width=max(160, shutil.get_terminal_size().columns), highlight=False)
+    return Console(width=1000, highlight=False)
 
 
 def cache(args: argparse.Namespace) -> None:
@@ -127,7 +126,7 @@ def how_to_get(preset: Any) -> str:
     if preset.state == "bundled":
         return f'from_preset("{preset.name}"): it is in the package'
     if preset.checkpoint is None:
-        return f"mimzoo pretrain {preset.recipe} --data … --workdir …"
+        return preset.made_by
     if preset.checkpoint.by_hand:
         return (
             f"download {preset.checkpoint.file} in a browser, then "

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mimzoo_training.study.place import Place, digest
-from mimzoo_training.study.spec import Cell, Study
+from mimzoo_training.study.results import record
+from mimzoo_training.study.spec import Cell, Study, data_label
 from mimzoo_training.workdir import locked, write_json
 
 
@@ -44,7 +45,8 @@ def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
     from mimzoo_training.study.data import images_of, open_sources
 
     opened = open_sources(study, sources)
-    source, recipe = images_of(cell, study, opened["train"]), cell.recipe()
+    source = images_of(cell, study, opened["train"])
+    recipe = recipe_on(cell, opened["train"], source)
     folder, plan = place.cell(cell.name), place.plan()[cell.name]
     epochs = plan["steps"] * recipe.batch_size / plan["images"]
     run = pretrain(
@@ -54,7 +56,8 @@ def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
         validation=opened["validation"],
         precision=study.precision,
         validation_every=max(1, round(epochs / study.validations)),
-        command=f"mimzoo study {study.name} --data {sources['data']} --workdir {place.path.name}",
+        command=f"mimzoo study {study.name} --data {sources['data']} --workdir {place.path.name} "
+        f"--only {cell.name}",
     )
     last = json.loads((run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     loss = json.loads((run.path / "results.json").read_text(encoding="utf-8"))[0]
@@ -76,7 +79,22 @@ def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
         "digest": digest(cell, study),
     }
     row |= evaluate(cell, study, run.preset, opened, folder)
+    record(run.preset, row, study, f"{opened['test'].name} ({len(opened['test'])} images)")
     write_json(folder / "cell.json", row)
+
+
+def recipe_on(cell: Cell, train: Any, source: Any) -> Any:
+    """The cell's recipe, its data called as the part that it is: `fmnist-1pct`."""
+    from mimzoo_training.parts import named_for
+
+    recipe = cell.recipe()
+    if isinstance(cell.data, str):
+        return recipe  # the run names it
+    whole = named_for(recipe, train)
+    if source is train:
+        return whole
+    name = f"{whole.data}-{data_label(cell.data)}"
+    return whole.with_changes(data=name, num_examples=len(source))
 
 
 def family(recipe: Any) -> str:
