@@ -13,6 +13,7 @@ import pytest
 from mimzoo_training import cli
 from mimzoo_training.study import listing, load_study, plan
 from mimzoo_training.study.devices import Device, find_devices, place
+from mimzoo_training.study.estimate import POWER, Estimate
 from mimzoo_training.study.place import Place, digest
 from mimzoo_training.workdir import RunError
 
@@ -165,6 +166,31 @@ def test_a_study_keeps_to_its_folder(tmp_path):
         where.claim(study, {**sources, "data": "other"}, str(spec))
     with pytest.raises(RunError, match="holds no study"):
         Place(tmp_path).claim(study, sources, str(spec))
+
+
+def test_the_time_left_is_learned_from_cells_that_ended():
+    plan = {str(n): {"steps": 100, "flops": 1e9 * 16**n} for n in range(4)}
+    seconds = {str(n): 10.0 * 2**n for n in range(4)}  # 16 times the FLOP take twice the time
+    estimate = Estimate(plan, {})
+    shares = dict.fromkeys(plan, 0.0)
+    assert estimate.left(shares, 3.0) is None
+    shares["0"] = 0.5
+    # A step of 16 times the FLOP is taken for four times as long, until one has ended.
+    assert estimate.left(shares, 5.0) == pytest.approx(10 * (0.5 + 4 + 16 + 64))
+    shares["0"] = 1.0
+    estimate.ended("0", seconds["0"])
+    assert estimate.left(shares, 10.0) == pytest.approx(10 * (4 + 16 + 64))
+    shares["1"] = 1.0
+    estimate.ended("1", seconds["1"])
+    assert estimate.power == pytest.approx(0.25)
+    assert estimate.left(shares, 30.0) == pytest.approx(seconds["2"] + seconds["3"])
+    assert estimate.done(shares) == pytest.approx(30 / 150)
+    # What was done another time does not count into the rate, nor does its cell's time.
+    later = Estimate(plan, {"3": 0.5})
+    later.ended("3", 1.0)
+    assert later.power == POWER
+    shares = {**dict.fromkeys(plan, 0.0), "3": 0.75}
+    assert later.left(shares, 10.0) == pytest.approx(10 + 40 * (1 + 4 + 16) / 64)
 
 
 def test_cells_are_packed_by_memory():

@@ -14,6 +14,7 @@ from pathlib import Path
 from mimzoo_training.interrupt import Interrupted, SignalGuard
 from mimzoo_training.progress import duration
 from mimzoo_training.study.devices import Device, place
+from mimzoo_training.study.estimate import Estimate
 from mimzoo_training.study.place import Place
 from mimzoo_training.study.rows import measured
 from mimzoo_training.study.spec import Cell, Study
@@ -31,6 +32,7 @@ class Job:
     cell: Cell
     process: subprocess.Popen
     device: Device
+    began: float
 
 
 class Pool:
@@ -59,12 +61,11 @@ class Pool:
         self.waiting = list(cells)
         self.jobs: list[Job] = []
         self.failed: dict[str, str] = {}
-        self.total = sum(plan[cell.name]["flops"] for cell in cells)
+        # Share of each cell that is done; what failed does not count.
+        self.shares = {cell.name: self._part(cell.name) for cell in cells}
+        self.estimate = Estimate(plan, self.shares)
         self.count = len(cells)
-        self.done = 0.0
         self.ended = 0
-        # What is done of cells that were begun another time does not count into the rate.
-        self.start = self.progress()
         self.began = self.told = time.monotonic()
 
     def run(self) -> dict[str, str]:
@@ -89,27 +90,23 @@ class Pool:
                 self._stop()
         return self.failed
 
-    def progress(self) -> float:
-        """FLOP that are done, of this and earlier times, of the cells that were to be run."""
-        running = {job.cell.name for job in self.jobs} | {cell.name for cell in self.waiting}
-        return self.done + sum(self._part(name) for name in running)
-
     def left(self) -> str:
         """The time left, once something was measured."""
         seconds = time.monotonic() - self.began
-        done = self.progress()
-        if done - self.start <= 0 or seconds < 5:
+        left = self.estimate.left(self.shares, seconds)
+        if left is None or seconds < 5:
             return "time left not known yet"
-        return f"{duration((self.total - done) * seconds / (done - self.start))} left"
+        return f"{duration(left)} left"
 
     def _part(self, name: str) -> float:
+        """How much of a cell's FLOP is done: pretraining tells, evaluations end with the cell."""
         path = self.where.cell(name) / "pretrain" / "log.jsonl"
         try:
             last = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
         except (OSError, ValueError, IndexError):
             return 0.0
         cost = self.plan[name]
-        return cost["training_flops"] * last["step"] / cost["steps"]
+        return cost["training_flops"] / cost["flops"] * last["step"] / cost["steps"]
 
     def _fill(self) -> None:
         for cell in list(self.waiting):
@@ -136,21 +133,24 @@ class Pool:
         if device.cores:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(process.pid, device.cores[slot])
-        return Job(cell, process, device)
+        return Job(cell, process, device, time.monotonic())
 
     def _look(self) -> None:
+        for job in self.jobs:
+            self.shares[job.cell.name] = self._part(job.cell.name)
         for job in [job for job in self.jobs if job.process.poll() is not None]:
             self.jobs.remove(job)
             self._end(job)
             name = job.cell.name
             self.ended += 1
+            self.shares[name] = 1.0
             row = self.where.row(job.cell, self.study)
             if row is None:
                 self.failed[name] = last_line(self.where.cell(name) / "output.txt")
-                self.total -= self.plan[name]["flops"]
+                del self.shares[name]
                 self.tell(f"{name} failed: {self.failed[name]}")
             else:
-                self.done += self.plan[name]["flops"]
+                self.estimate.ended(name, time.monotonic() - job.began)
                 told = "  ".join(f"{k} {row[k]:.4f}" for k in ("val_loss", *measured(row)))
                 self.tell(f"{name}  {told}  {duration(row['seconds'])}")
 
@@ -192,8 +192,11 @@ class Pool:
 
             def show() -> None:
                 names = ", ".join(job.cell.name for job in self.jobs)
-                done = self.progress() / self.total if self.total else 1.0
-                bar.update(task, completed=done, description=f"{self.left()}  {names}")
+                bar.update(
+                    task,
+                    completed=self.estimate.done(self.shares),
+                    description=f"{self.left()}  {names}",
+                )
 
             said, self.say = self.say, lambda text: bar.console.print(text, highlight=False)
             yield show
