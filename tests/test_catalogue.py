@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from mimzoo_training import cli
 from mimzoo_training.recipes import get_recipe
+from mimzoo_training.study import load_study
+from mimzoo_training.study.rows import read_csv
 
 import mimzoo
 from mimzoo.convert import all_layouts, get_layout
-from mimzoo.hub.catalogue import AXES, STATES, catalogue
+from mimzoo.hub.catalogue import AXES, STATES, catalogue, grids
 
 pytestmark = pytest.mark.one_backend
 PUBLISHED = Path(__file__).parent / "published"
@@ -154,12 +156,36 @@ def test_every_entry_is_whole():
                 assert preset.finetuned == f"{recipe.data}_{recipe.image_size}"
 
 
+def test_cells_of_our_study_tell_their_results_and_what_makes_them(monkeypatch):
+    study = load_study("nano_scaling")
+    row = {entry["cell"]: entry for entry in grids()["nano_scaling"]["cells"]}
+    seeds = {}
+    for cell in study.cells:
+        seeds.setdefault(cell.name.removesuffix(f"_seed{cell.seed}"), []).append(cell.seed)
+    assert {name: list(range(len(r["results"]["val_loss"]))) for name, r in row.items()} == seeds
+    results = read_csv(Path(__file__).parents[1] / "docs" / "nano_scaling" / "study.csv")
+    for name, entry in row.items():
+        preset = catalogue()[entry["name"]]
+        run = next(r for r in results if r["name"] == f"{name}_seed0")
+        assert all(values[0] == run[key] for key, values in entry["results"].items())
+        assert preset.made_by.endswith(f"--only {name}_seed")
+        assert f"{preset.axes['method']}_" in f"{run['model']}_"
+    preset = mimzoo.preset_info("vit_w96_mae_fmnist-1pct_2000it")
+    loss = preset.measured[0]
+    assert loss["value"] == pytest.approx(sum(loss["seeds"]) / 2, abs=1e-4)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    table = mimzoo.grid("nano_scaling")
+    assert len(table) == len(row)
+    found = next(r for r in table if r["name"] == preset.name)
+    assert (found["data"], found["val_loss"]) == ("fmnist-1pct", loss["value"])
+
+
 def test_lists_are_filtered_and_say_what_there_is():
     found = mimzoo.list_presets(method="simmim", backbone="swinv2", size="giant", length="500k")
     assert "swinv2_giant_simmim_in1k_500k" in found
     assert all("giant" in name for name in found)
     assert mimzoo.list_presets(state="bundled", task="pretraining")
-    with pytest.raises(ValueError, match="there are base, giant, huge, large, nano, small"):
+    with pytest.raises(ValueError, match="there are base, giant, huge, large, nano, small, w16"):
         mimzoo.list_presets(size="tiny")
     with pytest.raises(TypeError, match="filter by method, backbone, size, data, length"):
         mimzoo.list_presets(colour="red")

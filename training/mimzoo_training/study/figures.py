@@ -16,7 +16,7 @@ from mimzoo_training.study.rows import (
 from mimzoo_training.workdir import write_file
 
 MARKERS = "osD^vP*X"
-WIDTH, HEIGHT = 3.4, 3.2
+WIDTH, HEIGHT = 3.4, 3.6
 
 
 def loss_against_length(rows: list[Row], path: Path, caption: str) -> None:
@@ -108,6 +108,9 @@ def compare(rows: list[Row], accuracy: str, by: str, path: Path, caption: str) -
             _line(axes, points, number, len(families), family if n == 0 else None)
     label = {"images_seen": "images seen", "seconds": "seconds of training"}[by]
     axes.set(xlabel=label, ylabel=f"{accuracy_label(accuracy)}, %", xscale="log")
+    costs = [row[by] for row in rows]
+    ticks = (k * 10**n for n in range(12) for k in (1, 2, 5))
+    _plain_ticks(axes, [t for t in ticks if min(costs) / 1.5 <= t <= max(costs) * 1.5])
     axes.legend(fontsize="small")
     _save(figure, path, caption)
 

@@ -4,6 +4,7 @@ Each rule takes family -> rows, and the name of the accuracy that counts ("" for
 """
 
 from mimzoo_training.study.rows import (
+    Mean,
     Row,
     average,
     correlation,
@@ -108,16 +109,17 @@ def length_needs_data(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
             continue
         ends = amounts[0], amounts[-1]
         for size in values(rows, "size"):
-            gains = [
-                difference(
-                    average(pick(rows, size=size, images=images, steps=steps[-1]), accuracy),
-                    average(pick(rows, size=size, images=images, steps=steps[0]), accuracy),
-                )
+            pairs = [
+                [
+                    average(pick(rows, size=size, images=images, steps=count), accuracy)
+                    for count in (steps[-1], steps[0])
+                ]
                 for images in ends
             ]
+            gains = [difference(*pair) for pair in pairs]
             if None in gains:
                 continue
-            found.append(gains[1] > gains[0])
+            found.append(gains[1] - gains[0] > _spread(pairs))
             evidence.append(
                 f"{family} {size}: {steps[-1]:,} steps over {steps[0]:,} gain "
                 f"{points(gains[0])} with {ends[0]:,} images, {points(gains[1])} with {ends[1]:,}"
@@ -170,16 +172,22 @@ def size_needs_data(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
         else:
             continue
         ends = shared[0], shared[-1]
-        gains = [difference(by_size[large][n], by_size[small][n]) for n in ends]
+        pairs = [[by_size[large][n], by_size[small][n]] for n in ends]
+        gains = [difference(*pair) for pair in pairs]
         if None in gains:
             continue
-        found.append(gains[1] > gains[0] and gains[1] > 0)
+        found.append(gains[1] - gains[0] > _spread(pairs) and gains[1] > 0)
         evidence.append(
             f"{family}, {steps:,} steps: {large} over {small} gains {points(gains[0])} with "
             f"{ends[0]:,} images, {points(gains[1])} with {ends[1]:,}"
         )
     claim = "Larger models need more images to be better."
     return Finding("A", claim, verdict_of(found), evidence, "accuracy_against_data")
+
+
+def _spread(pairs: list[list[Mean]]) -> float:
+    """The greatest deviation over seeds: by less, means do not differ."""
+    return max(m.spread for pair in pairs for m in pair)
 
 
 def _by_weights(rows: list[Row]) -> list[str]:
