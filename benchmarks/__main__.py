@@ -17,10 +17,10 @@ from pathlib import Path
 
 # name -> arguments of `benchmarks.train_step`.
 ROWS = {
-    "mae tiny": "--case mae --size tiny --batch-size 16",
-    "mae small": "--case mae --size small --batch-size 16",
+    "mae tiny": "--case mae --size tiny --batch-size 8",
+    "mae small": "--case mae --size small --batch-size 8",
     "mae base": "--case mae --size base --batch-size 8",
-    "mae tiny bf16": "--case mae --size tiny --batch-size 16 --bf16",
+    "mae tiny bf16": "--case mae --size tiny --batch-size 8 --bf16",
     "mae base bf16": "--case mae --size base --batch-size 8 --bf16",
     "simmim tiny": "--case simmim --size tiny --batch-size 4 --no-compile",
     "simmim base": "--case simmim --size base --batch-size 4 --no-compile",

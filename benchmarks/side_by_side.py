@@ -27,18 +27,22 @@ class Timing:
 
 
 def interleave(
-    contenders: dict[str, Callable[[], None]], rounds: int, warmup: int = 2
+    contenders: dict[str, Callable[[], None]], rounds: int, warmup: int = 2, untimed: int = 0
 ) -> list[Timing]:
-    """Calls every contender once a round, so that whatever else the machine does hits all.
+    """Calls every contender in each round, so that whatever else the machine does hits all.
 
     Args:
         contenders: name -> a call that does one step and waits for it.
         rounds: timed rounds.
         warmup: untimed rounds before, for compilation and caches.
+        untimed: calls at the start of each turn that do not count: whoever waited finds caches
+            cold and the memory it gave back gone, as no training does between its steps.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for round_ in range(warmup + rounds):
         for name, step in contenders.items():
+            for _ in range(untimed):
+                step()
             start = time.perf_counter()
             step()
             if round_ >= warmup:

@@ -4,12 +4,13 @@
     python -m benchmarks.train_step --case simmim --size tiny --batch-size 8 --bf16
     python -m benchmarks.train_step --case finetune_vit --size tiny --backends torch
 
-Each contender runs in a process of its own, on its own library alone, and they take turns, a step
-each. What counts is the ratio to the fastest peer: above 1, mimzoo is faster. "of peak" is the
-share of what a large matrix product reaches on this machine, by the operations of our formula.
-Memory is the most that a process took above what imports take (on a GPU: that its allocator gave
-out), and its ratio to the leanest peer's: below 1, mimzoo takes less. torch.compile'd peers stand
-in the rows of torch alone, to which the others can be compared through the eager peer.
+Each contender runs in a process of its own, on its own library alone, and they take turns: a step
+to get warm, then one that is timed. What counts is the ratio to the fastest peer: above 1, mimzoo
+is faster. "of peak" is the share of what a large matrix product reaches on this machine, by the
+operations of our formula. Memory is the most that a process took above what imports take (on a
+GPU: that its allocator gave out), and its ratio to the leanest peer's: below 1, mimzoo takes less.
+torch.compile'd peers stand in the rows of torch alone, to which the others can be compared through
+the eager peer.
 """
 
 import argparse
@@ -115,9 +116,9 @@ def measure(args: argparse.Namespace, argv: list[str], backend: str) -> list[dic
         for p in processes:
             p.answer()
         steps = {p.name: functools.partial(p.ask, "step") for p in processes}
-        timings = interleave(steps, args.rounds)
+        timings = interleave(steps, args.rounds, warmup=1, untimed=1)
         taken = {p.name: p.ask("memory") for p in processes}
-        flops, peak = processes[0].ask("flops"), processes[0].ask("peak")
+        flops, peak = processes[0].ask("flops"), max(p.ask("peak") for p in processes)
     finally:
         for p in processes:
             p.process.kill()
@@ -149,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", default="tiny")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--image-size", type=int, help="default: that of the method's paper")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
     parser.add_argument("--bf16", action="store_true", help="mixed precision, both sides")

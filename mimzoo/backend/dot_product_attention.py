@@ -57,7 +57,8 @@ def attention(
 
         # Swin's -100 leaves exp(-100), too small for a normal number: CPUs multiply those many
         # times slower, unless they are told to take them for zero, as TensorFlow and XLA do.
-        weights = F.threshold(weights, 1e-37, 0.0)
+        # In place, past autograd: the softmax's gradient of a weight that is zero is zero.
+        F.threshold_(weights.data, 1e-37, 0.0)
     return ops.matmul(ops.cast(weights, value.dtype), value)
 
 
