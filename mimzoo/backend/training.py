@@ -85,10 +85,11 @@ def no_gradient() -> AbstractContextManager:
 
 
 def fuse_adam(optimizer: keras.optimizers.Adam) -> None:
-    """Lets a new Adam or AdamW step in one pass over the weights, on torch's CPU.
+    """Lets a new Adam or AdamW on torch step in one pass on CPUs, and let go of gradients after it.
 
     Keras' own step there makes a dozen passes, a seventh of a small model's training. What is
-    computed is the same. Other devices and backends keep Keras' step.
+    computed is the same. Other devices and backends keep Keras' step. And Keras would hold the
+    gradients, as much as the weights, until the next forward pass has filled memory.
     """
     if keras.config.backend() != "torch" or optimizer.amsgrad:
         return
@@ -99,6 +100,8 @@ def fuse_adam(optimizer: keras.optimizers.Adam) -> None:
 
     def step(grads: list, variables: list, learning_rate: Any) -> None:
         weights = [v.value for v in variables]
+        for weight in weights:
+            weight.grad = None  # whoever called holds `grads` until the step is over
         if any(w.device.type != "cpu" or w.dtype != torch.float32 for w in weights):
             usual(grads, variables, learning_rate)
             return
