@@ -141,6 +141,13 @@ def test_a_step_runs_the_model_once(images, monkeypatch):
     assert len(calls) == 1
 
 
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="only torch keeps gradients")
+def test_a_step_lets_go_of_its_gradients(images):
+    task = nano_task()
+    task.fit(images, batch_size=4, verbose=0)
+    assert all(v.value.grad is None for v in task.trainable_variables)
+
+
 def test_errors_say_what_to_do(images):
     task = nano_task()
     with pytest.raises(ValueError, match="compile without `loss`"):
