@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import keras_hub
 
 from mimzoo.backend import TorchParameters
-from mimzoo.layers.linear import blank_weights
+from mimzoo.models.loading import lean_loading
 
 
 def check_arguments(given: Iterable[str], known: Iterable[str], owner: str) -> None:
@@ -83,5 +83,5 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
             if made is not None:
                 return made
             kwargs = backbone_cls.adapt_config(stored, kwargs)
-        with blank_weights() if load_weights else nullcontext():
+        with lean_loading() if load_weights else nullcontext():
             return super().from_preset(str(folder), load_weights=load_weights, **kwargs)
