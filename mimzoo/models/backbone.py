@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable
 from contextlib import nullcontext
 
+import keras
 import keras_hub
+from keras import ops
 
-from mimzoo.backend import TorchParameters
+from mimzoo.backend import Tensor, TorchParameters
 from mimzoo.models.loading import lean_loading
 
 
@@ -37,6 +39,13 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
     `backbone(images)` gives the features that fine-tuning uses. A MIM method works between the
     two halves, which are public: `embed(images) -> tokens`, `encode(tokens, ...) -> features`.
     """
+
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: object | None = None
+    ) -> Tensor:
+        """`encode(embed(images))`; Keras' walk of the graph would hold what every block gives."""
+        (images,) = keras.tree.flatten(inputs)
+        return self.encode(self.embed(ops.convert_to_tensor(images, self.input.dtype)))
 
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
         """(regex over variable paths, learning-rate multiplier), first match wins."""

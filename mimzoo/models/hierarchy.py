@@ -157,7 +157,8 @@ class HierarchicalBackbone(Backbone):
 
         # === Functional Model ===
         images = keras.Input(shape=image_shape, name="images")
-        outputs, intermediates, stages = self._encode(self.embed(images))
+        stages: list[list[Tensor]] = []
+        outputs = self._encode(self.embed(images), kept=stages)
         super().__init__(inputs=images, outputs=outputs, dtype=dtype, **kwargs)
 
         # === Config ===
@@ -175,8 +176,8 @@ class HierarchicalBackbone(Backbone):
         self.grid = grids[0]
         self.stride = patch_size * 2 ** (len(depths) - 1)
         self.output_dim = embed_dim * 2 ** (len(depths) - 1)
-        self.intermediate_outputs = intermediates
-        self.pyramid_outputs = self._pyramid(stages, outputs)
+        self.intermediate_outputs = [x for stage in stages for x in stage]
+        self.pyramid_outputs = self._pyramid([stage[-1] for stage in stages], outputs)
 
     @classmethod
     def from_size(cls, size: str, **kwargs: Any) -> "HierarchicalBackbone":
@@ -208,21 +209,27 @@ class HierarchicalBackbone(Backbone):
         Returns:
             (B, M, output_dim) of the last stage's M tokens.
         """
-        return self._encode(tokens, sources)[0]
+        return self._encode(tokens, sources)
 
     def _encode(
-        self, tokens: Tensor, sources: Tensor | None = None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        self,
+        tokens: Tensor,
+        sources: Tensor | None = None,
+        kept: list[list[Tensor]] | None = None,
+    ) -> Tensor:
+        # Into `kept` goes, stage by stage, what each block gives: else it takes memory until the
+        # last.
         if self.positions is not None:
             tokens = self.positions(tokens)
         x = ops.reshape(tokens, (-1, *self.stage_grids[0], self.embed_dim))
         if sources is not None:
             sources = ops.reshape(sources, (-1, *self.stage_grids[0]))
-        intermediates, stages = [], []
         for stage, blocks in enumerate(self.stages):
             if stage:
                 x = self.mergings[stage - 1](x)
                 sources = None if sources is None else sources[:, ::2, ::2]
+            if kept is not None:
+                kept.append([])
             apart = {}  # the same for all blocks of a stage with the same windows
             for number, block in enumerate(blocks):
                 windows = block.attention.windows
@@ -231,12 +238,12 @@ class HierarchicalBackbone(Backbone):
                 x = block(x, apart.get(windows))
                 extra = self.extra_norms.get(f"{stage}_{number}")
                 x = x if extra is None else extra(x)
-                intermediates.append(x)
-            stages.append(x)
+                if kept is not None:
+                    kept[-1].append(x)
         if self.norm is not None:
             x = self.norm(x)
         count = self.stage_grids[-1][0] * self.stage_grids[-1][1]
-        return ops.reshape(x, (-1, count, x.shape[-1])), intermediates, stages
+        return ops.reshape(x, (-1, count, x.shape[-1]))
 
     def feature_map(self, tokens: Tensor) -> Tensor:
         """Tokens of the last stage as a map: (B, M, D) -> (B, rows, cols, D)."""

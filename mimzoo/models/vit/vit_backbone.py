@@ -174,7 +174,8 @@ class ViTBackbone(Backbone):
         # === Functional Model ===
         images = keras.Input(shape=image_shape, name="images")
         tokens = self.embed(images)
-        outputs, intermediates = self._encode(tokens)
+        intermediates: list[Tensor] = []
+        outputs = self._encode(tokens, kept=intermediates)
         super().__init__(inputs=images, outputs=outputs, dtype=dtype, **kwargs)
 
         # === Config ===
@@ -239,19 +240,22 @@ class ViTBackbone(Backbone):
         Returns:
             (B, [1 +] N or K, embed_dim), the class token first.
         """
-        return self._encode(tokens, index)[0]
+        return self._encode(tokens, index)
 
-    def _encode(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+    def _encode(
+        self, x: Tensor, index: Tensor | None = None, kept: list[Tensor] | None = None
+    ) -> Tensor:
+        # Into `kept` goes what each block gives: else it takes memory until the last.
         if self.positions is not None:
             x = self.positions(x, index=index)
         if self.class_token_layer is not None:
             x = self.class_token_layer(x)
         bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
-        intermediates = []
         for block in self.blocks:
             x = block(x, bias=bias, index=index)
-            intermediates.append(x)
-        return (x if self.norm is None else self.norm(x)), intermediates
+            if kept is not None:
+                kept.append(x)
+        return x if self.norm is None else self.norm(x)
 
     def feature_map(self, tokens: Tensor) -> Tensor:
         """Tokens of a whole image as a map: (B, [1 +] N, D) -> (B, rows, cols, D)."""
