@@ -29,9 +29,11 @@ ROWS = {
     "finetune_vit tiny": "--case finetune_vit --size tiny --batch-size 16",
     "finetune_vit base": "--case finetune_vit --size base --batch-size 4",
     "finetune_swinv2 tiny": "--case finetune_swinv2 --size tiny --batch-size 4 --no-compile",
-    "inference_vit tiny": "--case inference_vit --size tiny --batch-size 16",
-    "inference_vit base": "--case inference_vit --size base --batch-size 8",
-    "inference_swinv2 tiny": "--case inference_swinv2 --size tiny --batch-size 8 --no-compile",
+    "inference_vit tiny": "--case inference_vit --size tiny --batch-size 16 --rounds 7",
+    "inference_vit base": "--case inference_vit --size base --batch-size 8 --rounds 7",
+    "inference_swinv2 tiny": (
+        "--case inference_swinv2 --size tiny --batch-size 8 --rounds 7 --no-compile"
+    ),
 }
 OFFICIAL = {"mixmim base": "--case mixmim --size base --batch-size 4 --no-compile"}
 

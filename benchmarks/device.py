@@ -9,10 +9,17 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    # Large pages, where the system gives them on demand: a step takes fresh memory, page by page,
-    # and what a page costs depends on the machine's past (on a virtual one up to a fifth of a step
-    # on JAX, and as much noise). For all contenders alike.
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    # A process keeps the memory that a step gave back, and takes large pages where the system gives
+    # them on demand. By default a step takes its memory anew, page by page, and what a page costs
+    # depends on the machine's past: on a virtual one up to a fifth of a step, and as much noise.
+    # For all contenders alike.
+    "GLIBC_TUNABLES": ":".join(
+        (
+            "glibc.malloc.trim_threshold=34359738368",
+            "glibc.malloc.mmap_max=0",
+            "glibc.malloc.hugetlb=1",
+        )
+    ),
 }
 
 
