@@ -28,7 +28,7 @@ def test_the_call_and_the_graph_agree(backbone, images):
     x = images[:2, :16, :16].astype("float32") / 255
     called = forward(backbone, x)
     graph = keras.Model(backbone.input, backbone.output)
-    for other in (graph(x), backbone({"images": x}), backbone([x])):
+    for other in (graph(x), backbone({"images": x, "masks": x}), backbone([x])):
         np.testing.assert_allclose(ops.convert_to_numpy(other), called, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="shape"):
         backbone(x[:, :8])

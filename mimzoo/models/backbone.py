@@ -44,6 +44,8 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         self, inputs: Tensor, training: bool | None = None, mask: object | None = None
     ) -> Tensor:
         """`encode(embed(images))`; Keras' walk of the graph would hold what every block gives."""
+        if isinstance(inputs, dict):
+            inputs = inputs["images"]
         (images,) = keras.tree.flatten(inputs)
         return self.encode(self.embed(ops.convert_to_tensor(images, self.input.dtype)))
 
