@@ -235,7 +235,8 @@ class HierarchicalBackbone(Backbone):
                 windows = block.attention.windows
                 if sources is not None and windows not in apart:
                     apart[windows] = block.attention.keep_apart(sources)
-                x = block(x, apart.get(windows))
+                # A further argument has a cost in Keras, even if it is None: see ViTBackbone.
+                x = block(x, apart[windows]) if apart else block(x)
                 extra = self.extra_norms.get(f"{stage}_{number}")
                 x = x if extra is None else extra(x)
                 if kept is not None:

@@ -251,8 +251,11 @@ class ViTBackbone(Backbone):
         if self.class_token_layer is not None:
             x = self.class_token_layer(x)
         bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
+        # Keras and torch go through further arguments at some cost, even if they are None, and
+        # leave the tokens to the garbage collector.
+        given = {k: v for k, v in (("bias", bias), ("index", index)) if v is not None}
         for block in self.blocks:
-            x = block(x, bias=bias, index=index)
+            x = block(x, **given)
             if kept is not None:
                 kept.append(x)
         return x if self.norm is None else self.norm(x)
