@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from mimzoo.backend import onednn
 from mimzoo.backend.constant import Tensor
 
 
@@ -89,6 +90,8 @@ def linear(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     if backend == "torch":
         import torch.nn.functional as F
 
+        if onednn.suits(x, kernel):
+            return onednn.multiply(x, kernel, bias)
         return F.linear(x, kernel.t(), bias)
     shape = (-1, *x.shape[1:-1], kernel.shape[-1])
     x = ops.reshape(x, (-1, x.shape[-1]))
