@@ -16,17 +16,20 @@ from mimzoo.backend.training import (
     share_of_replica,
     uniform_rows,
 )
+from mimzoo.backend.weights import blank, load_variable
 
 __all__ = [
     "Constant",
     "Tensor",
     "TorchParameters",
     "attention",
+    "blank",
     "exact_matmul",
     "fuse_adam",
     "gather_tokens",
     "gelu",
     "linear",
+    "load_variable",
     "needs_call_only",
     "no_gradient",
     "set_part",
