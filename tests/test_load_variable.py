@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from mimzoo.backend import blank, load_variable
+from mimzoo.backend import blank, load_variable, weights
 from mimzoo.layers.linear import Linear, blank_weights
 
 
@@ -104,9 +104,12 @@ def test_blank_weights_of_one_shape_are_apart():
         for layer in layers:
             layer.build((None, 3))
     first, second = (layer.kernel for layer in layers)
+    if keras.config.backend() == "jax":
+        assert first.value is second.value
     first.assign(np.ones((3, 3)))
     second.assign(np.full((3, 3), 2.0))
     first.assign_add(np.ones((3, 3)))
     same([ops.convert_to_numpy(k) for k in (first, second)], [np.full((3, 3), 2.0)] * 2)
+    assert all(shape == (3,) for shape, _ in weights._ZEROS)
     assert keras.backend.standardize_dtype(blank((2,), "bfloat16").dtype) == "bfloat16"
     assert tuple(blank((2, 5)).shape) == (2, 5)

@@ -1,12 +1,15 @@
 """Variables that are about to be loaded: created, and filled, with fewer passes over memory."""
 
-import functools
 from typing import Any
+from weakref import WeakValueDictionary
 
 import keras
 from keras import ops
 
 from mimzoo.backend.constant import Tensor
+
+# Those that variables of JAX hold now: (shape, dtype) -> zeros.
+_ZEROS: WeakValueDictionary = WeakValueDictionary()
 
 
 def blank(shape: tuple, dtype: str | None = None) -> Tensor:
@@ -18,16 +21,14 @@ def blank(shape: tuple, dtype: str | None = None) -> Tensor:
     """
     backend = keras.config.backend()
     if backend == "jax":
-        return _shared_zeros(tuple(shape), dtype)
+        zeros = _ZEROS.get((tuple(shape), dtype))
+        if zeros is None:
+            zeros = _ZEROS[tuple(shape), dtype] = ops.zeros(shape, dtype)
+        return zeros
     if backend == "tensorflow":
         import tensorflow as tf
 
         return tf.raw_ops.Empty(shape=shape, dtype=dtype or keras.config.floatx(), init=False)
-    return ops.zeros(shape, dtype)
-
-
-@functools.lru_cache(maxsize=8)
-def _shared_zeros(shape: tuple, dtype: str | None) -> Tensor:
     return ops.zeros(shape, dtype)
 
 
