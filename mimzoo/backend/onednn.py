@@ -30,7 +30,7 @@ def suits(x: Tensor, kernel: Tensor) -> bool:
     """Whether `multiply` should compute x @ kernel: two large matrices of float32 on a CPU.
 
     Not where torch looks for more than a number and its gradient: a graph, which may be for
-    another machine, or a derivative of another kind.
+    another machine, a derivative of another kind, or a count of operations.
     """
     import torch
 
@@ -42,6 +42,7 @@ def suits(x: Tensor, kernel: Tensor) -> bool:
         and x.numel() * kernel.shape[1] >= least
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
+        and not torch._C._len_torch_dispatch_stack()
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
     )
