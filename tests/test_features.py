@@ -179,7 +179,7 @@ def test_on_masked_or_all_cells(make, images):
     for on in ("masked", "all"):
         task = make(target_of(vit(), on=on))
         x = task.preprocess(images)
-        inputs = {"images": x, "masks": task.draw_masks(np.arange(16))}
+        inputs = {"images": x, "masks": task.draw(np.arange(16))["masks"]}
         predictions = random_images(16, 24, 16)
         loss = ops.convert_to_numpy(task.target.loss(x, predictions, 4))
         patch = task.backbone.patch_size
@@ -332,7 +332,7 @@ def test_what_does_not_fit_is_told(tmp_path):
 
 def test_simmim_on_a_vit_predicts_a_cell_for_each_patch(images):
     task = SimMIM(vit(), RandomMasking(0.5), target=target_of(vit(class_token=False)))
-    inputs = {"images": task.preprocess(images), "masks": task.draw_masks(np.arange(16))}
+    inputs = {"images": task.preprocess(images), "masks": task.draw(np.arange(16))["masks"]}
     predictions = forward(task, inputs)
     loss = ops.convert_to_numpy(task.target.loss(inputs["images"], predictions, 4))
     actual = task.compute_loss(x=inputs, y_pred=predictions)

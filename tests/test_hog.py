@@ -141,7 +141,7 @@ def test_training_lowers_the_loss(make, images):
 def test_cells_of_several_patches_count_by_their_hidden_share(images):
     task = swin()
     x = task.preprocess(images)
-    masks = task.draw_masks(np.arange(16))
+    masks = task.draw(np.arange(16))["masks"]
     predictions = random_images(16, 24, 27)
     loss = ops.convert_to_numpy(task.target.loss(x, predictions, 4))
     share = masks.reshape(16, 4, 2, 6, 2).mean((2, 4)).reshape(16, 24)

@@ -54,7 +54,7 @@ def test_other_data_sets_give_the_same_loss(images):
             return images[8 * i : 8 * i + 8]
 
     assert task.evaluate(Batches(), verbose=0) == pytest.approx(expected, rel=1e-6)
-    masks = task.draw_masks(np.arange(16))
+    masks = task.draw(np.arange(16))["masks"]
     ready = {"images": task.preprocess(images), "masks": masks}
     assert task.evaluate(ready, batch_size=8, verbose=0) == pytest.approx(expected, rel=1e-6)
     history = task.fit(Batches(), epochs=2, validation_data=Batches(), verbose=0)
@@ -64,7 +64,7 @@ def test_other_data_sets_give_the_same_loss(images):
 def test_encoder_sees_visible_patches_only(images):
     task = nano_task()
     x = task.preprocess(images[:2])
-    masks = task.draw_masks(np.arange(2))
+    masks = task.draw(np.arange(2))["masks"]
     hidden = np.kron(masks.reshape(2, 4, 6), np.ones((1, 4, 4)))[..., None]
     noise = np.random.default_rng(0).normal(size=x.shape).astype("float32")
     changed = np.where(hidden > 0, noise, x).astype("float32")
@@ -132,7 +132,7 @@ def test_bfloat16_loss_is_close(images):
 @pytest.mark.skipif(keras.config.backend() != "torch", reason="the others run compiled steps")
 def test_a_step_runs_the_model_once(images, monkeypatch):
     task, calls = nano_task(), []
-    inputs = {"images": task.preprocess(images[:4]), "masks": task.draw_masks(np.arange(4))}
+    inputs = {"images": task.preprocess(images[:4]), "masks": task.draw(np.arange(4))["masks"]}
     encode = task.backbone.encode
     monkeypatch.setattr(
         task.backbone, "encode", lambda *args, **more: calls.append(1) or encode(*args, **more)

@@ -24,7 +24,7 @@ def nano_task(cls: type = MixMIMBackbone, **options) -> MixMIM:
 
 
 def inputs_of(task: MixMIM, images: np.ndarray) -> dict:
-    return {"images": task.preprocess(images), "masks": task.draw_masks(np.arange(len(images)))}
+    return {"images": task.preprocess(images), "masks": task.draw(np.arange(len(images)))["masks"]}
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_transformers(theirs_cls, config_cls, tmp_path):
     task = of_transformers(theirs, tmp_path, mask_patch_size=8)
 
     images = np.random.default_rng(0).normal(size=(3, 64, 64, 3)).astype("float32")
-    masks = task.draw_masks(np.arange(3))
+    masks = task.draw(np.arange(3))["masks"]
     pixels = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
     expected = theirs(pixels, bool_masked_pos=torch.tensor(masks.astype(bool)))
     expected.loss.backward()

@@ -124,7 +124,7 @@ def test_the_preset_of_a_run(whole, recipe, source):
 
 
 def masks(task):
-    return task.draw_masks(np.arange(1))
+    return task.draw(np.arange(1))["masks"]
 
 
 def test_tensorboard_reads_the_events(whole):

@@ -7,6 +7,7 @@ wrong or slow on one of the three; each function says which.
 from mimzoo.backend.constant import Constant, Tensor
 from mimzoo.backend.dot_product_attention import attention
 from mimzoo.backend.operations import exact_matmul, gather_tokens, gelu, linear, skew, unit
+from mimzoo.backend.tracing import is_tensorflow_symbol, is_traced
 from mimzoo.backend.training import (
     TorchParameters,
     fuse_adam,
@@ -28,6 +29,8 @@ __all__ = [
     "fuse_adam",
     "gather_tokens",
     "gelu",
+    "is_tensorflow_symbol",
+    "is_traced",
     "linear",
     "load_variable",
     "needs_call_only",

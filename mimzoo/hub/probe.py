@@ -43,7 +43,7 @@ def probe(folder: Path) -> dict[str, Any]:
     if isinstance(model, ImageClassifier):
         found["outputs"] = _figures(model(images), "logits")
     elif model is not backbone:
-        inputs = {"images": images, "masks": model.draw_masks(np.arange(2))}
+        inputs = {"images": images, "masks": model.draw(np.arange(2))["masks"]}
         found["outputs"] = _figures(keras.Model.__call__(model, inputs), "predictions")
     return {**found, "tensors": tensors(folder)}
 

@@ -38,7 +38,12 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
 
     `backbone(images)` gives the features that fine-tuning uses. A MIM method works between the
     two halves, which are public: `embed(images) -> tokens`, `encode(tokens, ...) -> features`.
+
+    Attributes:
+        family: short name of the class, as in the names of presets and recipes.
     """
+
+    family = ""
 
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: object | None = None

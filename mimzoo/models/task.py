@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,14 @@ import keras_hub
 from mimzoo.backend import TorchParameters
 from mimzoo.models.backbone import check_arguments, constructor_arguments
 
+logger = logging.getLogger("mimzoo")
+
 
 class PresetTask(TorchParameters):
-    """Mixin of classifiers and MIM tasks: `from_preset` with every backbone argument.
+    """Mixin of classifiers and MIM tasks: presets in KerasHub's format, and `.keras` files.
 
-    KerasHub's own forwards `dtype` and `image_shape` only, the rest is lost without a word.
+    KerasHub's own `from_preset` forwards `dtype` and `image_shape` to the backbone and drops all
+    other arguments silently.
     """
 
     @classmethod
@@ -74,19 +78,41 @@ class PresetTask(TorchParameters):
         task = task_cls(**{**config, **for_task})
         weights = folder / "task.weights.h5"
         replaced = task_cls.replaced_parts(config, for_task)
-        if load_weights and same_task and weights.exists() and not replaced:
-            task.load_task_weights(os.fspath(weights))
+        if load_weights and same_task and weights.exists():
+            if replaced:
+                logger.warning(
+                    "%s: %s given anew, so these weights start at random: %s",
+                    preset,
+                    " and ".join(sorted(replaced)),
+                    ", ".join(sorted({v.path.split("/")[-2] for v in task.task_weights})),
+                )
+            else:
+                task.load_task_weights(os.fspath(weights))
         return task
 
+    @property
+    def task_weights(self) -> list[keras.Variable]:
+        """Weights that the backbone does not hold."""
+        known = {id(v) for v in self.backbone.weights}
+        return [v for v in self.weights if id(v) not in known]
+
+    save_to_preset = keras_hub.models.Task.save_to_preset
+    has_task_weights = keras_hub.models.Task.has_task_weights
+
     def save_task_weights(self, filepath: str | os.PathLike) -> None:
-        """Saves what the backbone does not hold."""
-        with _without_optimizer(self):
-            super().save_task_weights(filepath)
+        """Saves what the backbone does not hold, without optimizer and teacher."""
+        with _weights_alone(self):
+            keras_hub.models.Task.save_task_weights(self, filepath)
 
     def load_task_weights(self, filepath: str | os.PathLike) -> None:
         """Loads what `save_task_weights` saved."""
-        with _without_optimizer(self):
-            super().load_task_weights(filepath)
+        with _weights_alone(self):
+            keras_hub.models.Task.load_task_weights(self, filepath)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles as a `.keras` file says: Keras does not where `compile` is overridden."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     @classmethod
     def adapt_config(cls, stored: dict, given: dict) -> dict:
@@ -99,7 +125,8 @@ class PresetTask(TorchParameters):
     @classmethod
     def replaced_parts(cls, stored: dict, given: dict) -> set[str]:
         """Which of the given arguments mean new weights, where the stored ones are `stored`."""
-        return set(given) & set(cls.reset_weights_arguments)
+        names = set(given) & set(cls.reset_weights_arguments)
+        return {name for name in names if given[name] != stored.get(name)}
 
     @classmethod
     def for_backbone(cls, backbone_cls: type) -> type:
@@ -121,13 +148,19 @@ class PresetTask(TorchParameters):
 
 
 @contextlib.contextmanager
-def _without_optimizer(model: keras.Model) -> Iterator[None]:
-    # Keras would store its state too, which a preset has no use for.
+def _weights_alone(model: keras.Model) -> Iterator[None]:
+    # Keras would store the optimizer's state, too, and a teacher that follows the student.
     optimizer, model.optimizer = getattr(model, "optimizer", None), None
+    teacher = getattr(model, "teacher", None)
+    saved = teacher is not None and teacher.saved
     try:
+        if saved:
+            teacher.saved = False
         yield
     finally:
         model.optimizer = optimizer
+        if saved:
+            teacher.saved = True
 
 
 def _read_json(path: Path) -> dict | None:

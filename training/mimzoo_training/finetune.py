@@ -133,14 +133,11 @@ def finetune(
         optimizer = classify.finetune_optimizer(recipe, model, rate)
         classify.compile_classifier(model, recipe.label_smoothing, optimizer)
         place.require_space(checkpoint.room(model))
-        transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
 
         def evaluate() -> dict[str, float]:
             if validation is None:
                 return {}
-            values = classify.measure(
-                model, validation, transform, norm, recipe.batch_size, devices
-            )
+            values = classify.measure(model, validation, recipe.batch_size, devices)
             return {f"val_{name}": value for name, value in values.items()}
 
         trainer = Trainer(
@@ -173,7 +170,7 @@ def finetune(
     classify.compile_classifier(final, recipe.label_smoothing, "sgd")
     results = []
     if test is not None:
-        values = classify.measure(final, test, transform, norm, recipe.batch_size)
+        values = classify.measure(final, test, recipe.batch_size)
         seconds = round(trainer.state["seconds"], 1)
         results = [_accuracy(values["accuracy"], test, command, training_seconds=seconds)]
     licence = OURS if from_scratch else _licence(preset)
@@ -217,12 +214,14 @@ def _probe(
         raise ValueError("a linear probe needs images to test on: give `test` or `validation`.")
     say(f"{recipe.name}: features of {len(source)} and {len(test)} images")
 
+    rules = model.input_rules(training=False)
+
     def features(images: Source) -> tuple:
         loader = Loader(
             images,
             min(recipe.batch_size, len(images)),
-            transform=parts.test_transform(recipe),
-            normalize=parts.normalize(recipe),
+            transform=rules.transform,
+            normalize=rules.normalize,
             shuffle=False,
             drop_remainder=False,
             labels=True,

@@ -7,21 +7,19 @@ from typing import Any
 import keras
 
 import mimzoo.pretraining  # noqa: F401 (registers the methods)
-from mimzoo.data import Normalize, ResizeCrop
 from mimzoo.hub import resolve
-from mimzoo.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from mimzoo.pretraining.task import MIMTask
-from mimzoo_training.recipes import recipe_from_json
 
-# MAE's evaluation: resize to 256, cut out 224 (papers' notes, section 3).
+# MAE's evaluation (main_finetune.py): resize to 256, cut out 224.
 CROP_FRACTION = 224 / 256
 
 
-def load_task(preset: str, **kwargs: Any) -> keras.Model:
-    """The task that a preset holds.
+def load_task(preset: str, crop_fraction: float | None = None, **kwargs: Any) -> keras.Model:
+    """The task that a preset holds, evaluated as its recipe says.
 
     Args:
         preset: name, folder or hf:// handle.
+        crop_fraction: of evaluation, in place of the recipe's.
         **kwargs: for its `from_preset`.
 
     Raises:
@@ -38,7 +36,19 @@ def load_task(preset: str, **kwargs: Any) -> keras.Model:
     found = keras.saving.get_registered_object(name)
     if found is None:
         raise ValueError(f"{preset} holds a {name}, which this version of mimzoo does not have.")
-    return found.from_preset(str(folder), **kwargs)
+    task = found.from_preset(str(folder), **kwargs)
+    if task.preprocessor is not None:
+        crop_fraction = crop_fraction or _crop_fraction(folder)
+        task.preprocessor.image_converter.crop_fraction = crop_fraction
+    return task
+
+
+def _crop_fraction(folder: Path) -> float:
+    path, converter = folder / "recipe.json", folder / "image_converter.json"
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))["recipe"]["crop_fraction"]
+    stored = json.loads(converter.read_text(encoding="utf-8")) if converter.is_file() else {}
+    return stored.get("config", {}).get("crop_fraction", CROP_FRACTION)
 
 
 def load_mim_task(preset: str, mask_ratio: float | None = None) -> MIMTask:
@@ -68,17 +78,3 @@ def _is_mim(folder: Path) -> bool:
     name = json.loads(path.read_text(encoding="utf-8"))["registered_name"]
     found = keras.saving.get_registered_object(name)
     return isinstance(found, type) and issubclass(found, MIMTask)
-
-
-def transforms(
-    task: Any, preset: str, crop_fraction: float | None = None
-) -> tuple[ResizeCrop, Normalize]:
-    """Resize and crop as the preset's recipe evaluates, and the preset's normalisation."""
-    size = task.backbone.image_shape[0]
-    path = Path(resolve(preset)) / "recipe.json"
-    if crop_fraction is None and path.is_file():
-        recipe = recipe_from_json(json.loads(path.read_text(encoding="utf-8"))["recipe"])
-        crop_fraction = recipe.crop_fraction
-    converter = task.preprocessor.image_converter if task.preprocessor else None
-    mean, std = (converter.mean, converter.std) if converter else (IMAGENET_MEAN, IMAGENET_STD)
-    return ResizeCrop(size, crop_fraction or CROP_FRACTION), Normalize(mean, std)

@@ -62,6 +62,7 @@ class SwinBackbone(HierarchicalBackbone):
     ```
     """
 
+    family = "swin"
     block_cls = SwinBlock
     sizes = SWIN_SIZES
 

@@ -98,6 +98,8 @@ class ViTBackbone(Backbone):
     ```
     """
 
+    family = "vit"
+
     def __init__(
         self,
         image_shape: tuple[int, int, int] = (224, 224, 3),

@@ -65,7 +65,7 @@ def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
     row = {
         "name": cell.name,
         "model": cell.model.label,
-        "family": cell.model.family or family(recipe),
+        "family": cell.family(recipe),
         "size": cell.model.size or recipe.size,
         "data": cell.data,
         "length": cell.length,
@@ -95,14 +95,6 @@ def recipe_on(cell: Cell, train: Any, source: Any) -> Any:
         return whole
     name = f"{whole.data}-{data_label(cell.data)}"
     return whole.with_changes(data=name, num_examples=len(source))
-
-
-def family(recipe: Any) -> str:
-    """Models whose losses measure the same thing are called the same."""
-    name = f"{recipe.method} {recipe.backbone}" if recipe.method != "mixmim" else "mixmim"
-    usual = {"mae": "normalized_patches", "mixmim": "normalized_patches"}
-    usual |= {"simmim": "sliding_window" if recipe.backbone == "swinv2" else "pixels"}
-    return name if recipe.target == usual[recipe.method] else f"{name} {recipe.target}"
 
 
 def evaluate(

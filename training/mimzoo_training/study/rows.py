@@ -129,7 +129,7 @@ def published_rows(study: Study) -> list[Row]:
             {
                 "name": recipe.name,
                 "model": cell.model.label,
-                "family": cell.model.family or f"{recipe.method} {recipe.backbone}",
+                "family": cell.family(recipe),
                 "size": cell.model.size or recipe.size,
                 "data": cell.data,
                 "images": recipe.num_examples,
