@@ -8,7 +8,7 @@ import pytest
 from gradients import relative_error, value_and_gradients
 from keras import ops
 
-from mimzoo.backend import attention, gelu, linear, unit
+from mimzoo.backend import attention, gelu, l2_normalize
 
 B, W, H, T, D = 2, 3, 2, 5, 4
 SHAPES = {
@@ -139,8 +139,8 @@ def test_unit_vectors_and_their_gradient():
     y = x / length
     gradient = (upstream - y * (y * upstream).sum(-1, keepdims=True)) / length
     expected = (y * upstream).sum(), [gradient]
-    check(lambda _, x: unit(x), Weights(), x, upstream, "float32", expected)
-    assert np.all(ops.convert_to_numpy(unit(ops.zeros((1, 3)))) == 0)
+    check(lambda _, x: l2_normalize(x), Weights(), x, upstream, "float32", expected)
+    assert np.all(ops.convert_to_numpy(l2_normalize(ops.zeros((1, 3)))) == 0)
 
 
 def test_gelu_and_its_gradient_are_exact():

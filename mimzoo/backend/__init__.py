@@ -4,40 +4,41 @@ The rest of mimzoo speaks `keras.ops`. What stands here is here because the gene
 wrong or slow on one of the three; each function says which.
 """
 
-from mimzoo.backend.constant import Constant, Tensor
-from mimzoo.backend.dot_product_attention import attention
-from mimzoo.backend.operations import exact_matmul, gather_tokens, gelu, linear, skew, unit
+from mimzoo.backend.attention import attention
+from mimzoo.backend.constant import Constant, Tensor, add_constant
+from mimzoo.backend.operations import (
+    exact_matmul,
+    gather_tokens,
+    gelu,
+    l2_normalize,
+    relative_to_absolute,
+)
 from mimzoo.backend.tracing import is_tensorflow_symbol, is_traced
 from mimzoo.backend.training import (
     TorchParameters,
     fuse_adam,
-    needs_call_only,
     no_gradient,
     set_part,
     share_of_replica,
     uniform_rows,
 )
-from mimzoo.backend.weights import blank, load_variable
 
 __all__ = [
     "Constant",
     "Tensor",
     "TorchParameters",
+    "add_constant",
     "attention",
-    "blank",
     "exact_matmul",
     "fuse_adam",
     "gather_tokens",
     "gelu",
     "is_tensorflow_symbol",
     "is_traced",
-    "linear",
-    "load_variable",
-    "needs_call_only",
+    "l2_normalize",
     "no_gradient",
+    "relative_to_absolute",
     "set_part",
     "share_of_replica",
-    "skew",
     "uniform_rows",
-    "unit",
 ]

@@ -29,26 +29,6 @@ class TorchParameters:
                 yield f"{prefix}{dot}{number}.{variable.path}", variable.value
 
 
-def needs_call_only(layer: keras.layers.Layer, inputs: Any) -> bool:
-    """Whether `layer.call(inputs)` is all that calling this layer would do.
-
-    torch runs layer by layer, and what Keras does around each costs as much as the arithmetic of a
-    small model (0.15 ms of a linear layer, 49 of which are in ViT-Ti and ViT-B). It is needed to
-    build, to cast, to quantize, for a graph, a device mesh, regularized outputs and torch's hooks.
-    """
-    return (
-        keras.config.backend() == "torch"
-        and layer.built
-        and not isinstance(inputs, keras.KerasTensor)
-        and keras.ops.is_tensor(inputs)
-        and keras.backend.standardize_dtype(inputs.dtype) == layer.compute_dtype
-        and layer.quantization_mode is None
-        and layer.activity_regularizer is None
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
-        and keras.distribution.distribution() is None
-    )
-
-
 # (number, count): which of so many equal parts of each batch this process computes. Only torch
 # needs it: JAX computes on the whole batch, wherever its rows lie, and TensorFlow tells.
 _PART = [0, 1]

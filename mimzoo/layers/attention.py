@@ -124,14 +124,14 @@ class MultiHeadAttention(QKVAttention):
         Args:
             tokens: (B, T, D).
             bias: added to the logits, broadcastable to (B, heads, T, T).
-            index: (B, K), the grid cells of the tokens (without class token), where not all are
-                there; only the relative bias reads it.
+            index: (B, K), the places of the tokens on the grid (without class token), where not
+                all are there; only the relative bias reads it.
         """
         length, head_dim = tokens.shape[1], self.dim // self.num_heads
         qkv = ops.reshape(self.project(tokens), (-1, length, 3, self.num_heads, head_dim))
         query, key, value = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), 3)
         if self.relative_position_bias:
-            own = self.relative_position_bias.call(tokens, index=index)
+            own = self.relative_position_bias(tokens, index=index)
             bias = own if bias is None else bias + own
         out = attention(query, key, value, bias)
         out = ops.reshape(ops.transpose(out, (0, 2, 1, 3)), (-1, length, self.dim))

@@ -30,7 +30,7 @@ class DropPath(keras.layers.Layer):
     def factor(self, like: Tensor, training: bool | None) -> Tensor | None:
         """(B, 1, ..., 1) factor of the branch of each example; None where nothing is dropped.
 
-        Drawn apart from its use so that a rematerialised block can take it as an argument.
+        Blocks draw it outside of what is rematerialised, which would draw anew.
         """
         if not training or not self.rate:
             return None
@@ -39,9 +39,11 @@ class DropPath(keras.layers.Layer):
         kept = ops.floor(uniform_rows(shape, self.seed_generator) + keep)
         return ops.cast(kept / keep, like.dtype)
 
-    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        """Any shape (B, ...) -> the same shape."""
-        factor = self.factor(inputs, training)
+    def call(
+        self, inputs: Tensor, factor: Tensor | None = None, training: bool | None = None
+    ) -> Tensor:
+        """Any shape (B, ...) -> the same shape; `factor`: drawn before, default: drawn here."""
+        factor = self.factor(inputs, training) if factor is None else factor
         return inputs if factor is None else inputs * factor
 
     def get_config(self) -> dict:

@@ -4,18 +4,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from mimzoo.backend import Constant, Tensor, skew
+from mimzoo.backend import Tensor, add_constant, relative_to_absolute
 from mimzoo.layers.resize import resize_relative_table
 
 
 def offsets_to_pairs(table: Tensor) -> Tensor:
     """(2 rows - 1, 2 cols - 1, heads), by offset -> (heads, T, T), by pair of the T tokens.
 
-    Entry [i, j] is that of offset i - j. Made of copies and slices instead of a gather, whose
-    gradient would be a scatter of single numbers.
+    Entry [i, j] is that of offset i - j.
     """
     for axis in (0, 2):  # the second time rows have become two axes
-        table = skew(table, axis)
+        table = relative_to_absolute(table, axis)
     # (rows i, rows j, cols i, cols j, heads)
     rows, _, cols, _, heads = table.shape
     table = ops.transpose(table, (4, 0, 2, 1, 3))
@@ -70,7 +69,7 @@ class RelativePositionBias(keras.layers.Layer):
 
         Args:
             tokens: (B, T, D); not read.
-            index: (B, K) integers, which cells of the grid are present (without the class token).
+            index: (B, K) integers, the places of the tokens on the grid, without the class token.
 
         Returns:
             (1, heads, T, T), or (B, heads, T, T) where `index` is given.
@@ -150,7 +149,7 @@ class ContinuousPositionBias(keras.layers.Layer):
         self.num_heads = num_heads
         self.pretrained_window_size = pretrained_window_size
         self.hidden_dim = hidden_dim
-        self._offsets = Constant(log_offsets(window_size, pretrained_window_size))
+        add_constant(self, "offsets", log_offsets(window_size, pretrained_window_size))
 
     def build(self, input_shape: tuple | None = None) -> None:
         """Creates the network."""
@@ -173,9 +172,9 @@ class ContinuousPositionBias(keras.layers.Layer):
         kernel1, bias1, kernel2 = (
             ops.cast(w, "float32") for w in (self.kernel1, self.bias1, self.kernel2)
         )
-        hidden = ops.relu(ops.matmul(self._offsets(kernel1), kernel1) + bias1)
+        hidden = ops.relu(ops.matmul(ops.convert_to_tensor(self.offsets), kernel1) + bias1)
         table = ops.matmul(hidden, kernel2)
-        # XLA would put what comes before into every window's sum, but not an exponential.
+        # The sigmoid comes last: XLA would fuse anything cheaper into every window's sum.
         return 16 * ops.sigmoid(offsets_to_pairs(table))[None]
 
     def get_config(self) -> dict:

@@ -65,7 +65,7 @@ class PositionEmbedding(keras.layers.Layer):
 
         Args:
             tokens: (B, K, D).
-            index: (B, K) integers, which cell of the grid each token is. Default: all, in order.
+            index: (B, K) integers, the place of each token on the grid. Default: all, in order.
         """
         table = ops.reshape(self.table, (1, -1, tokens.shape[-1]))
         table = ops.cast(table, tokens.dtype)

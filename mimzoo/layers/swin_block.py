@@ -99,18 +99,18 @@ class SwinBlock(keras.layers.Layer):
         return keras.KerasTensor(tokens.shape, self.compute_dtype)
 
     def call(
-        self, tokens: Tensor, apart: Tensor | None = None, training: bool | None = None
+        self, tokens: Tensor, group_mask: Tensor | None = None, training: bool | None = None
     ) -> Tensor:
-        """(B, rows, cols, D) -> (B, rows, cols, D); `apart`: see WindowAttention.keep_apart."""
+        """(B, rows, cols, D) -> (B, rows, cols, D); `group_mask`: see WindowAttention."""
         factors = [self.drop_path.factor(tokens, training) for _ in range(2)]
-        return call_block(self._forward, tokens, (apart, *factors), self.remat and training)
+        return call_block(self._forward, tokens, (group_mask, *factors), self.remat and training)
 
     def _forward(
-        self, x: Tensor, apart: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
+        self, x: Tensor, group_mask: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
     ) -> Tensor:
-        # See TransformerBlock about `call`.
-        x = _add(x, self.attention.call(self.norm1.call(x), apart), factor1)
-        return _add(x, self.mlp.call(self.norm2.call(x)), factor2)
+        branch = self.attention(self.norm1(x), group_mask=group_mask)
+        x = x + self.drop_path(branch, factor=factor1)
+        return x + self.drop_path(self.mlp(self.norm2(x)), factor=factor2)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -135,10 +135,11 @@ class SwinV2Block(SwinBlock):
     norm_gamma = "zeros"
 
     def _forward(
-        self, x: Tensor, apart: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
+        self, x: Tensor, group_mask: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
     ) -> Tensor:
-        x = _add(x, self.norm1.call(self.attention.call(x, apart)), factor1)
-        return _add(x, self.norm2.call(self.mlp.call(x)), factor2)
+        branch = self.norm1(self.attention(x, group_mask=group_mask))
+        x = x + self.drop_path(branch, factor=factor1)
+        return x + self.drop_path(self.norm2(self.mlp(x)), factor=factor2)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -149,7 +150,3 @@ class MixMIMBlock(SwinBlock):
     """
 
     attention_cls = MixMIMWindowAttention
-
-
-def _add(x: Tensor, branch: Tensor, factor: Tensor | None) -> Tensor:
-    return x + (branch if factor is None else branch * factor)

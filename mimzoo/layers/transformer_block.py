@@ -109,23 +109,14 @@ class TransformerBlock(keras.layers.Layer):
         factor1: Tensor | None,
         factor2: Tensor | None,
     ) -> Tensor:
-        # `call` of the parts: what Keras does around every call of a layer costs, on torch, as much
-        # as the arithmetic of a small model, and it was done once for the block. Linear layers
-        # are called in full: they may be quantized or adapted by LoRA.
-        scale1, scale2 = (
-            (None, None) if self.layer_scale_init is None else (self.scale1, self.scale2)
-        )
-        x = self._add(x, self.attention.call(self.norm1.call(x), bias, index), scale1, factor1)
-        return self._add(x, self.mlp.call(self.norm2.call(x)), scale2, factor2)
-
-    def _add(
-        self, x: Tensor, branch: Tensor, scale: Tensor | None, factor: Tensor | None
-    ) -> Tensor:
-        if scale is not None:
-            branch = branch * ops.cast(scale, branch.dtype)
-        if factor is not None:
-            branch = branch * factor
-        return x + branch
+        branch = self.attention(self.norm1(x), bias=bias, index=index)
+        if self.layer_scale_init is not None:
+            branch = branch * ops.cast(self.scale1, branch.dtype)
+        x = x + self.drop_path(branch, factor=factor1)
+        branch = self.mlp(self.norm2(x))
+        if self.layer_scale_init is not None:
+            branch = branch * ops.cast(self.scale2, branch.dtype)
+        return x + self.drop_path(branch, factor=factor2)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from mimzoo.backend import Constant, Tensor, attention, unit
+from mimzoo.backend import Tensor, add_constant, attention, l2_normalize
 from mimzoo.layers.attention import QKVAttention
 from mimzoo.layers.position_bias import ContinuousPositionBias, RelativePositionBias
 from mimzoo.layers.windows import FORBIDDEN, Windows
@@ -47,8 +47,8 @@ class WindowAttention(QKVAttention):
     ):
         super().__init__(dim, num_heads, qkv_bias, self.kernel_initializer, **kwargs)
         self.windows = Windows(tuple(grid), window_size, shifted)
-        mask = self.windows.mask()
-        self._mask = None if mask is None else Constant(mask)
+        if self.windows.shift:
+            add_constant(self, "shift_mask", self.windows.mask())
         self.position_bias = self._make_position_bias()
 
     def _make_position_bias(self) -> keras.layers.Layer:
@@ -67,12 +67,12 @@ class WindowAttention(QKVAttention):
         self.position_bias.build()
         self.built = True
 
-    def call(self, tokens: Tensor, apart: Tensor | None = None) -> Tensor:
-        """(B, rows, cols, D) -> (B, rows, cols, D); `apart`: see `keep_apart`."""
+    def call(self, tokens: Tensor, group_mask: Tensor | None = None) -> Tensor:
+        """(B, rows, cols, D) -> (B, rows, cols, D); `group_mask`: see there."""
         query, key, value = self._split(self.project(self._arrange(tokens)))
-        bias = self.position_bias.call(tokens)
-        masks = [] if self._mask is None else [self._mask(bias)]
-        masks += [] if apart is None else [apart]
+        bias = self.position_bias(tokens)
+        masks = [ops.convert_to_tensor(self.shift_mask)] if self.windows.shift else []
+        masks += [] if group_mask is None else [group_mask]
         out = self._attend(query, key, value, bias, masks)
         return self._restore(self.projection(self._merge(out)))
 
@@ -81,7 +81,7 @@ class WindowAttention(QKVAttention):
     ) -> Tensor:
         return attention(query, key, value, bias, masks=masks)
 
-    def keep_apart(self, sources: Tensor) -> Tensor:
+    def group_mask(self, sources: Tensor) -> Tensor:
         """What is added to the logits so that a token sees those of its own source only.
 
         Padding is of every source, as it is where there is one source only.
@@ -196,8 +196,8 @@ class CosineWindowAttention(WindowAttention):
     ) -> Tensor:
         scale = ops.cast(self.logit_scale, "float32")
         scale = ops.exp(ops.minimum(scale, MAX_LOGIT_SCALE))
-        query = ops.cast(unit(query) * scale, value.dtype)
-        key = ops.cast(unit(key), value.dtype)
+        query = ops.cast(l2_normalize(query) * scale, value.dtype)
+        key = ops.cast(l2_normalize(key), value.dtype)
         return attention(query, key, value, bias, scale=1.0, masks=masks)
 
     def get_config(self) -> dict:

@@ -3,15 +3,14 @@
 import difflib
 import inspect
 import json
+import os
 from collections.abc import Iterable
-from contextlib import nullcontext
 
 import keras
 import keras_hub
 from keras import ops
 
 from mimzoo.backend import Tensor, TorchParameters
-from mimzoo.models.loading import lean_loading
 
 
 def check_arguments(given: Iterable[str], known: Iterable[str], owner: str) -> None:
@@ -43,6 +42,7 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         family: short name of the class, as in the names of presets and recipes.
     """
 
+    image_shape: tuple[int, int, int]
     family = ""
 
     def call(
@@ -54,9 +54,81 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         (images,) = keras.tree.flatten(inputs)
         return self.encode(self.embed(ops.convert_to_tensor(images, self.input.dtype)))
 
+    def embed(self, images: Tensor) -> Tensor:
+        """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim).
+
+        Raises:
+            ValueError: images of another shape than `image_shape`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how it embeds images.")
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Features of embedded patches."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it encodes tokens.")
+
+    def check_images(self, images: Tensor) -> None:
+        """Raises ValueError for images of another shape than `image_shape`."""
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"{type(self).__name__} takes images of shape "
+                f"(B, {', '.join(map(str, self.image_shape))}), got {tuple(images.shape)}: resize "
+                "them, or load the backbone with another image_shape."
+            )
+
+    @keras_hub.models.FeaturePyramidBackbone.pyramid_outputs.getter
+    def pyramid_outputs(self) -> dict[str, keras.KerasTensor]:
+        """Feature maps (B, rows, cols, channels) by level; `Pn` has strides of 2^n pixels."""
+        # Keras keeps dicts as one of its own kind, which is no type of JAX.
+        return dict(super().pyramid_outputs)
+
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
         """(regex over variable paths, learning-rate multiplier), first match wins."""
         raise NotImplementedError(f"{type(self).__name__} defines no layer-wise decay.")
+
+    # --- LoRA -----------------------------------------------------------------------------------
+
+    def default_lora_layer_names(self) -> list[str]:
+        """LoRA adapts the fused projection of queries, keys and values."""
+        return ["qkv"]
+
+    def enable_lora(self, rank: int, target_layer_names: list[str] | None = None) -> None:
+        """Trains low-rank changes of some kernels, and nothing else of the backbone.
+
+        Hu et al., arXiv 2106.09685. KerasHub would train the layers' biases, too, which
+        `save_lora_weights` does not keep.
+
+        Args:
+            rank: of the changes.
+            target_layer_names: default `["qkv"]`; also "projection", "expand", "contract".
+
+        Raises:
+            ValueError: no layer of these names can be adapted.
+        """
+        super().enable_lora(rank, target_layer_names)
+        for variable in self.trainable_variables:
+            variable.trainable = _is_lora(variable)
+        if not self.trainable_variables:
+            raise ValueError(
+                f"{type(self).__name__} has no linear layer named "
+                f"{' or '.join(map(repr, target_layer_names or []))}: LoRA adapts 'qkv', "
+                "'projection', 'expand' and 'contract'."
+            )
+
+    def save_lora_weights(self, filepath: str | os.PathLike) -> None:
+        """Saves the low-rank changes to a file that ends in `.lora.h5`.
+
+        Raises:
+            ValueError: other weights of the backbone are trainable: the file would not have them.
+        """
+        other = [v.path for v in self.trainable_variables if not _is_lora(v)]
+        if other:
+            raise ValueError(
+                f"save_lora_weights keeps the kernels of LoRA only, but {len(other)} other weights "
+                f"are trainable, such as {other[0]!r}: call save_to_preset or save_weights instead."
+            )
+        super().save_lora_weights(filepath)
+
+    # --- presets --------------------------------------------------------------------------------
 
     @classmethod
     def adapt_config(cls, stored: dict, changes: dict) -> dict:
@@ -99,5 +171,25 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
             if made is not None:
                 return made
             kwargs = backbone_cls.adapt_config(stored, kwargs)
-        with lean_loading() if load_weights else nullcontext():
-            return super().from_preset(str(folder), load_weights=load_weights, **kwargs)
+        return super().from_preset(str(folder), load_weights=load_weights, **kwargs)
+
+
+def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """`image_shape` as a tuple.
+
+    Raises:
+        ValueError: not three positive numbers, or Keras is set to images (C, H, W).
+    """
+    shape = tuple(image_shape)
+    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+        raise ValueError(f"image_shape must be (height, width, channels) in pixels, got {shape}.")
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "mimzoo's backbones take images (H, W, C), but Keras is set to channels_first: call "
+            'keras.config.set_image_data_format("channels_last") before.'
+        )
+    return shape
+
+
+def _is_lora(variable: keras.Variable) -> bool:
+    return variable.name in ("lora_kernel_a", "lora_kernel_b")

@@ -1,6 +1,6 @@
 """What the hierarchical backbones share: stages of blocks, with merging between them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -11,8 +11,8 @@ from mimzoo.layers.drop_path import drop_path_rates
 from mimzoo.layers.patch_merging import PatchMerging
 from mimzoo.layers.patches import PatchEmbed
 from mimzoo.layers.positions import PositionEmbedding
-from mimzoo.models.backbone import Backbone
-from mimzoo.optimizers.groups import swin_layer_decay_scales
+from mimzoo.models.backbone import Backbone, check_image_shape
+from mimzoo.models.layer_decay import swin_layer_decay_scales
 
 ARGUMENTS = (
     "image_shape",
@@ -66,24 +66,24 @@ class HierarchicalBackbone(Backbone):
     norm_first: ClassVar[bool] = True
     fixed_positions: ClassVar[bool] = False
     sizes: ClassVar[dict[str, dict]] = {}
+    norm_interval: int = 0
 
     def __init__(
         self,
-        image_shape: tuple[int, int, int],
-        patch_size: int,
-        embed_dim: int,
-        depths: Sequence[int],
-        num_heads: Sequence[int],
-        window_size: int | Sequence[int],
-        mlp_ratio: float,
-        qkv_bias: str,
-        drop_path_rate: float,
-        final_norm: bool,
-        layer_norm_epsilon: float,
-        remat: bool,
-        dtype: str | keras.DTypePolicy | None,
-        block_arguments: Sequence[dict] = (),
-        norm_interval: int = 0,
+        image_shape: tuple[int, int, int] = (224, 224, 3),
+        patch_size: int = 4,
+        embed_dim: int = 96,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        window_size: int | Sequence[int] = 7,
+        *,
+        mlp_ratio: float = 4.0,
+        qkv_bias: str = "qkv",
+        drop_path_rate: float = 0.0,
+        final_norm: bool = True,
+        layer_norm_epsilon: float = 1e-5,
+        remat: bool = False,
+        dtype: str | keras.DTypePolicy | None = None,
         **kwargs,
     ):
         depths, num_heads = tuple(depths), tuple(num_heads)
@@ -91,22 +91,38 @@ class HierarchicalBackbone(Backbone):
             raise ValueError(
                 f"depths {depths} and num_heads {num_heads} must have one entry for each stage."
             )
-        grids = stage_grids(image_shape, patch_size, len(depths))
+        # === Config ===
+        self.image_shape = check_image_shape(image_shape)
+        self.patch_size = patch_size
+        self.embed_dim = embed_dim
+        self.depths = depths
+        self.num_heads = num_heads
+        self.window_size = window_size if isinstance(window_size, int) else tuple(window_size)
+        self.mlp_ratio = mlp_ratio
+        self.qkv_bias = qkv_bias
+        self.drop_path_rate = drop_path_rate
+        self.final_norm = final_norm
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.remat = remat
+        self.stage_grids = stage_grids(self.image_shape, patch_size, len(depths))
+        self.grid = self.stage_grids[0]
+        self.stride = patch_size * 2 ** (len(depths) - 1)
+        self.output_dim = embed_dim * 2 ** (len(depths) - 1)
         windows = window_sizes(window_size, len(depths))
-        if not all(1 <= size <= max(grids[0]) for size in windows):
+        if not all(1 <= size <= max(self.grid) for size in windows):
             raise ValueError(
                 f"window_size {window_size} does not fit the image: the first stage has "
-                f"{grids[0][0]}x{grids[0][1]} tokens, so give window_size 1 to {max(grids[0])} "
-                "or larger images."
+                f"{self.grid[0]}x{self.grid[1]} tokens, so give window_size 1 to "
+                f"{max(self.grid)} or larger images."
             )
-        shared = {"dtype": dtype}
-        norm = {"epsilon": layer_norm_epsilon, **shared}
 
         # === Layers ===
+        shared = {"dtype": dtype}
+        norm = {"epsilon": layer_norm_epsilon, **shared}
         self.patch_embed = PatchEmbed(patch_size, embed_dim, pad=True, name="patch_embed", **shared)
         self.patch_norm = keras.layers.LayerNormalization(name="patch_norm", **norm)
         self.positions = (
-            PositionEmbedding(grids[0], name="positions", **shared)
+            PositionEmbedding(self.grid, name="positions", **shared)
             if self.fixed_positions
             else None
         )
@@ -114,36 +130,17 @@ class HierarchicalBackbone(Backbone):
         self.stages: list[list[keras.Layer]] = []
         self.mergings: list[keras.Layer] = []
         self.extra_norms: dict[str, keras.Layer] = {}
-        for stage, (depth, heads, grid) in enumerate(zip(depths, num_heads, grids, strict=True)):
-            dim = embed_dim * 2**stage
-            self.stages.append(
-                [
-                    self.block_cls(
-                        dim,
-                        heads,
-                        grid,
-                        windows[stage],
-                        shifted=self.shifted and block % 2 == 1,
-                        qkv_bias=qkv_bias,
-                        mlp_ratio=mlp_ratio,
-                        drop_path_rate=next(rates),
-                        remat=remat,
-                        layer_norm_epsilon=layer_norm_epsilon,
-                        name=f"stage_{stage}_block_{block}",
-                        **(block_arguments[stage] if block_arguments else {}),
-                        **shared,
+        for stage, depth in enumerate(depths):
+            self.stages.append(self._blocks(stage, windows[stage], rates, shared))
+            for block in range(depth):
+                if self.norm_interval and (block + 1) % self.norm_interval == 0:
+                    self.extra_norms[f"{stage}_{block}"] = keras.layers.LayerNormalization(
+                        name=f"stage_{stage}_block_{block}_norm", **norm
                     )
-                    for block in range(depth)
-                ]
-            )
-            for block in range(norm_interval - 1, depth, norm_interval) if norm_interval else ():
-                self.extra_norms[f"{stage}_{block}"] = keras.layers.LayerNormalization(
-                    name=f"stage_{stage}_block_{block}_norm", **norm
-                )
             if stage < len(depths) - 1:
                 self.mergings.append(
                     PatchMerging(
-                        dim,
+                        embed_dim * 2**stage,
                         self.norm_first,
                         layer_norm_epsilon,
                         self.block_cls.attention_cls.kernel_initializer,
@@ -152,32 +149,40 @@ class HierarchicalBackbone(Backbone):
                     )
                 )
         self.norm = keras.layers.LayerNormalization(name="norm", **norm) if final_norm else None
-        self.stage_grids = grids
-        self.embed_dim = embed_dim
 
         # === Functional Model ===
-        images = keras.Input(shape=image_shape, name="images")
+        images = keras.Input(shape=self.image_shape, name="images")
         stages: list[list[Tensor]] = []
         outputs = self._encode(self.embed(images), kept=stages)
         super().__init__(inputs=images, outputs=outputs, dtype=dtype, **kwargs)
-
-        # === Config ===
-        self.image_shape = tuple(image_shape)
-        self.patch_size = patch_size
-        self.depths = depths
-        self.num_heads = num_heads
-        self.window_size = window_size if isinstance(window_size, int) else windows
-        self.mlp_ratio = mlp_ratio
-        self.qkv_bias = qkv_bias
-        self.drop_path_rate = drop_path_rate
-        self.final_norm = final_norm
-        self.layer_norm_epsilon = layer_norm_epsilon
-        self.remat = remat
-        self.grid = grids[0]
-        self.stride = patch_size * 2 ** (len(depths) - 1)
-        self.output_dim = embed_dim * 2 ** (len(depths) - 1)
-        self.intermediate_outputs = [x for stage in stages for x in stage]
+        self.intermediate_outputs = tuple(x for stage in stages for x in stage)
         self.pyramid_outputs = self._pyramid([stage[-1] for stage in stages], outputs)
+
+    def _blocks(
+        self, stage: int, window_size: int, rates: Iterator[float], shared: dict
+    ) -> list[keras.Layer]:
+        return [
+            self.block_cls(
+                self.embed_dim * 2**stage,
+                self.num_heads[stage],
+                self.stage_grids[stage],
+                window_size,
+                shifted=self.shifted and block % 2 == 1,
+                qkv_bias=self.qkv_bias,
+                mlp_ratio=self.mlp_ratio,
+                drop_path_rate=next(rates),
+                remat=self.remat,
+                layer_norm_epsilon=self.layer_norm_epsilon,
+                name=f"stage_{stage}_block_{block}",
+                **self.block_arguments(stage),
+                **shared,
+            )
+            for block in range(self.depths[stage])
+        ]
+
+    def block_arguments(self, stage: int) -> dict:
+        """What the blocks of a stage take beyond what those of every family take."""
+        return {}
 
     @classmethod
     def from_size(cls, size: str, **kwargs: Any) -> "HierarchicalBackbone":
@@ -193,7 +198,12 @@ class HierarchicalBackbone(Backbone):
         return cls(**{**cls.sizes[size], **kwargs})
 
     def embed(self, images: Tensor) -> Tensor:
-        """Patch embedding and norm: (B, H, W, C) -> (B, N, embed_dim)."""
+        """Patch embedding and norm: (B, H, W, C) -> (B, N, embed_dim).
+
+        Raises:
+            ValueError: images of another shape than `image_shape`.
+        """
+        self.check_images(images)
         return self.patch_norm(self.patch_embed(images))
 
     def encode(self, tokens: Tensor, sources: Tensor | None = None) -> Tensor:
@@ -217,8 +227,12 @@ class HierarchicalBackbone(Backbone):
         sources: Tensor | None = None,
         kept: list[list[Tensor]] | None = None,
     ) -> Tensor:
-        # Into `kept` goes, stage by stage, what each block gives: else it takes memory until the
-        # last.
+        # Appends each block's output to `kept`, stage by stage. Nothing else may hold one.
+        if tokens.shape[1] != self.grid[0] * self.grid[1]:
+            raise ValueError(
+                f"{type(self).__name__} encodes {self.grid[0] * self.grid[1]} tokens an image, "
+                f"got {tokens.shape[1]}."
+            )
         if self.positions is not None:
             tokens = self.positions(tokens)
         x = ops.reshape(tokens, (-1, *self.stage_grids[0], self.embed_dim))
@@ -230,13 +244,12 @@ class HierarchicalBackbone(Backbone):
                 sources = None if sources is None else sources[:, ::2, ::2]
             if kept is not None:
                 kept.append([])
-            apart = {}  # the same for all blocks of a stage with the same windows
+            masks = {}  # the same for all blocks of a stage with the same windows
             for number, block in enumerate(blocks):
                 windows = block.attention.windows
-                if sources is not None and windows not in apart:
-                    apart[windows] = block.attention.keep_apart(sources)
-                # A further argument has a cost in Keras, even if it is None: see ViTBackbone.
-                x = block(x, apart[windows]) if apart else block(x)
+                if sources is not None and windows not in masks:
+                    masks[windows] = block.attention.group_mask(sources)
+                x = block(x, group_mask=masks.get(windows))
                 extra = self.extra_norms.get(f"{stage}_{number}")
                 x = x if extra is None else extra(x)
                 if kept is not None:
@@ -260,10 +273,6 @@ class HierarchicalBackbone(Backbone):
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
         """SimMIM's groups (optimizer.py): see swin_layer_decay_scales."""
         return swin_layer_decay_scales(self.depths, layer_decay)
-
-    def default_lora_layer_names(self) -> list[str]:
-        """LoRA adapts the fused projection of queries, keys and values."""
-        return ["qkv"]
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

@@ -6,8 +6,8 @@ import keras
 
 from mimzoo.layers.swin_block import MixMIMBlock
 from mimzoo.models.hierarchy import HierarchicalBackbone
+from mimzoo.models.layer_decay import mixmim_layer_decay_scales
 from mimzoo.models.swin.swin_backbone import SWIN_SIZES
-from mimzoo.optimizers.groups import mixmim_layer_decay_scales
 
 # B, L, H: `mixmim_base` and so on in models_mixmim.py; nano: ours, for 32 px images, with one
 # window a stage, since nothing is shifted.
@@ -60,30 +60,10 @@ class MixMIMBackbone(HierarchicalBackbone):
         depths: Sequence[int] = (2, 2, 18, 2),
         num_heads: Sequence[int] = (4, 8, 16, 32),
         window_size: int | Sequence[int] = (14, 14, 14, 7),
-        mlp_ratio: float = 4.0,
-        qkv_bias: str = "qkv",
-        drop_path_rate: float = 0.0,
-        final_norm: bool = True,
-        layer_norm_epsilon: float = 1e-5,
-        remat: bool = False,
-        dtype: str | keras.DTypePolicy | None = None,
         **kwargs,
     ):
         super().__init__(
-            image_shape,
-            patch_size,
-            embed_dim,
-            depths,
-            num_heads,
-            window_size,
-            mlp_ratio,
-            qkv_bias,
-            drop_path_rate,
-            final_norm,
-            layer_norm_epsilon,
-            remat,
-            dtype,
-            **kwargs,
+            image_shape, patch_size, embed_dim, depths, num_heads, window_size, **kwargs
         )
 
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:

@@ -1,7 +1,5 @@
 """Swin, the first version."""
 
-from collections.abc import Sequence
-
 import keras
 
 from mimzoo.layers.swin_block import SwinBlock
@@ -65,37 +63,3 @@ class SwinBackbone(HierarchicalBackbone):
     family = "swin"
     block_cls = SwinBlock
     sizes = SWIN_SIZES
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int] = (224, 224, 3),
-        patch_size: int = 4,
-        embed_dim: int = 96,
-        depths: Sequence[int] = (2, 2, 6, 2),
-        num_heads: Sequence[int] = (3, 6, 12, 24),
-        window_size: int | Sequence[int] = 7,
-        mlp_ratio: float = 4.0,
-        qkv_bias: str = "qkv",
-        drop_path_rate: float = 0.0,
-        final_norm: bool = True,
-        layer_norm_epsilon: float = 1e-5,
-        remat: bool = False,
-        dtype: str | keras.DTypePolicy | None = None,
-        **kwargs,
-    ):
-        super().__init__(
-            image_shape,
-            patch_size,
-            embed_dim,
-            depths,
-            num_heads,
-            window_size,
-            mlp_ratio,
-            qkv_bias,
-            drop_path_rate,
-            final_norm,
-            layer_norm_epsilon,
-            remat,
-            dtype,
-            **kwargs,
-        )

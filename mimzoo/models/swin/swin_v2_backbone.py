@@ -72,15 +72,10 @@ class SwinV2Backbone(HierarchicalBackbone):
         depths: Sequence[int] = (2, 2, 6, 2),
         num_heads: Sequence[int] = (3, 6, 12, 24),
         window_size: int | Sequence[int] = 12,
+        *,
         pretrained_window_sizes: Sequence[int] | None = None,
-        mlp_ratio: float = 4.0,
-        qkv_bias: str = "qv",
-        drop_path_rate: float = 0.0,
         norm_interval: int = 0,
-        final_norm: bool = True,
-        layer_norm_epsilon: float = 1e-5,
-        remat: bool = False,
-        dtype: str | keras.DTypePolicy | None = None,
+        qkv_bias: str = "qv",
         **kwargs,
     ):
         pretrained = tuple(pretrained_window_sizes or (0,) * len(depths))
@@ -89,6 +84,8 @@ class SwinV2Backbone(HierarchicalBackbone):
                 f"pretrained_window_sizes {pretrained} must have one entry for each of the "
                 f"{len(depths)} stages."
             )
+        self.pretrained_window_sizes = pretrained
+        self.norm_interval = norm_interval
         super().__init__(
             image_shape,
             patch_size,
@@ -96,23 +93,17 @@ class SwinV2Backbone(HierarchicalBackbone):
             depths,
             num_heads,
             window_size,
-            mlp_ratio,
-            qkv_bias,
-            drop_path_rate,
-            final_norm,
-            layer_norm_epsilon,
-            remat,
-            dtype,
-            block_arguments=[{"pretrained_window_size": size} for size in pretrained],
-            norm_interval=norm_interval,
+            qkv_bias=qkv_bias,
             **kwargs,
         )
-        self.pretrained_window_sizes = pretrained
-        self.norm_interval = norm_interval
+
+    def block_arguments(self, stage: int) -> dict:
+        """The window that the position bias of a stage was pretrained with."""
+        return {"pretrained_window_size": self.pretrained_window_sizes[stage]}
 
     @classmethod
     def adapt_config(cls, stored: dict, changes: dict) -> dict:
-        """Tells the biases which windows they were trained with, where those change."""
+        """Adds the windows that the biases were trained with, where those change."""
         if "pretrained_window_sizes" in changes:
             return changes
         new = {**stored, **changes}

@@ -10,8 +10,8 @@ from mimzoo.layers.patches import PatchEmbed, patch_grid
 from mimzoo.layers.position_bias import RelativePositionBias
 from mimzoo.layers.positions import PositionEmbedding
 from mimzoo.layers.transformer_block import TransformerBlock
-from mimzoo.models.backbone import Backbone
-from mimzoo.optimizers.groups import vit_layer_decay_scales
+from mimzoo.models.backbone import Backbone, check_image_shape
+from mimzoo.models.layer_decay import vit_layer_decay_scales
 
 POSITIONS = ("sincos", "learned", "none")
 RELATIVE_BIASES = ("none", "shared", "per_block")
@@ -126,6 +126,7 @@ class ViTBackbone(Backbone):
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+        self.image_shape = check_image_shape(image_shape)
         grid = patch_grid(image_shape, patch_size)
         shared = {"dtype": dtype}
 
@@ -174,14 +175,13 @@ class ViTBackbone(Backbone):
         )
 
         # === Functional Model ===
-        images = keras.Input(shape=image_shape, name="images")
+        images = keras.Input(shape=self.image_shape, name="images")
         tokens = self.embed(images)
         intermediates: list[Tensor] = []
         outputs = self._encode(tokens, kept=intermediates)
         super().__init__(inputs=images, outputs=outputs, dtype=dtype, **kwargs)
 
         # === Config ===
-        self.image_shape = tuple(image_shape)
         self.patch_size = patch_size
         self.embed_dim = embed_dim
         self.depth = depth
@@ -199,7 +199,7 @@ class ViTBackbone(Backbone):
         self.grid = grid
         self.stride = patch_size
         self.output_dim = embed_dim
-        self.intermediate_outputs = intermediates
+        self.intermediate_outputs = tuple(intermediates)
         self.pyramid_outputs = self._pyramid(outputs)
 
     @classmethod
@@ -229,7 +229,12 @@ class ViTBackbone(Backbone):
         return own
 
     def embed(self, images: Tensor) -> Tensor:
-        """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim)."""
+        """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim).
+
+        Raises:
+            ValueError: images of another shape than `image_shape`.
+        """
+        self.check_images(images)
         return self.patch_embed(images)
 
     def encode(self, tokens: Tensor, index: Tensor | None = None) -> Tensor:
@@ -237,7 +242,7 @@ class ViTBackbone(Backbone):
 
         Args:
             tokens: (B, N, embed_dim), or (B, K, embed_dim) with `index`.
-            index: (B, K) integers, the grid cell of each token where some are left out (MAE).
+            index: (B, K) integers, the place of each token on the grid where some are left out.
 
         Returns:
             (B, [1 +] N or K, embed_dim), the class token first.
@@ -247,17 +252,14 @@ class ViTBackbone(Backbone):
     def _encode(
         self, x: Tensor, index: Tensor | None = None, kept: list[Tensor] | None = None
     ) -> Tensor:
-        # Into `kept` goes what each block gives: else it takes memory until the last.
+        # Appends each block's output to `kept`. Nothing else may hold one.
         if self.positions is not None:
             x = self.positions(x, index=index)
         if self.class_token_layer is not None:
             x = self.class_token_layer(x)
         bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
-        # Keras and torch go through further arguments at some cost, even if they are None, and
-        # leave the tokens to the garbage collector.
-        given = {k: v for k, v in (("bias", bias), ("index", index)) if v is not None}
         for block in self.blocks:
-            x = block(x, **given)
+            x = block(x, bias=bias, index=index)
             if kept is not None:
                 kept.append(x)
         return x if self.norm is None else self.norm(x)
@@ -288,10 +290,6 @@ class ViTBackbone(Backbone):
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
         """MAE's groups (util/lr_decay.py): embedding 0, block k -> k + 1, the rest depth + 1."""
         return vit_layer_decay_scales(self.depth, layer_decay)
-
-    def default_lora_layer_names(self) -> list[str]:
-        """LoRA adapts the fused projection of queries, keys and values."""
-        return ["qkv"]
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
