@@ -1,9 +1,9 @@
 """Augmentation made of Keras layers, for whole batches in the input pipeline.
 
 `KerasAugment` is a `batch_transform` of `mimzoo.data.Loader`: it takes a batch and a seed. Layers
-keep random state, so each thread has its own copy of them, seeded anew for each call: what a batch gets
-follows from its seed, not from the batches before it or from the thread. All is computed on the
-CPU and handed back as NumPy.
+keep random state, so each thread has its own copy of them, seeded anew for each call: what a batch
+gets follows from its seed, not from the batches before it or from the thread. All is computed on
+the CPU and handed back as NumPy.
 """
 
 import threading

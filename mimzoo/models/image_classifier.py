@@ -299,6 +299,31 @@ def _fits(class_names: Sequence[str] | str | None, num_classes: int) -> bool:
     return class_names is None or len(class_names) == (2 if num_classes == 1 else num_classes)
 
 
+def make_classifier(backbone_cls: type, module: str) -> type[ImageClassifier]:
+    """The classes with which KerasHub finds and stores classifiers on a backbone's class.
+
+    Args:
+        backbone_cls: `XBackbone`; `XImageConverter`, `XImageClassifierPreprocessor` and
+            `XImageClassifier` are made and registered.
+        module: where they are said to be.
+
+    Returns:
+        The classifier's class.
+    """
+    stem = backbone_cls.__name__.removesuffix("Backbone")
+    register = keras.saving.register_keras_serializable(package="mimzoo")
+
+    def make(base: type, **attributes: Any) -> type:
+        name = stem + base.__name__
+        doc = f"{base.__name__} of presets on {backbone_cls.__name__}; see there."
+        attributes |= {"backbone_cls": backbone_cls, "__module__": module, "__doc__": doc}
+        return register(type(name, (base,), attributes))
+
+    converter = make(ImageConverter)
+    preprocessor = make(ImageClassifierPreprocessor, image_converter_cls=converter)
+    return make(ImageClassifier, preprocessor_cls=preprocessor)
+
+
 def _subclasses(cls: type) -> set[type]:
     return {s for c in cls.__subclasses__() for s in {c} | _subclasses(c)}
 

@@ -40,7 +40,8 @@ class FeatureTarget(Target):
 
     Losses are means over the D features of a position: "smooth_l1" is error² / (2 beta) up to
     `beta` and |error| - beta / 2 from there on (data2vec, section 3.3; beta is 2 in Feature
-    Distillation); "mse"; "cosine" is 1 - cosine similarity (EVA, arXiv 2211.07636, section 2.1, plus 1).
+    Distillation); "mse"; "cosine" is 1 - cosine similarity (EVA, arXiv 2211.07636, section 2.1,
+    plus 1).
 
     A task's preset and checkpoints do not hold a frozen teacher: they hold its name and the sha256
     of its weights. Loading the task finds it again by that name and compares. A teacher that was
@@ -112,6 +113,7 @@ class FeatureTarget(Target):
         self.image_size = (image_size,) * 2 if isinstance(image_size, int) else image_size
         self.teacher_normalization = None if mean is None else (tuple(mean), tuple(std))
         self.digest = digest
+        self.backbone: keras.Model | None = None
         self.model: keras.Model | None = None
         self._from_student: tuple[Constant, Constant] | None = None
         if given:
@@ -144,8 +146,8 @@ class FeatureTarget(Target):
         if self.teacher_normalization is None:
             found = teachers.find_normalization(self.name) if self.name else None
             self.teacher_normalization = found or teachers.DEFAULT_NORMALIZATION
-        copy = teachers.frozen_copy(backbone, self.dtype)
-        self.model = self.teacher_model(copy)
+        self.backbone = teachers.frozen_copy(backbone, self.dtype)
+        self.model = teachers.feature_model(self.backbone, self.layers)
         self.digest = digest
         self.teacher = Teacher(self.model.variables)
 
@@ -179,13 +181,9 @@ class FeatureTarget(Target):
                 "this target's teacher follows the student of another task: make a target for "
                 "each task."
             )
-        copy = teachers.frozen_copy(student, student.dtype_policy)
-        self.model = self.teacher_model(copy)
-        self.teacher = FollowingTeacher(copy, self.ema)
-
-    def teacher_model(self, backbone: keras.Model) -> keras.Model:
-        """Images -> maps of features, of a teacher's backbone."""
-        return teachers.feature_model(backbone, self.layers)
+        self.backbone = teachers.frozen_copy(student, student.dtype_policy)
+        self.model = teachers.feature_model(self.backbone, self.layers)
+        self.teacher = FollowingTeacher(self.backbone, self.ema)
 
     def size(self, stride: int, channels: int) -> int:
         """Features of the teacher, whatever the stride."""
@@ -209,7 +207,7 @@ class FeatureTarget(Target):
         maps = self.model(self._to_teacher(images), training=False)
         maps = [ops.cast(x, "float32") for x in (maps if isinstance(maps, list) else [maps])]
         if self.layer_norm:
-            maps = [_normalize(x) for x in maps]
+            maps = [normalize(x) for x in maps]
         return sum(maps[1:], maps[0]) / len(maps)
 
     def _to_teacher(self, images: Tensor) -> Tensor:
@@ -308,10 +306,10 @@ def _resize_constant(old: int, new: int) -> Constant:
     return Constant(image_matrix(old, new))
 
 
-def _normalize(x: Tensor) -> Tensor:
-    """LayerNorm over the last axis, without weights."""
-    mean = ops.mean(x, axis=-1, keepdims=True)
-    variance = ops.mean(ops.square(x - mean), axis=-1, keepdims=True)
+def normalize(x: Tensor, axis: int | tuple[int, ...] = -1) -> Tensor:
+    """Mean 0 and variance 1 along some axes, without weights: LayerNorm along the last."""
+    mean = ops.mean(x, axis=axis, keepdims=True)
+    variance = ops.mean(ops.square(x - mean), axis=axis, keepdims=True)
     return (x - mean) * ops.rsqrt(variance + EPSILON)
 
 

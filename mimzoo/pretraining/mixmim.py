@@ -189,9 +189,10 @@ class MixMIM(MIMTask):
         check_even(len(images))
         check_even(batch_size)
         x = self.preprocess(images)
-        masks = self.draw(np.arange(len(x)), epoch)["masks"]
+        inputs = {"images": x, **self.draw(np.arange(len(x)), epoch)}
+        masks = inputs["masks"]
         shows_partner = self.to_image(masks)
-        painted, perfect = self.paint(x, masks, batch_size)
+        painted, perfect = self.paint(inputs, batch_size)
         other = _swapped(perfect)
         shown = {}
         if not self.target.per_pixel:

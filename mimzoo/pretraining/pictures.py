@@ -23,13 +23,15 @@ class Pictures:
 
         Returns:
             "original", "masked" (hidden patches grey) and "reconstruction" (what is visible
-            pasted back), each (N, H, W, C) uint8, and "masks" (N, patches). Where the target is
-            not of pixels also "target", its picture; what "reconstruction" shows is then pasted
-            into that one.
+            pasted back), each (N, H, W, C) uint8, and "masks" (N, patches), the first where an
+            image has several. Where the target is not of pixels also "target", its picture; what
+            "reconstruction" shows is then pasted into that one.
         """
         x = self.preprocess(images)
-        masks = self.draw(np.arange(len(x)), epoch)["masks"]
-        painted, perfect = self.paint(x, masks, batch_size)
+        inputs = {"images": x, **self.draw(np.arange(len(x)), epoch)}
+        painted, perfect = self.paint(inputs, batch_size)
+        masks = inputs["masks"]
+        masks = masks[:, 0] if masks.ndim == 3 else masks
         hidden = self.to_image(masks)
         shown = {"target": self.to_pixels(perfect)} if not self.target.per_pixel else {}
         return {
@@ -40,18 +42,17 @@ class Pictures:
             "masks": masks,
         }
 
-    def paint(self, x: np.ndarray, masks: np.ndarray, batch_size: int) -> tuple:
+    def paint(self, inputs: dict[str, np.ndarray], batch_size: int) -> tuple:
         """Pictures of the predictions, and of what would be perfect: (N, H, W, C) each.
 
         Of pixels, the image itself is perfect.
 
         Args:
-            x: (N, H, W, C), preprocessed.
-            masks: (N, patches).
+            inputs: of a step: preprocessed "images" (N, H, W, C) and what was drawn.
             batch_size: images per forward pass.
         """
-        inputs = {"images": x, "masks": masks}
-        predictions = self.predict(inputs, batch_size=batch_size, verbose=0)
+        x = inputs["images"]
+        predictions = self.one_mask(self.predict(inputs, batch_size=batch_size, verbose=0))
         step = self.step(inputs)
         painted = ops.convert_to_numpy(self.target.pictures(step, predictions))
         if self.target.per_pixel:
@@ -62,6 +63,10 @@ class Pictures:
         ]
         perfect = [ops.convert_to_numpy(self.target.targets(part)) for part in parts]
         return painted, ops.convert_to_numpy(self.target.pictures(step, np.concatenate(perfect)))
+
+    def one_mask(self, predictions: np.ndarray) -> np.ndarray:
+        """Predictions (N, positions, P) to show; a method with several masks gives the first's."""
+        return predictions
 
     def to_image(self, masks: np.ndarray) -> np.ndarray:
         """Masks of patches (N, patches) as boolean masks of pixels (N, H, W, 1)."""

@@ -100,6 +100,59 @@ def vit_nano_features_fmnist(length: str = "5ep") -> PretrainRecipe:
     )
 
 
+def vit_nano_data2vec_fmnist(length: str = "10ep") -> PretrainRecipe:
+    """data2vec 2.0 pretraining of ViT-nano, with its post-norm blocks, on Fashion-MNIST.
+
+    All 60,000 training images at 28 px, four masks an image with 9 of 49 patches visible, a
+    teacher that follows the student, two grouped convolutions of width 128. Stored as float16.
+
+    Expect: see docs/data2vec.md.
+
+    Args:
+        length: of the run.
+    """
+    published = "data2vec's base, config/v2/base_images_only_task.yaml"
+    steps = 624
+    task = keras_object(
+        "Data2Vec",
+        backbone=keras_object("Data2VecBackbone", size="nano", patch_size=4),
+        masking=keras_object("InverseBlockMasking", mask_ratio=0.8, masks_per_image=4),
+        decoder=keras_object("ConvDecoder", depth=2, kernel_size=3, groups=16),
+        target=keras_object(
+            "Data2VecTarget",
+            teacher=keras_object("EMA", momentum=0.968, end=0.9984, steps=steps),
+            top=5,
+        ),
+        class_loss=2.56,
+    )
+    return PretrainRecipe(
+        name=f"vit_nano_data2vec_fmnist_{length}",
+        method="data2vec",
+        task=task,
+        length=length,
+        batch_size=256,
+        base_learning_rate=1.5e-3,
+        warmup="13%",
+        beta_2=0.95,
+        clip_norm=4.0,
+        preset_dtype="float16",
+        origin="ours: data2vec 2.0 on a small model and small images",
+        inferred={
+            **_RULES,
+            "base_learning_rate": "as the nano ViT",
+            "batch_size": "as the nano ViT",
+            "warmup": f"50,040 of 375,300 updates in {published}",
+            "masking.masks_per_image": "four in place of 16: the step's cost",
+            "decoder.depth": "a third of the backbone's blocks; base has half",
+            "target.teacher": "momenta whose time to forget is the published share of the run, of "
+            "ten epochs",
+            "target.top": "five sixths of the blocks, as base",
+            "preset_dtype": "keeps the preset below 5 MB",
+        },
+        **_SHARED,
+    )
+
+
 def vit_nano_finetune_fmnist() -> FinetuneRecipe:
     """Fine-tuning of ViT-nano on Fashion-MNIST at 28 px, for few labels (1,000) or all.
 
