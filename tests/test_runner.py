@@ -110,7 +110,7 @@ def test_the_preset_of_a_run(whole, recipe, source):
     assert card.partition("```python\n")[2].startswith("import mimzoo\n")
     last = log_of(whole)[-1]
     task = MAE.from_preset(str(preset))
-    loss = parts.masked_loss(task, source, parts.test_transform(recipe), parts.normalize(recipe), 4)
+    loss = parts.masked_loss(task, source, 4)
     assert loss == pytest.approx(result["value"], abs=1e-5)
     assert loss == pytest.approx(last["val_loss"], abs=0.01)
     pixels = keras.Model.predict(task, {"images": np.zeros((1, 8, 8, 3)), "masks": masks(task)})
@@ -150,7 +150,8 @@ def test_a_finished_run_does_nothing(whole, recipe, source, quiet, monkeypatch):
 
 
 def test_another_recipe_is_refused_by_its_fields(whole, recipe, source, quiet):
-    other = dataclasses.replace(recipe, weight_decay=0.1, mask_ratio=0.75)
+    other = dataclasses.replace(recipe, weight_decay=0.1)
+    other = other.with_task(masking={"mask_ratio": 0.75})
     with pytest.raises(RunError, match=r"mask_ratio .*weight_decay \(was 0.05, is 0.1\)"):
         pretrain(other, source, whole, validation=source, say=quiet[1])
     with pytest.raises(RunError, match="precision"):

@@ -88,19 +88,6 @@ class MixMasking(RandomMasking):
         masks = masks.repeat(len(index) if shared else 2, axis=0)
         return self._to_patches(masks, rows, cols, side)
 
-    def check(self, masks: np.ndarray, grid: tuple[int, int], patch_size: int) -> None:
-        """Raises ValueError unless masks (B, N) are equal within units and for partners."""
-        count, step = grid[0] * grid[1], (self.mask_patch_size or patch_size) // patch_size
-        if masks.shape[1:] == (count,):
-            squares = masks.reshape(-1, *grid)
-            units = squares[:, ::step, ::step].repeat(step, 1).repeat(step, 2)
-            if np.array_equal(units, squares) and np.array_equal(masks[::2], masks[1::2]):
-                return
-        raise ValueError(
-            f"masks must be (N, {count}) (1 = shows the partner), equal within units of "
-            f"{step * patch_size} px and for images 2k and 2k + 1, got shape {masks.shape}."
-        )
-
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {

@@ -160,10 +160,20 @@ class MixMIM(MIMTask):
         predict = 2 * count * decoder.embed_dim * size
         return backbone_flops(backbone) + embed + 2 * decoder.flops(count) + predict
 
-    def check_inputs(self, inputs: dict) -> None:
-        """Raises ValueError unless `inputs` are {"images", "masks"} of pairs that fit."""
-        check_even(len(inputs["images"]))
-        super().check_inputs(inputs)
+    def check_masks(self, masks: np.ndarray) -> None:
+        """Raises ValueError unless masks are equal for partners and within a token's square."""
+        check_even(len(masks))
+        grid, stride = self.backbone.grid, self.backbone.stride
+        count, step = grid[0] * grid[1], stride // self.backbone.patch_size
+        if masks.shape[1:] == (count,):
+            squares = masks.reshape(-1, *grid)
+            tokens = squares[:, ::step, ::step].repeat(step, 1).repeat(step, 2)
+            if np.array_equal(tokens, squares) and np.array_equal(masks[::2], masks[1::2]):
+                return
+        raise ValueError(
+            f"masks must be (N, {count}) (1 = shows the partner), equal within squares of "
+            f"{stride} px and for images 2k and 2k + 1, got shape {masks.shape}."
+        )
 
     # --- pictures -----------------------------------------------------------------------------
 

@@ -143,6 +143,10 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
                 f"there are {len(inputs['images'])} images and {len(masks)} masks: give one mask "
                 "for each image."
             )
+        self.check_masks(masks)
+
+    def check_masks(self, masks: np.ndarray) -> None:
+        """Raises ValueError unless masks given by hand hide what the masking would."""
         self.masking.check(masks, self.backbone.grid, self.backbone.patch_size)
 
     def preprocess(self, images: Any) -> np.ndarray:
