@@ -1,4 +1,4 @@
-"""Pictures and TensorBoard events that a run leaves as it goes on."""
+"""Pictures and TensorBoard events that a run leaves while it trains."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo_training.workdir import write_file
+from mimzoo_training.files import write_file
 
 # What `MIMTask.reconstruct` may give, from the top of a picture -> how it is called there.
 ROWS = {
