@@ -77,6 +77,14 @@ def finetune(args: argparse.Namespace) -> None:
     )
 
 
+def finish(args: argparse.Namespace) -> None:
+    """Makes a preset of a run that was stopped."""
+    import mimzoo.pretraining  # noqa: F401 (registers the classes)
+    from mimzoo_training.finish import finish
+
+    finish(args.workdir, command=args.command_line)
+
+
 def evaluate(args: argparse.Namespace) -> None:
     """Prints the masked loss of a MIM preset, or the accuracy of a classifier."""
     from mimzoo.data import open_source
@@ -257,6 +265,7 @@ def _folder(preset: str) -> str:
     if (Path(preset) / "checkpoints").is_dir():
         raise RunError(
             f"the run in {preset} is not finished, so it has no preset yet: "
-            "run its command again to go on."
+            "run its command again to resume, or make one of its best checkpoint so far with "
+            f"`mimzoo finish {preset}`."
         )
     return preset
