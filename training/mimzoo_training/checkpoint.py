@@ -47,7 +47,7 @@ def variables(model: keras.Model, optimizer: bool = True) -> dict[str, Any]:
 
 def size(model: keras.Model) -> int:
     """Bytes of one checkpoint, about."""
-    return sum(4 * int(np.prod(v.shape)) for v in variables(model).values()) + 100_000
+    return sum(4 * int(np.prod(v.shape)) + 100 for v in variables(model).values())
 
 
 def missing_bytes(model: keras.Model, folder: Path) -> int:
@@ -143,12 +143,10 @@ def not_finite(tensors: dict[str, np.ndarray]) -> str | None:
 
 def last_resort(folder: Path) -> str:
     """What to do after a run diverged: the end of a sentence."""
-    kept = latest(folder)
-    where = f"the last finite checkpoint is {kept.name}, from which the same command resumes"
-    return (
-        f"{where if kept else 'there is no checkpoint yet'}. Lower the learning rate in a new "
-        "--workdir, or look at the data of that step."
-    )
+    where = "there is no checkpoint yet"
+    if (kept := latest(folder)) is not None:
+        where = f"the last finite checkpoint is {kept.name}, from which the same command resumes"
+    return f"{where}. Lower the learning rate in a new --workdir, or look at the data of that step."
 
 
 def digest(tensors: dict[str, np.ndarray], state: str) -> str:

@@ -42,6 +42,24 @@ def read_json(path: Path, *fields: str, mend: str = "restore it, or make its fol
     return found
 
 
+@contextlib.contextmanager
+def weights_of(preset: str | Path) -> Iterator[None]:
+    """Inside, HDF5's errors name the preset that is loaded.
+
+    Raises:
+        RunError: its weights are damaged.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not str(error).startswith("Unable to"):  # h5py's words
+            raise
+        raise RunError(
+            f"the weights of {preset} are damaged ({error}): make the preset again, or download it "
+            "again."
+        ) from error
+
+
 def write_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a file, or nothing: `write` gets a temporary path, which is synced and renamed.
 

@@ -51,7 +51,8 @@ def draw_curve(rows: list[dict], path: Path) -> None:
             axes.plot(
                 *zip(*points, strict=True), marker="." if len(points) < 40 else "", label=label
             )
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     axes.grid(alpha=0.3)
     write_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
 
