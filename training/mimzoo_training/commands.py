@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mimzoo_training.workdir import RunError
+from mimzoo_training.files import RunError
 
 
 def pretrain(args: argparse.Namespace) -> None:

@@ -1,6 +1,5 @@
 """Loading a preset to measure it or to look at what it sees."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from mimzoo.data import Normalize, ResizeCrop
 from mimzoo.hub import resolve
 from mimzoo.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from mimzoo.pretraining.task import MIMTask
+from mimzoo_training.files import read_json, weights_of
 from mimzoo_training.recipes import recipe_from_json
 
 # MAE's evaluation: resize to 256, cut out 224 (papers' notes, section 3).
@@ -34,11 +34,12 @@ def load_task(preset: str, **kwargs: Any) -> keras.Model:
             f"{preset} holds a backbone without a task, so there is nothing to measure: "
             "fine-tune it first."
         )
-    name = json.loads(path.read_text(encoding="utf-8"))["registered_name"]
+    name = read_json(path, "registered_name")["registered_name"]
     found = keras.saving.get_registered_object(name)
     if found is None:
         raise ValueError(f"{preset} holds a {name}, which this version of mimzoo does not have.")
-    return found.from_preset(str(folder), **kwargs)
+    with weights_of(folder):
+        return found.from_preset(str(folder), **kwargs)
 
 
 def load_mim_task(preset: str, mask_ratio: float | None = None) -> MIMTask:
@@ -65,7 +66,7 @@ def _is_mim(folder: Path) -> bool:
     path = folder / "task.json"
     if not path.is_file():
         return False
-    name = json.loads(path.read_text(encoding="utf-8"))["registered_name"]
+    name = read_json(path, "registered_name")["registered_name"]
     found = keras.saving.get_registered_object(name)
     return isinstance(found, type) and issubclass(found, MIMTask)
 
@@ -77,7 +78,7 @@ def transforms(
     size = task.backbone.image_shape[0]
     path = Path(resolve(preset)) / "recipe.json"
     if crop_fraction is None and path.is_file():
-        recipe = recipe_from_json(json.loads(path.read_text(encoding="utf-8"))["recipe"])
+        recipe = recipe_from_json(read_json(path, "recipe")["recipe"])
         crop_fraction = recipe.crop_fraction
     converter = task.preprocessor.image_converter if task.preprocessor else None
     mean, std = (converter.mean, converter.std) if converter else (IMAGENET_MEAN, IMAGENET_STD)
