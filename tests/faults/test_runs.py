@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -43,6 +44,9 @@ from runs import (
 
 from mimzoo.models import ImageClassifier
 from mimzoo.pretraining import MAE
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks import resume
 
 one_backend = pytest.mark.one_backend
 
@@ -153,6 +157,17 @@ def test_no_library_logs_before_a_command(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("mimzoo: ")
     assert done.stderr.count("\n") == 1
+
+
+# === Kills ===
+
+
+@one_backend
+def test_a_run_that_is_ended_twice_is_the_run_that_was_not(capsys):
+    """While a checkpoint and while the preset is written; more: `benchmarks/resume.py`."""
+    assert resume.compare("pretrain", keras.config.backend(), 12, ["saving", "export"]), (
+        capsys.readouterr().out
+    )
 
 
 # === Signals ===
