@@ -98,6 +98,18 @@ def test_a_folder_is_locked_until_its_last_file_is_there(
     assert place.finished
 
 
+@one_backend
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(code, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.warns(UserWarning, match=f"{tmp_path} has no locks"), Workdir(tmp_path).locked():
+        pass
+    assert [path.name for path in tmp_path.iterdir() if path.suffix] == []
+
+
 # === Output ===
 
 

@@ -1,10 +1,12 @@
 """Files and folders of a run: written whole or not at all, read with an error that names them."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
+# What a file system says that knows no locks, as some in a network do.
+LOCKLESS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 # How the files are called that are being written: by us, by safetensors, by the test for space.
 UNFINISHED = (".writing-*", ".tmp*", ".probe-*")
 
@@ -163,8 +167,10 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
 
     Raises:
         RunError: another process is at work there, and is not waited for.
+        OSError: nothing can be written there.
     """
-    lock = FileLock(Path(folder) / LOCK)
+    # A marker instead of a lock would stay when the process is killed.
+    lock = FileLock(Path(folder) / LOCK, fallback_to_soft=False)
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
@@ -172,8 +178,13 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
             f"another run is at work in {folder}: wait for it, stop it, or choose another "
             "--workdir."
         ) from error
-    except (OSError, NotImplementedError):  # some network file systems have no locks
-        pass
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in LOCKLESS:
+            raise
+        warnings.warn(
+            f"the file system of {folder} has no locks: see to it that only one run works there.",
+            stacklevel=2,
+        )
     try:
         yield
     finally:

@@ -93,8 +93,9 @@ class Workdir:
         Raises:
             RunError: another run is at work here, or nothing can be written.
         """
-        with locked(self.path):
+        with contextlib.ExitStack() as stack:
             with self._writable():
+                stack.enter_context(locked(self.path))
                 self._tidy()
             yield
 
