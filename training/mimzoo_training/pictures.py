@@ -104,13 +104,14 @@ class TensorBoard:
     """A hook that writes the log's numbers as TensorBoard events, without TensorFlow's help.
 
     Args:
-        folder: of the events.
+        folder: of the events; the file is opened with the first row.
     """
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self.writer = EventFileWriter(str(folder))
+        self.open = lambda: EventFileWriter(str(folder))
+        self.writer: EventFileWriter | None = None
 
     def __call__(self, trainer: Any, epoch: float) -> None:
         """Writes the last row of the log."""
@@ -122,6 +123,7 @@ class TensorBoard:
         summary = Summary(
             value=[Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         )
+        self.writer = self.writer or self.open()
         self.writer.add_event(Event(wall_time=time.time(), step=row["step"], summary=summary))
         self.writer.flush()
 
