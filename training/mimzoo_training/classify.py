@@ -1,7 +1,6 @@
 """The parts of a fine-tuning run: classifier, loaders, optimizer, accuracy."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mimzoo.models.vit import VIT_SIZES, vit_size
 from mimzoo.optimizers import LayerDecayAdamW
 from mimzoo_training import parts
 from mimzoo_training.distribution import Devices
+from mimzoo_training.files import read_json, weights_of
 from mimzoo_training.recipes import get_recipe, list_recipes
 from mimzoo_training.recipes.kinds import FinetuneRecipe
 
@@ -28,7 +28,7 @@ def recipe_for(preset: str) -> FinetuneRecipe:
     """
     folder = Path(resolve(preset))
     cls = preset_class(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+    config = read_json(folder / "config.json", "config")["config"]
     size = _size_of(cls, config)
     family = cls.family
     names = [n for n in list_recipes("finetune") if n.startswith(f"{family}_{size}_")]
@@ -63,7 +63,7 @@ def preset_name(preset: str) -> str:
     """What a preset is called: by its recipe, or by its folder."""
     path = Path(resolve(preset)) / "recipe.json"
     if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))["recipe"]["name"]
+        return read_json(path, "recipe")["recipe"]["name"]
     return Path(str(preset).partition("@")[0].rstrip("/")).name
 
 
@@ -114,15 +114,16 @@ def build_classifier(
         architecture["final_norm"] = recipe.pooling == "token"
         if recipe.learned_positions:
             architecture["position_embedding"] = "learned"
-    model = ImageClassifier.from_preset(
-        preset,
-        load_weights=load_weights,
-        image_shape=(recipe.image_size, recipe.image_size, 3),
-        drop_path_rate=recipe.drop_path_rate,
-        dtype=dtype,
-        **architecture,
-        **head,
-    )
+    with weights_of(preset):
+        model = ImageClassifier.from_preset(
+            preset,
+            load_weights=load_weights,
+            image_shape=(recipe.image_size, recipe.image_size, 3),
+            drop_path_rate=recipe.drop_path_rate,
+            dtype=dtype,
+            **architecture,
+            **head,
+        )
     # As the run evaluates it, so `evaluate` does, too.
     model.preprocessor.image_converter.crop_fraction = recipe.crop_fraction
     return model

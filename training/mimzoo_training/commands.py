@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mimzoo_training.workdir import RunError
+from mimzoo_training.files import RunError
 
 
 def pretrain(args: argparse.Namespace) -> None:
@@ -75,6 +75,14 @@ def finetune(args: argparse.Namespace) -> None:
         devices=distribution.start(args.devices),
         command=args.command_line,
     )
+
+
+def finish(args: argparse.Namespace) -> None:
+    """Makes a preset of a run that was stopped."""
+    import mimzoo.pretraining  # noqa: F401 (registers the classes)
+    from mimzoo_training.finish import finish
+
+    finish(args.workdir, command=args.command_line)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -250,6 +258,7 @@ def _folder(preset: str) -> str:
     if (Path(preset) / "checkpoints").is_dir():
         raise RunError(
             f"the run in {preset} is not finished, so it has no preset yet: "
-            "run its command again to go on."
+            "run its command again to resume, or make one of its best checkpoint so far with "
+            f"`mimzoo finish {preset}`."
         )
     return preset

@@ -11,15 +11,16 @@ from mimzoo.data import Loader, Source, take_subset
 from mimzoo.hub import resolve
 from mimzoo.hub.contents import OURS, Contents
 from mimzoo.hub.licences import UNKNOWN
-from mimzoo_training import checkpoint, classify, export, parts
+from mimzoo_training import classify, export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, tensorboard_hook
 from mimzoo_training.recipes.kinds import FinetuneRecipe
 from mimzoo_training.runner import PRECISIONS
-from mimzoo_training.workdir import Workdir, write_json
+from mimzoo_training.workdir import Workdir, alone_in_workdir, write_json
 
 
+@alone_in_workdir
 def finetune(
     preset: str | keras.Model,
     source: Source | str,
@@ -79,7 +80,6 @@ def finetune(
     if recipe.kind != "finetune":
         raise ValueError(f"{recipe.name} is a recipe for pretraining: use `mimzoo pretrain`.")
     place = Workdir(workdir)
-    place.stop_unless_resumable()
     if isinstance(source, str):
         validation = source if validation is None else validation
         test = source if test is None else test
@@ -118,7 +118,7 @@ def finetune(
             "precision": precision,
         }
         if devices.is_main:
-            place.claim(recipe.to_json(), run)
+            place.claim(recipe.to_json(), run, say)
         devices.wait()
         if place.finished:
             say(f"{recipe.name} is finished: {place.path}")
@@ -132,7 +132,6 @@ def finetune(
         rate = parts.schedule(recipe, len(source))
         optimizer = classify.finetune_optimizer(recipe, model, rate)
         classify.compile_classifier(model, recipe.label_smoothing, optimizer)
-        place.require_space(checkpoint.room(model))
 
         def evaluate() -> dict[str, float]:
             if validation is None:

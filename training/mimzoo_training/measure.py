@@ -1,6 +1,5 @@
 """Loading a preset to measure it or to look at what it sees."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import keras
 import mimzoo.pretraining  # noqa: F401 (registers the methods)
 from mimzoo.hub import resolve
 from mimzoo.pretraining.task import MIMTask
+from mimzoo_training.files import read_json, weights_of
 
 # MAE's evaluation (main_finetune.py): resize to 256, cut out 224.
 CROP_FRACTION = 224 / 256
@@ -32,11 +32,12 @@ def load_task(preset: str, crop_fraction: float | None = None, **kwargs: Any) ->
             f"{preset} holds a backbone without a task, so there is nothing to measure: "
             "fine-tune it first."
         )
-    name = json.loads(path.read_text(encoding="utf-8"))["registered_name"]
+    name = read_json(path, "registered_name")["registered_name"]
     found = keras.saving.get_registered_object(name)
     if found is None:
         raise ValueError(f"{preset} holds a {name}, which this version of mimzoo does not have.")
-    task = found.from_preset(str(folder), **kwargs)
+    with weights_of(folder):
+        task = found.from_preset(str(folder), **kwargs)
     if task.preprocessor is not None:
         crop_fraction = crop_fraction or _crop_fraction(folder)
         task.preprocessor.image_converter.crop_fraction = crop_fraction
@@ -46,8 +47,8 @@ def load_task(preset: str, crop_fraction: float | None = None, **kwargs: Any) ->
 def _crop_fraction(folder: Path) -> float:
     path, converter = folder / "recipe.json", folder / "image_converter.json"
     if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))["recipe"]["crop_fraction"]
-    stored = json.loads(converter.read_text(encoding="utf-8")) if converter.is_file() else {}
+        return read_json(path, "recipe")["recipe"]["crop_fraction"]
+    stored = read_json(converter, "config") if converter.is_file() else {}
     return stored.get("config", {}).get("crop_fraction", CROP_FRACTION)
 
 
@@ -75,6 +76,6 @@ def _is_mim(folder: Path) -> bool:
     path = folder / "task.json"
     if not path.is_file():
         return False
-    name = json.loads(path.read_text(encoding="utf-8"))["registered_name"]
+    name = read_json(path, "registered_name")["registered_name"]
     found = keras.saving.get_registered_object(name)
     return isinstance(found, type) and issubclass(found, MIMTask)

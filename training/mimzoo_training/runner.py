@@ -7,18 +7,19 @@ import keras
 import numpy as np
 
 from mimzoo.data import Source
-from mimzoo_training import checkpoint, export, parts
+from mimzoo_training import export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.online_probe import COLUMN, OnlineProbe
 from mimzoo_training.pictures import Curves, Reconstructions, tensorboard_hook
 from mimzoo_training.recipes.kinds import PretrainRecipe
-from mimzoo_training.workdir import RunError, Workdir, write_json
+from mimzoo_training.workdir import RunError, Workdir, alone_in_workdir, write_json
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 PICTURES = 10
 
 
+@alone_in_workdir
 def pretrain(
     recipe: PretrainRecipe,
     source: Source | str,
@@ -69,7 +70,6 @@ def pretrain(
     if recipe.kind != "pretrain":
         raise ValueError(f"{recipe.name} is a recipe for fine-tuning: use `mimzoo finetune`.")
     place = Workdir(workdir)
-    place.stop_unless_resumable()
     if validation is None and isinstance(source, str):
         validation = parts.to_source(source, "validation")
     elif validation is not None:
@@ -147,12 +147,11 @@ def _train(
         "precision": precision,
     }
     if devices.is_main:
-        place.claim(recipe.to_json(), run)
+        place.claim(recipe.to_json(), run, say)
     devices.wait()
     if place.finished:
         say(f"{recipe.name} is finished: {place.preset}")
         return None, run, None
-    place.require_space(checkpoint.room(task))
 
     probed = None
     if probe:

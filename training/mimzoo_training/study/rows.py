@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from mimzoo_training.files import write_file
 from mimzoo_training.study.spec import Study, data_label
-from mimzoo_training.workdir import write_file
 
 Row = dict[str, Any]
 COLUMNS = (
