@@ -16,6 +16,7 @@ from mimzoo.backend.operations import (
 from mimzoo.backend.training import (
     TorchParameters,
     fuse_adam,
+    keep_weights,
     no_gradient,
     set_part,
     share_of_replica,
@@ -32,6 +33,7 @@ __all__ = [
     "fuse_adam",
     "gather_tokens",
     "gelu",
+    "keep_weights",
     "l2_normalize",
     "no_gradient",
     "relative_to_absolute",

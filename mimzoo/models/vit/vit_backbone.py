@@ -125,7 +125,7 @@ class ViTBackbone(Backbone):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got {value!r}.")
         self.image_shape = check_image_shape(image_shape)
-        grid = patch_grid(image_shape, patch_size)
+        self.grid = grid = patch_grid(image_shape, patch_size)
         shared = {"dtype": dtype}
 
         # === Layers ===
@@ -194,7 +194,6 @@ class ViTBackbone(Backbone):
         self.final_norm = final_norm
         self.layer_norm_epsilon = layer_norm_epsilon
         self.remat = remat
-        self.grid = grid
         self.stride = patch_size
         self.output_dim = embed_dim
         self.intermediate_outputs = tuple(intermediates)
@@ -251,6 +250,8 @@ class ViTBackbone(Backbone):
         self, x: Tensor, index: Tensor | None = None, kept: list[Tensor] | None = None
     ) -> Tensor:
         # Appends each block's output to `kept`. Nothing else may hold one.
+        if index is None:
+            self.check_tokens(x)
         if self.positions is not None:
             x = self.positions(x, index=index)
         if self.class_token_layer is not None:
