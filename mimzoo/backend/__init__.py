@@ -17,6 +17,7 @@ from mimzoo.backend.tracing import is_tensorflow_symbol, is_traced
 from mimzoo.backend.training import (
     TorchParameters,
     fuse_adam,
+    keep_weights,
     no_gradient,
     set_part,
     share_of_replica,
@@ -35,6 +36,7 @@ __all__ = [
     "gelu",
     "is_tensorflow_symbol",
     "is_traced",
+    "keep_weights",
     "l2_normalize",
     "no_gradient",
     "relative_to_absolute",

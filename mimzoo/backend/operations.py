@@ -54,8 +54,7 @@ def exact_matmul(a: Tensor, b: Tensor) -> Tensor:
 def gelu(x: Tensor) -> Tensor:
     """The exact GELU, with erf.
 
-    JAX would keep three arrays of the widest tensor of a block for the backward pass; made anew
-    from the input they cost less than their memory traffic.
+    For the backward pass JAX would keep more than its input, which is a block's widest tensor.
     """
     if keras.config.backend() != "jax":
         return keras.activations.gelu(x, approximate=False)

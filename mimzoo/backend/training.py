@@ -1,7 +1,7 @@
 """What differs in training: parameters, shares of a batch, gradients, optimizers."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import keras
@@ -17,25 +17,38 @@ class TorchParameters:
     clears gradients by that list: what is missing there adds up its gradients over all steps.
     """
 
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Any]]:
-        """(name, torch parameter) of all variables; the arguments are torch's."""
+    def parameters(self, recurse: bool = True) -> Iterator[Any]:
+        """The torch parameters of all variables."""
         import torch
 
-        dot = "." if prefix else ""
-        for number, variable in enumerate(self.variables):
-            if isinstance(variable.value, torch.nn.Parameter):
-                yield f"{prefix}{dot}{number}.{variable.path}", variable.value
+        values = (variable.value for variable in self.variables)
+        return (value for value in values if isinstance(value, torch.nn.Parameter))
+
+
+@contextmanager
+def keep_weights(model: keras.Model) -> Iterator[None]:
+    """Where an error leaves a model's weights: Keras' loops on JAX would lose them.
+
+    They take the weights out of the model while they run, and put none back after an error.
+    """
+    on_jax = keras.config.backend() == "jax"
+    values = [(variable, variable.value) for variable in model.variables] if on_jax else []
+    try:
+        yield
+    except BaseException:
+        for variable, value in values:
+            if not value.is_deleted():
+                variable.assign(value)
+        raise
 
 
 # (number, count): which of so many equal parts of each batch this process computes. Only torch
-# needs it: JAX computes on the whole batch, wherever its rows lie, and TensorFlow tells.
+# needs it: JAX computes on the whole batch, wherever its rows lie, and TensorFlow knows its replica.
 _PART = [0, 1]
 
 
 def set_part(number: int, count: int) -> None:
-    """Tells that this process computes the part `number` of `count` of each batch."""
+    """Makes this process compute the part `number` of `count` of each batch."""
     _PART[:] = number, count
 
 

@@ -5,12 +5,14 @@ import inspect
 import json
 import os
 from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
 
 import keras
 import keras_hub
 from keras import ops
 
-from mimzoo.backend import Tensor, TorchParameters
+from mimzoo.backend import Tensor, TorchParameters, keep_weights
 
 
 def check_arguments(given: Iterable[str], known: Iterable[str], owner: str) -> None:
@@ -24,8 +26,8 @@ def check_arguments(given: Iterable[str], known: Iterable[str], owner: str) -> N
 
 
 def constructor_arguments(cls: type) -> set[str]:
-    """Names of a constructor's arguments along its bases, with Keras' `dtype`, `name`."""
-    names = {"dtype", "name"}
+    """Names of a constructor's arguments along its bases, with Keras' own."""
+    names = {"dtype", "name", "trainable"}
     for base in cls.__mro__:
         if base.__module__.startswith("mimzoo") and "__init__" in vars(base):
             names |= set(inspect.signature(base.__init__).parameters)
@@ -44,6 +46,13 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
 
     image_shape: tuple[int, int, int]
     family = ""
+    grid: tuple[int, int]
+
+    def __init__(self, *, dtype: str | keras.DTypePolicy | None = None, **kwargs):
+        # Keras would drop what it does not know.
+        given = set(kwargs) - {"inputs", "outputs"}
+        check_arguments(given, constructor_arguments(type(self)), type(self).__name__)
+        super().__init__(dtype=dtype, **kwargs)
 
     def call(
         self, inputs: Tensor, training: bool | None = None, mask: object | None = None
@@ -53,6 +62,11 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
             inputs = inputs["images"]
         (images,) = keras.tree.flatten(inputs)
         return self.encode(self.embed(ops.convert_to_tensor(images, self.input.dtype)))
+
+    def predict(self, *args, **kwargs) -> Any:
+        """As `keras.Model.predict`."""
+        with keep_weights(self):
+            return super().predict(*args, **kwargs)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim).
@@ -73,6 +87,15 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
                 f"{type(self).__name__} takes images of shape "
                 f"(B, {', '.join(map(str, self.image_shape))}), got {tuple(images.shape)}: resize "
                 "them, or load the backbone with another image_shape."
+            )
+
+    def check_tokens(self, tokens: Tensor) -> None:
+        """Raises ValueError for another number of tokens than `grid` has."""
+        rows, cols = self.grid
+        if tokens.shape[1] != rows * cols:
+            raise ValueError(
+                f"{type(self).__name__} encodes {rows * cols} tokens an image ({rows}x{cols}), got "
+                f"{tokens.shape[1]}."
             )
 
     @keras_hub.models.FeaturePyramidBackbone.pyramid_outputs.getter
@@ -181,14 +204,14 @@ def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]
         ValueError: not three positive numbers, or Keras is set to images (C, H, W).
     """
     shape = tuple(image_shape)
-    if len(shape) != 3 or not all(isinstance(side, int) and side > 0 for side in shape):
+    if len(shape) != 3 or not all(isinstance(side, Integral) and side > 0 for side in shape):
         raise ValueError(f"image_shape must be (height, width, channels) in pixels, got {shape}.")
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
             "mimzoo's backbones take images (H, W, C), but Keras is set to channels_first: call "
             'keras.config.set_image_data_format("channels_last") before.'
         )
-    return shape
+    return tuple(int(side) for side in shape)
 
 
 def _is_lora(variable: keras.Variable) -> bool:

@@ -228,11 +228,7 @@ class HierarchicalBackbone(Backbone):
         kept: list[list[Tensor]] | None = None,
     ) -> Tensor:
         # Appends each block's output to `kept`, stage by stage. Nothing else may hold one.
-        if tokens.shape[1] != self.grid[0] * self.grid[1]:
-            raise ValueError(
-                f"{type(self).__name__} encodes {self.grid[0] * self.grid[1]} tokens an image, "
-                f"got {tokens.shape[1]}."
-            )
+        self.check_tokens(tokens)
         if self.positions is not None:
             tokens = self.positions(tokens)
         x = ops.reshape(tokens, (-1, *self.stage_grids[0], self.embed_dim))

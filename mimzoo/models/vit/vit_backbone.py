@@ -128,7 +128,7 @@ class ViTBackbone(Backbone):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got {value!r}.")
         self.image_shape = check_image_shape(image_shape)
-        grid = patch_grid(image_shape, patch_size)
+        self.grid = grid = patch_grid(image_shape, patch_size)
         shared = {"dtype": dtype}
 
         # === Layers ===
@@ -197,7 +197,6 @@ class ViTBackbone(Backbone):
         self.final_norm = final_norm
         self.layer_norm_epsilon = layer_norm_epsilon
         self.remat = remat
-        self.grid = grid
         self.stride = patch_size
         self.output_dim = embed_dim
         self.intermediate_outputs = tuple(intermediates)
@@ -260,6 +259,8 @@ class ViTBackbone(Backbone):
         self, x: Tensor, index: Tensor | None = None, kept: list[Tensor] | None = None
     ) -> Tensor:
         # Appends each block's output to `kept`. Nothing else may hold one.
+        if index is None:
+            self.check_tokens(x)
         x = self.prepare(x, index)
         bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
         for block in self.blocks:
