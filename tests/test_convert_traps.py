@@ -11,8 +11,8 @@ from test_convert_layouts import MODELS, Memory, randomized, simmim, state_of, s
 
 from mimzoo.convert import all_layouts, convert, export, get_layout
 from mimzoo.convert.exporting import to_tensors
-from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Safetensors, Tensors
+from mimzoo.convert.hints import ConversionHints
 from mimzoo.convert.importing import assign, load
 from mimzoo.convert.transforms import Unfolded, UnfoldedKernel
 from mimzoo.models import ViTBackbone
@@ -196,7 +196,7 @@ def test_a_fact_has_to_be_of_use(tmp_path):
         load([path], None, {"num_head": 3})
     with pytest.raises(ValueError, match="do not tell num_heads"):
         load([path], None, {})
-    known = Facts({"std": 1}, {"std": 2, "mean": 2}, {"mask_ratio": 4})
+    known = ConversionHints({"std": 1}, {"std": 2, "mean": 2}, {"mask_ratio": 4})
     assert [known.get(n, 3) for n in ("std", "mean", "mask_ratio")] == [1, 2, 3]
     assert known.get("mask_ratio", default=5) == 4
 

@@ -10,8 +10,9 @@ import ml_dtypes
 import numpy as np
 
 from mimzoo.convert.importing import check_complete
-from mimzoo.convert.layout import Layout, get_layout
+from mimzoo.convert.layout import Layout
 from mimzoo.convert.record import read_json
+from mimzoo.convert.registry import get_layout
 from mimzoo.convert.table import variable
 from mimzoo.convert.tasks import TASKS, table
 from mimzoo.hub.contents import CONVERSION

@@ -11,16 +11,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Tensors, read_tensors, sha256, weight_files
-from mimzoo.convert.layout import Layout, choose
-from mimzoo.convert.record import card_licence, record, stored_facts
+from mimzoo.convert.hints import ConversionHints
+from mimzoo.convert.layout import Layout
+from mimzoo.convert.record import record, stored_hints
+from mimzoo.convert.registry import choose
 from mimzoo.convert.table import variable
 from mimzoo.convert.tasks import build, converter, table
 from mimzoo.hub.card import card
 from mimzoo.hub.contents import CONVERSION
 from mimzoo.hub.download import download
 from mimzoo.hub.handle import HF_PREFIX, Handle
+from mimzoo.hub.licences import card_licence
 
 Progress = Callable[[int, int], None]
 
@@ -31,7 +33,7 @@ def convert(
     layout: str | None = None,
     licence: str | None = None,
     progress: Progress | None = None,
-    **facts: Any,
+    **hints: Any,
 ) -> dict[str, Any]:
     """Writes a checkpoint of another library as a preset folder, whole or not at all.
 
@@ -45,7 +47,7 @@ def convert(
         layout: name of the layout; default: what the names of the tensors tell.
         licence: of the weights; default: the model card's beside the file, else the layout's.
         progress: called with the tensors done and their number.
-        **facts: what the file does not tell: `image_size`, `window_size`,
+        **hints: what the file does not tell: `image_size`, `window_size`,
             `pretrained_window_sizes`, `num_heads`, `decoder_num_heads`, `layer_norm_epsilon`,
             `decoder_layer_norm_epsilon`, `mask_ratio`, `mask_patch_size`, `norm_pix_loss`,
             `mean`, `std`.
@@ -61,7 +63,7 @@ def convert(
     out = Path(out)
     if out.exists():
         raise ValueError(f"{out} is there already: choose another folder.")
-    return convert_local(local(str(source)), str(source), out, layout, licence, progress, facts)
+    return convert_local(local(str(source)), str(source), out, layout, licence, progress, hints)
 
 
 def convert_local(
@@ -71,11 +73,11 @@ def convert_local(
     layout: str | None = None,
     licence: str | None = None,
     progress: Progress | None = None,
-    facts: Mapping[str, Any] | None = None,
+    hints: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`convert` of a file or folder on this machine, which calls itself `source`."""
     files = weight_files(path)
-    counts, model, image_converter = load(files, layout, facts or {}, progress)
+    counts, model, image_converter = load(files, layout, hints or {}, progress)
     found = counts.pop("layout")
     licence = licence or card_licence(files[0].parent) or found.licence
     name = files[0].name if len(files) == 1 else path.name
@@ -88,13 +90,13 @@ def local(source: str) -> Path:
     """The file or folder of a source on this machine, downloaded if need be."""
     if not source.startswith(HF_PREFIX):
         return Path(source)
-    return download(Handle.parse(source))
+    return download(Handle.parse(source)).path
 
 
 def load(
     files: list[Path],
     layout: str | None,
-    facts: Mapping[str, Any],
+    hints: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> tuple[dict, Any, Any]:
     """A model with the weights of a checkpoint's files.
@@ -105,7 +107,7 @@ def load(
     tensors = read_tensors(files)
     found = choose(tensors, layout)
     tensors = found.spell(tensors)
-    known = Facts(facts, stored_facts(files[0].parent, found), found.defaults)
+    known = ConversionHints(hints, stored_hints(files[0].parent, found), found.defaults)
     model = build(found, tensors, known)
     image_converter = converter(getattr(model, "backbone", model), known)
     known.check_used()

@@ -26,7 +26,7 @@ class Checkpoint:
         by: who trained it: "official", or another project.
         digest: "sha256:…" or "md5:…", perhaps only the first digits, where they are known.
         note: what else is known, or not known.
-        facts: what the file does not tell, see `mimzoo.convert.convert`.
+        hints: what the file does not tell, see `mimzoo.convert.convert`.
     """
 
     url: str
@@ -37,7 +37,7 @@ class Checkpoint:
     by: str = "official"
     digest: str | None = None
     note: str = ""
-    facts: dict = field(default_factory=dict)
+    hints: dict = field(default_factory=dict)
 
     @property
     def by_hand(self) -> bool:
@@ -172,7 +172,7 @@ def _checkpoint(host: dict, entry: dict) -> Checkpoint:
         file=entry["file"] if host["url"] == "hf://{file}" else entry["file"].rpartition("/")[2],
         **{name: host[name] for name in ("layout", "licence", "source")},
         **{name: host[name] for name in ("by",) if name in host},
-        **{name: entry[name] for name in ("digest", "note", "facts") if name in entry},
+        **{name: entry[name] for name in ("digest", "note", "hints") if name in entry},
     )
 
 

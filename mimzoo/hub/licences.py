@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 UNKNOWN = "unknown"
 
@@ -80,3 +81,15 @@ def check_licences(licences: Iterable[str], allowed: Iterable[str] = ()) -> None
         raise LicenceRefused(
             f"{licence} has conditions; read it, and if they are kept, --allow-licence {licence}."
         )
+
+
+def card_licence(folder: Path) -> str | None:
+    """The licence in the front matter of a model card that lies beside the tensors."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    found = re.match(
+        r"---\n(.*?\n)---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL
+    )
+    line = re.search(r"^license:[ \t]*(\S+)", found[1], re.MULTILINE) if found else None
+    return line[1] if line else None

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from mimzoo.hub.words import length
+from mimzoo.hub.vocabulary import length
 from mimzoo_training.study.rows import Row, measured
 from mimzoo_training.study.spec import Study
 from mimzoo_training.workdir import write_file, write_json
