@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 from mimzoo_training.cli import main
-from mimzoo_training.publish.fingerprint import compare, noise, probe
+from mimzoo_training.publish.fingerprint import compare, fingerprint, noise
 from mimzoo_training.publish.items import find_item
 from mimzoo_training.publish.publisher import tag_of
 from released import Released
@@ -26,7 +27,7 @@ from mimzoo.hub.manifest import read_manifest
 from mimzoo.models import Backbone, ImageClassifier, ViTBackbone
 from mimzoo.pretraining import SimMIM
 
-GOLDEN = Path(__file__).parent / "golden" / "probe_nano.json"
+GOLDEN = Path(__file__).parent / "golden" / "fingerprint_nano.json"
 NANO = "vit_nano_mae_fmnist_20ep"
 CELLS = [f"swinv2_small_simmim_{data}_125k" for data in ("in1k10", "in1k20", "in1k50")]
 TUNED = [f"{name}_in1k_224" for name in CELLS[:2]]
@@ -55,7 +56,8 @@ def publish(capsys, *arguments, code=0, org="mimzoo"):
     assert main(["publish", "--org", org, *map(str, arguments)]) == code
     out = capsys.readouterr().out
     assert "hf_test_token" not in out
-    lines = out.partition("what happened")[2].splitlines()[1:-1]
+    lines = out.partition("outcome")[2].splitlines()[1:]
+    lines = lines[: next(n for n, line in enumerate(lines) if re.match(r"\d+ ", line))]
     rows = [line.partition("  ")[::2] for line in lines if not line.startswith(" ")]
     return {name: told.strip() for name, told in rows}
 
@@ -99,8 +101,8 @@ def test_what_was_published_loads_by_name(hub, official, capsys):
     assert ImageClassifier.from_preset(TUNED[0]).num_classes == 5
 
 
-def test_the_probe_is_the_same_on_every_backend():
-    compare(probe(preset_info(NANO).folder), json.loads(GOLDEN.read_text()))
+def test_the_fingerprint_is_the_same_on_every_backend():
+    compare(fingerprint(preset_info(NANO).folder), json.loads(GOLDEN.read_text()))
 
 
 @pytest.mark.one_backend
@@ -126,8 +128,7 @@ def test_a_bundled_preset(hub, capsys):
 
 
 def hub_file(hub, name: str, file: str) -> bytes:
-    repository = hub.repositories[f"mimzoo/{name}"]
-    return hub.data(repository.files()[file])
+    return hub.repositories[f"mimzoo/{name}"].files()[file]
 
 
 @pytest.mark.one_backend
@@ -291,15 +292,15 @@ def test_the_gate(hub, official, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.one_backend
-def test_the_probe_knows_a_model_again(tmp_path):
+def test_the_fingerprint_knows_a_model_again(tmp_path):
     folder = preset_info(NANO).folder
-    wanted = probe(folder)
-    compare(probe(folder), json.loads(json.dumps(wanted)))
+    wanted = fingerprint(folder)
+    compare(fingerprint(folder), json.loads(json.dumps(wanted)))
     assert wanted["tensors"] == {"model.weights.h5": 78, "task.weights.h5": 32}
     for part, name, value in (("features", "mean", 0.1), ("outputs", "std", float("nan"))):
         other = json.loads(json.dumps(wanted))
         other[part][name] = value
-        with pytest.raises(ValueError, match=f"the {part} of the probe differ"):
+        with pytest.raises(ValueError, match=f"the {part} of the fingerprints differ"):
             compare(other, wanted)
     with pytest.raises(ValueError, match="tensors"):
         compare({**wanted, "tensors": {}}, wanted)
