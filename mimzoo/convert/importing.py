@@ -23,6 +23,7 @@ from mimzoo.hub.contents import CONVERSION
 from mimzoo.hub.download import download
 from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.hub.licences import card_licence
+from mimzoo.hub.manifest import is_read, write_manifest
 
 Progress = Callable[[int, int], None]
 
@@ -193,6 +194,7 @@ def _write(out: Path, model: Any, image_converter: Any, entry: dict) -> None:
         model.save_to_preset(str(temporary))
         if isinstance(model, keras.Model) and not hasattr(model, "preprocessor"):
             image_converter.save_to_preset(str(temporary))
+            write_manifest(temporary, is_read)
         text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
         (temporary / CONVERSION).write_text(text, encoding="utf-8")
         (temporary / "README.md").write_text(card(temporary), encoding="utf-8")

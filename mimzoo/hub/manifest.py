@@ -47,11 +47,14 @@ def is_read(name: str) -> bool:
     return _READ.fullmatch(name) is not None
 
 
-def write_manifest(folder: Path, **more: Any) -> dict[str, Any]:
-    """Writes `manifest.json` into a preset folder: sha256 and size of every other file.
+def write_manifest(
+    folder: Path, wanted: Callable[[str], bool] | None = None, **more: Any
+) -> dict[str, Any]:
+    """Writes `manifest.json` into a preset folder: sha256 and size of its files.
 
     Args:
-        folder: of the preset, complete; links that lead outside of it are followed.
+        folder: of the preset, complete.
+        wanted: which names are listed; default: all, but those that begin with a dot.
         **more: further entries; JSON.
 
     Returns:
@@ -59,10 +62,12 @@ def write_manifest(folder: Path, **more: Any) -> dict[str, Any]:
     """
     folder = Path(folder)
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    listed = wanted or (lambda name: not any(part.startswith(".") for part in name.split("/")))
     files = {
-        path.relative_to(folder).as_posix(): {"sha256": digest(path), "size": path.stat().st_size}
-        for path in paths
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        name: {"sha256": digest(path), "size": path.stat().st_size}
+        for name, path in names.items()
+        if listed(name)
     }
     manifest = {"mimzoo": __version__, "files": files, **more}
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
