@@ -11,6 +11,7 @@ import keras_hub
 
 from mimzoo.backend import TorchParameters
 from mimzoo.models.backbone import check_arguments, constructor_arguments
+from mimzoo.models.loading import lean_loading
 
 
 class PresetTask(TorchParameters):
@@ -32,12 +33,17 @@ class PresetTask(TorchParameters):
 
         Raises:
             TypeError: an argument that neither the task nor its backbone has.
-            ValueError: an unknown preset, or one of another kind.
+            ValueError: an unknown preset, one of another kind, or one with a file that is
+                missing, damaged or of another model.
         """
         from mimzoo.hub import preset_class, resolve
+        from mimzoo.hub.complete import check_preset, check_tensors, one_sentence_about
 
         folder = Path(resolve(preset))
         backbone_cls = preset_class(folder)
+        if load_weights:
+            with lean_loading():
+                check_preset(folder, backbone_cls)
         stored = _read_json(folder / "task.json")
         stored_cls = (
             keras.saving.get_registered_object(stored["registered_name"]) if stored else None
@@ -56,7 +62,8 @@ class PresetTask(TorchParameters):
         config = dict(stored["config"]) if same_task else {}
         for name in ("backbone", "preprocessor", "name"):
             config.pop(name, None)
-        config = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
+        with one_sentence_about(folder / "task.json"):
+            config = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
         config = task_cls.adapt_config(config, for_task)
         if "backbone" not in for_task:
             for_task["backbone"] = backbone_cls.from_preset(
@@ -74,9 +81,23 @@ class PresetTask(TorchParameters):
         task = task_cls(**{**config, **for_task})
         weights = folder / "task.weights.h5"
         replaced = task_cls.replaced_parts(config, for_task)
-        if load_weights and same_task and weights.exists() and not replaced:
+        if load_weights and same_task and not replaced:
+            # Positions may be resized, so only the number of tensors has to agree.
+            check_tensors(weights, task.own_weights(), config="task.json", count_only=True)
             task.load_task_weights(os.fspath(weights))
         return task
+
+    def own_weights(self) -> list[keras.Variable]:
+        """What `task.weights.h5` holds: the weights without the backbone's and a teacher's."""
+        others = {id(w) for w in (*self.backbone.weights, *getattr(self, "frozen_variables", ()))}
+        return [weight for weight in self.weights if id(weight) not in others]
+
+    def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size: float = 10) -> None:
+        """KerasHub's, with a `manifest.json` of the files, by which loading checks them."""
+        from mimzoo.hub.manifest import is_read, write_manifest
+
+        super().save_to_preset(str(preset_dir), max_shard_size)
+        write_manifest(Path(preset_dir), is_read)
 
     def save_task_weights(self, filepath: str | os.PathLike) -> None:
         """Saves what the backbone does not hold."""
