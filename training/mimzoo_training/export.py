@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from mimzoo.hub.card import card
+from mimzoo.hub.manifest import is_read, write_manifest
 from mimzoo_training.checkpoint import own
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import draw_curve
@@ -96,5 +97,6 @@ def write_preset(
         trainer.log.write_csv(folder / "curve.csv")
         draw_curve(trainer.log.rows, folder / "curve.png")
         (folder / "README.md").write_text(card(folder), encoding="utf-8")
+        write_manifest(folder, is_read)  # once more: `store_as` has changed the weights
 
     write_folder(trainer.workdir.preset, write)
