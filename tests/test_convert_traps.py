@@ -1,4 +1,4 @@
-"""The traps of each layout, and the facts that tensors do not tell."""
+"""The traps of each layout, and the settings that no tensor shows."""
 
 from pathlib import Path
 
@@ -187,14 +187,14 @@ def test_layouts_are_declared_once():
     assert all(layout.origin and layout.licence for layout in all_layouts().values())
 
 
-def test_a_fact_has_to_be_of_use(tmp_path):
+def test_a_hint_has_to_be_used(tmp_path):
     state, _, _ = state_of("mae_encoder_only")
     path = write(state, tmp_path / "x.safetensors")
-    with pytest.raises(TypeError, match="window_size is told by the tensors or has no use"):
+    with pytest.raises(TypeError, match="window_size is inferred from the tensors, or unused"):
         load([path], None, {"num_heads": 3, "window_size": 7})
     with pytest.raises(TypeError, match="did you mean 'num_heads'"):
         load([path], None, {"num_head": 3})
-    with pytest.raises(ValueError, match="do not tell num_heads"):
+    with pytest.raises(ValueError, match="num_heads cannot be inferred from the tensors"):
         load([path], None, {})
     known = ConversionHints({"std": 1}, {"std": 2, "mean": 2}, {"mask_ratio": 4})
     assert [known.get(n, 3) for n in ("std", "mean", "mask_ratio")] == [1, 2, 3]
