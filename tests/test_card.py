@@ -141,7 +141,7 @@ def test_what_it_says(cards):
         assert not re.search(r"\| None|\{\}|/tmp/", text.partition("## Where")[0])
     assert "eprint = {2206.04664}" in cards[CELL]
     assert "eprint = {2111.09886}" in cards[CELL]
-    assert "no picture of a reconstruction" in cards[CELL]
+    assert "No picture of a reconstruction" in cards[CELL]
     assert "](reconstruction.png)" in cards[NANO]
 
 

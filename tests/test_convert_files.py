@@ -120,13 +120,17 @@ def broken(state: dict, folder) -> dict:
         "no shard": (shards, {}, "names the shard 'm-1.safetensors', which is not beside it"),
         "no file": (folder / "none.pth", {}, "there is no file"),
         "unknown layout": (whole, {"layout": "mae_ful"}, "no layout 'mae_ful'; nearest: mae_full"),
-        "wrong layout": (whole, {"layout": "hf_vit_mae"}, "not of the layout hf_vit_mae: it looks"),
+        "wrong layout": (
+            whole,
+            {"layout": "hf_vit_mae"},
+            "layout hf_vit_mae: it matches",
+        ),
         "no layout": (named["strange"], {}, "no known layout has tensors such as conv1.weight"),
         "left over": (named["more"], {}, "has no place for surplus.weight"),
         "missing": (named["less"], {}, f"lacks {key}"),
         "shape": (named["short"], {}, rf"{key} .* does not fit"),
         "not finite": (named["nan"], {}, f"{key} has numbers that are not finite"),
-        "no size": (named["wide"], {}, "do not tell image_size"),
+        "no size": (named["wide"], {}, "image_size cannot be inferred"),
     }
 
 

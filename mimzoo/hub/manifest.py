@@ -12,7 +12,8 @@ from mimzoo.version import __version__
 MANIFEST = "manifest.json"
 # The files that loading reads; others may change without harm.
 _READ = re.compile(
-    r"(config|task|preprocessor|image_converter|model\.weights)\.json|[^/]+\.weights\.h5"
+    r"(config|task|preprocessor|image_converter|model\.weights)\.json"
+    r"|(model|task|model_\d+)\.weights\.h5"
 )
 # Names that Windows reserves, whatever their ending.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)

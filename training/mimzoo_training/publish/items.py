@@ -60,6 +60,7 @@ def find_item(text: str) -> Item:
     path = Path(text)
     for folder in (path / "preset", path):
         if is_preset(folder):
+            copied_files(folder)  # refuses links before anything is read through them
             found = Contents.read(folder)
             if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}", found.name):
                 raise ValueError(
