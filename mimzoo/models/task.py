@@ -1,7 +1,6 @@
 """Loading a task so that every argument arrives."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +77,9 @@ class PresetTask(TorchParameters):
             for_task["preprocessor"] = task_cls.load_preprocessor(
                 folder, for_task["backbone"].image_shape
             )
-        task = task_cls(**{**config, **for_task})
+        # What a caller gives may be wrong, too: that error is his.
+        with contextlib.nullcontext() if kwargs else one_sentence_about(folder / "task.json"):
+            task = task_cls(**{**config, **for_task})
         weights = folder / "task.weights.h5"
         replaced = task_cls.replaced_parts(config, for_task)
         if load_weights and same_task and not replaced:
@@ -136,8 +137,11 @@ class PresetTask(TorchParameters):
             return None
         if stored is None:
             return preprocessor_cls.for_image_shape(image_shape)
-        converter = keras.saving.deserialize_keras_object(stored)
-        converter.image_size = tuple(image_shape[:2])
+        from mimzoo.hub.complete import one_sentence_about
+
+        with one_sentence_about(folder / "image_converter.json"):
+            converter = keras.saving.deserialize_keras_object(stored)
+            converter.image_size = tuple(image_shape[:2])
         return preprocessor_cls(image_converter=converter)
 
 
@@ -152,7 +156,9 @@ def _without_optimizer(model: keras.Model) -> Iterator[None]:
 
 
 def _read_json(path: Path) -> dict | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    from mimzoo.hub.resolve import read_object
+
+    return read_object(path) if path.exists() else None
 
 
 def mark_built(preprocessor: keras.layers.Layer | None) -> None:
