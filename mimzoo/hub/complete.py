@@ -40,6 +40,8 @@ def check_preset(folder: Path, backbone_cls: type) -> None:
     key = tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)
     if key in _checked:
         return
+    import keras
+
     config = read_object(folder / CONFIG)["config"]
     listed = (folder / MANIFEST).is_file()
     if listed:
@@ -57,7 +59,9 @@ def check_preset(folder: Path, backbone_cls: type) -> None:
         _check_task_sizes(folder)
     if not listed:
         with one_sentence_about(folder / CONFIG):
-            model = backbone_cls.from_config(dict(config))
+            model = keras.saving.deserialize_keras_object(read_object(folder / CONFIG))
+        if not isinstance(model, backbone_cls):
+            raise ValueError(f"{folder / CONFIG} holds no {backbone_cls.__name__}: {AGAIN}.")
         check_tensors(files[0], model.weights, shapes, config=CONFIG)
     _checked.add(key)
 

@@ -111,13 +111,11 @@ def read_object(path: Path) -> dict:
         raise ValueError(f"{path.parent} lacks {path.name}.") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON file: download or save the preset again.") from error
-    if (
-        not isinstance(found, dict)
-        or not isinstance(found.get("registered_name"), str)
-        or not isinstance(found.get("config"), dict)
-    ):
+    names = ("module", "class_name", "registered_name")
+    known = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in names)
+    if not known or not isinstance(found.get("config"), dict):
         raise ValueError(
-            f"{path} is no serialised Keras object (it needs registered_name and config): download "
+            f"{path} is no serialised Keras object, with {', '.join(names)} and config: download "
             "or save the preset again."
         )
     return found
