@@ -163,9 +163,9 @@ def test_torch_files_need_torch_and_others_do_not(state, tmp_path, monkeypatch):
 def test_what_is_there_is_not_overwritten(state, tmp_path):
     path = write(state, tmp_path / "x.safetensors")
     convert(path, tmp_path / "out", **FACTS)
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         convert(path, tmp_path / "out", **FACTS)
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         export(tmp_path / "out", "mae_full", path)
     with pytest.raises(ValueError, match=r"has to end in \.safetensors"):
         export(tmp_path / "out", "mae_full", tmp_path / "x.bin")

@@ -14,7 +14,7 @@ from test_hub_loading import NAME, entry, go_offline, sound
 
 from mimzoo.convert import get_layout
 from mimzoo.hub import Checkpoint, cache_folder, errors, forget, resolve, web
-from mimzoo.hub.cache import remembered_digest
+from mimzoo.hub.cache import cached_digest
 from mimzoo.hub.catalogue import catalogue
 from mimzoo.hub.handle import Handle
 from mimzoo.hub.manifest import check_manifest, write_manifest
@@ -246,11 +246,11 @@ def test_a_file_is_hashed_once(tmp_path, monkeypatch):
     path = tmp_path / "x"
     path.write_bytes(b"1")
     os.utime(path, (1, 1))
-    first = remembered_digest(path)
+    first = cached_digest(path)
     monkeypatch.setattr("mimzoo.hub.cache.digest", lambda path: "anew")
-    assert remembered_digest(path) == first == hashlib.sha256(b"1").hexdigest()
+    assert cached_digest(path) == first == hashlib.sha256(b"1").hexdigest()
     os.utime(path, (2, 2))
-    assert remembered_digest(path) == "anew"
+    assert cached_digest(path) == "anew"
 
 
 def test_cache_command(hub, official, tmp_path, capsys):

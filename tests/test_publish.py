@@ -1,4 +1,4 @@
-"""Publishing on a Hub on this machine: read back, gone on with after a kill, refused, failing."""
+"""Publishing on a Hub on this machine: read back, resumed after a kill, refused, failing."""
 
 import collections
 import dataclasses
@@ -45,7 +45,7 @@ def official(tmp_path_factory):
 
 @pytest.fixture
 def tiny_grid(monkeypatch):
-    """A grid of two cells with their classifiers, and one that has a recipe only."""
+    """A grid of two models with their classifiers, and one with a recipe only."""
     monkeypatch.setitem(grids(), "tiny", {"title": "Tiny", "paper": "", "metrics": {}})
     for name in (*CELLS[:2], *TUNED, "swinv2_small_simmim_in22k_125k"):
         monkeypatch.setitem(catalogue(), name, dataclasses.replace(preset_info(name), grid="tiny"))

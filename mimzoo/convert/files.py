@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from mimzoo.hub.cache import remembered_digest
+from mimzoo.hub.cache import cached_digest
 from mimzoo.hub.manifest import portable
 
 ENDINGS = (".safetensors", ".bin", ".pth", ".pt")
@@ -183,8 +183,8 @@ def _in_folder(folder: Path) -> Path:
             return folder / name
     found = sorted(p for p in folder.iterdir() if p.suffix in ENDINGS)
     if len(found) != 1:
-        told = "no checkpoint" if not found else f"{len(found)} checkpoints: name one of them"
-        raise ValueError(f"{folder} has {told} ({', '.join(ENDINGS)}).")
+        number = f"{len(found)} checkpoints: name one of them" if found else "no checkpoint"
+        raise ValueError(f"{folder} has {number} ({', '.join(ENDINGS)}).")
     return found[0]
 
 
@@ -220,7 +220,7 @@ def without_wrappers(tensors: Tensors) -> Tensors:
 
 def sha256(files: list[Path]) -> str:
     """SHA-256 of a file; of several, that of their own hashes in order."""
-    digests = [remembered_digest(path) for path in files]
+    digests = [cached_digest(path) for path in files]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

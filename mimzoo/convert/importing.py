@@ -39,16 +39,16 @@ def convert(
     """Writes a checkpoint of another library as a preset folder, whole or not at all.
 
     Tensors are read one at a time, as tensors only: a pickle that would run code is refused.
-    Every tensor of the file has to find its place, and every weight of the model its tensor.
+    Any unmapped tensor of the file, or weight of the model, aborts the conversion.
 
     Args:
         source: a `.safetensors`, `.pth`, `.pt` or `.bin` file, an index of shards, a folder of
             either, or `hf://org/name[@revision][/folder or file]`.
         out: the folder to make.
-        layout: name of the layout; default: what the names of the tensors tell.
+        layout: name of the layout; default: inferred from the names of the tensors.
         licence: of the weights; default: the model card's beside the file, else the layout's.
         progress: called with the tensors done and their number.
-        **hints: what the file does not tell: `image_size`, `window_size`,
+        **hints: settings that no tensor shows: `image_size`, `window_size`,
             `pretrained_window_sizes`, `num_heads`, `decoder_num_heads`, `layer_norm_epsilon`,
             `decoder_layer_norm_epsilon`, `mask_ratio`, `mask_patch_size`, `norm_pix_loss`,
             `mean`, `std`.
@@ -57,13 +57,13 @@ def convert(
         What `conversion.json` in the folder holds, such as "layout", "tensors" and "sha256".
 
     Raises:
-        ValueError: a file that cannot be read, a layout that it has not, a tensor that is missing,
-            left over, of a shape that does not fit or not finite; `out` is there already.
-        TypeError: a fact that does not exist or has no use here.
+        ValueError: a file that cannot be read or has another layout, a tensor that is missing,
+            unmapped, of a wrong shape or not finite; `out` exists.
+        TypeError: an unknown or unused option.
     """
     out = Path(out)
     if out.exists():
-        raise ValueError(f"{out} is there already: choose another folder.")
+        raise ValueError(f"{out} exists already: choose another folder.")
     return convert_local(local(str(source)), str(source), out, layout, licence, progress, hints)
 
 
@@ -76,7 +76,7 @@ def convert_local(
     progress: Progress | None = None,
     hints: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`convert` of a file or folder on this machine, which calls itself `source`."""
+    """`convert` of a file or folder on this machine; `source` is recorded as its origin."""
     files = weight_files(path)
     counts, model, image_converter = load(files, layout, hints or {}, progress)
     found = counts.pop("layout")
@@ -156,7 +156,7 @@ def assign(
 def _assign_row(row: Any, theirs: list[np.ndarray], model: Any) -> None:
     for name, value in zip(row.theirs, theirs, strict=True):
         if not np.isfinite(value).all():
-            raise ValueError(f"{name} has numbers that are not finite: the file is of no use.")
+            raise ValueError(f"{name} has numbers that are not finite: the file is damaged.")
     shapes = " and ".join(f"{n} {x.shape}" for n, x in zip(row.theirs, theirs, strict=True))
     try:
         ours = row.transform.to_ours(*theirs)

@@ -28,8 +28,8 @@ class Layout:
         without: tensors that none has, where `keys` alone fit another layout too.
         aliases: (regular expression, replacement) of other spellings of a name.
         ignored: regular expressions of tensors that are not weights of ours.
-        defaults: hints that hold for all released files.
-        stored: their name in a configuration file -> fact.
+        defaults: hints for all released files.
+        stored: name in a configuration file -> hint.
         pooling: of a classifier.
         target_window: side of the window that SimMIM's target is normalised by; None: plain pixels.
     """

@@ -1,4 +1,4 @@
-"""What a converted preset says of itself: where it comes from, its licence, published results."""
+"""The record of a conversion: origin, licence, published results."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def stored_hints(folder: Path, layout: Layout) -> dict[str, Any]:
     """ConversionHints from the configuration files that lie beside the tensors.
 
     Raises:
-        ValueError: a configuration that asks for what the models do not have.
+        ValueError: a configuration with a feature that the models lack.
     """
     if not layout.stored:
         return {}

@@ -23,7 +23,7 @@ def configure(names: SwinNames, tensors: Tensors, hints: ConversionHints) -> dic
     """Arguments of a SwinBackbone.
 
     A table of a stage has (2 w - 1)² rows of its window w. All released models are as large as
-    makes their last stage one window; where that is not so the image size has to be told.
+    makes their last stage one window; else the image size has to be given.
     """
     shared = _shared(names, tensors, hints)
     windows, heads = _tables(names, tensors, len(shared["depths"]))
@@ -38,7 +38,7 @@ def configure(names: SwinNames, tensors: Tensors, hints: ConversionHints) -> dic
 
 
 def configure_mixmim(names: SwinNames, tensors: Tensors, hints: ConversionHints) -> dict:
-    """Arguments of a MixMIMBackbone: every stage has its window, positions tell the image.
+    """Arguments of a MixMIMBackbone: every stage has its window, positions show the image's size.
 
     Raises:
         ValueError: positions that are not the fixed ones, as in a Swin that learns them.
@@ -72,17 +72,17 @@ def configure_v2(names: SwinNames, tensors: Tensors, hints: ConversionHints) -> 
     """Arguments of a SwinV2Backbone.
 
     Its bias has no table, so window and image size follow from derived buffers where the file
-    has them, and have to be told otherwise.
+    has them, and have to be given otherwise.
     """
     shared = _shared(names, tensors, hints)
     depths, patch = shared["depths"], shared["patch_size"]
     first = [_block(names, stage) for stage in range(len(depths))]
     scales = [f"{block}.{names.inside.logit_scale}" for block in first]
     index = f"{first[0]}.attn.relative_position_index"
-    told = math.isqrt(tensors.shape(index)[0]) if index in tensors else None
-    window = hints.get("window_size", told)
-    if told not in (None, window):
-        raise ValueError(f"the file has windows of {told} tokens, not of {window}.")
+    shown = math.isqrt(tensors.shape(index)[0]) if index in tensors else None
+    window = hints.get("window_size", shown)
+    if shown not in (None, window):
+        raise ValueError(f"the file has windows of {shown} tokens, not of {window}.")
     side = _side(names, tensors, patch, window)
     trained = _trained_windows(tensors, first)
     trained = hints.get("pretrained_window_sizes", trained, (0,) * len(depths))

@@ -1,4 +1,4 @@
-"""What a file holds beside the encoder: a classifier's head, or a MIM method's decoder."""
+"""The part of a file beside the encoder: a classifier's head, or a MIM method's decoder."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ class Task(NamedTuple):
 
 
 def converter(backbone: Any, hints: ConversionHints) -> Any:
-    """The image converter of a backbone, with the file's mean and deviation."""
+    """The image converter of a backbone, with the file's mean and standard deviation."""
     cls = ImageClassifier.for_backbone(type(backbone)).preprocessor_cls.image_converter_cls
     mean, std = hints.get("mean", default=IMAGENET_MEAN), hints.get("std", default=IMAGENET_STD)
     return cls(image_size=backbone.image_shape[:2], mean=mean, std=std)
@@ -49,7 +49,7 @@ def _classifier(layout: Layout, backbone: Any, tensors: Tensors, hints: Conversi
         classes,
         preprocessor=cls.preprocessor_cls(image_converter=converter(backbone, hints)),
         pooling=layout.pooling,
-        # No file tells; what was released with 1,000 outputs was trained on ImageNet-1K.
+        # No file says; all released files with 1,000 outputs were trained on ImageNet-1K.
         class_names="imagenet" if classes == 1000 else None,
     )
 
@@ -159,7 +159,7 @@ def build(layout: Layout, tensors: Tensors, hints: ConversionHints) -> Any:
     """A new model with the shapes of a file: a task, or a backbone if there is no more.
 
     Raises:
-        ValueError: shapes that fit no model, or a fact that nobody tells.
+        ValueError: shapes that fit no model, or a setting that cannot be inferred.
     """
     config = layout.configure(layout.names, tensors, hints)
     backbone = layout.backbone(**config, dtype="float32", name="backbone")

@@ -13,7 +13,7 @@ from mimzoo.convert.transforms import PatchKernel, Positions
 from mimzoo.layers.positions import sincos_table
 from mimzoo.models.vit.vit_backbone import VIT_SIZES
 
-# Width -> heads of the published sizes, which no shape tells.
+# Width -> heads of the published sizes, which no shape shows.
 HEADS = {width: heads for width, _, heads, _ in VIT_SIZES.values()}
 
 
@@ -21,7 +21,7 @@ def configure(names: ViTNames, tensors: Tensors, hints: ConversionHints) -> dict
     """Arguments of a ViTBackbone.
 
     Raises:
-        ValueError: shapes that fit no ViT, or heads or image size that nothing tells.
+        ValueError: shapes that fit no ViT, or heads or image size that cannot be inferred.
     """
     prefix, inside = names.prefix, names.inside
     kernel = tensors.shape(f"{prefix}{names.patch}.weight")

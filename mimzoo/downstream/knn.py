@@ -36,14 +36,14 @@ def knn_accuracy(
         test_features: (M, D).
         test_labels: (M,) integers.
         num_classes: default: one more than the greatest training label.
-        k: neighbours; with fewer training images all of them vote.
+        k: number of neighbours; with fewer training images all of them vote.
         temperature: greater than 0; the smaller, the more the nearest weigh.
 
     Returns:
         Share of the test labels that are right, in [0, 1].
 
     Raises:
-        ValueError: shapes that do not fit, labels out of range, or no neighbours.
+        ValueError: shapes that do not fit, labels out of range, or k below 1.
     """
     train_labels, test_labels, num_classes = check_features(
         (train_features, train_labels), (test_features, test_labels), num_classes

@@ -116,7 +116,7 @@ def linear_probe(
         keras.optimizers.AdamW(rate, weight_decay=weight_decay),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    # `fit` would draw from the random state of a training that goes on around this.
+    # `fit` would draw from the random state of a training that runs around this.
     whole = standard(train_features) if parts == 1 else None
     for step in range(steps * parts):
         rows = slice(step % parts, None, parts)

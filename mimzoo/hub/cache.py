@@ -59,7 +59,7 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def remembered_digest(path: Path) -> str:
+def cached_digest(path: Path) -> str:
     """SHA-256 of a file, computed once for a path, size and time of change."""
     path = path.resolve()
     stat = path.stat()

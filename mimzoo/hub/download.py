@@ -127,7 +127,7 @@ def _recall(handle: Handle) -> Downloaded | None:
 
 
 def _keep(handle: Handle, wanted: list[HubFile], folder: Path) -> Downloaded:
-    """Checks all files and remembers that."""
+    """Checks all files, and records that."""
     _check(handle, wanted, folder)
     files = {file.name: file.size for file in wanted}
     record = {"folder": str(folder), "commit": handle.revision, "files": files}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 UNKNOWN = "unknown"
 
-# They let anybody pass on what was changed, for every use, if the licence and its source are told.
+# Anybody may pass on changed weights under them, for every use, with licence and source named.
 FREE = {
     "afl-3.0",
     "apache-2.0",
@@ -36,11 +36,11 @@ RESTRICTED = {
 
 
 class LicenceRefused(ValueError):
-    """Weights that must not be passed on, or not without being told to."""
+    """Weights that may not be passed on, or only with --allow-licence."""
 
 
 def hub_licence(licence: str) -> dict[str, str]:
-    """A licence as the front matter of a model card tells it.
+    """A licence as the front matter of a model card names it.
 
     Args:
         licence: such as "CC-BY-NC-4.0", or "unknown".
@@ -55,7 +55,7 @@ def hub_licence(licence: str) -> dict[str, str]:
 
 
 def check_licences(licences: Iterable[str], allowed: Iterable[str] = ()) -> None:
-    """Looks whether weights may be passed on.
+    """Checks whether weights may be passed on.
 
     Args:
         licences: all that hold for the weights.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mimzoo.hub.cache import digest, remembered_digest
+from mimzoo.hub.cache import cached_digest, digest
 from mimzoo.version import __version__
 
 MANIFEST = "manifest.json"
@@ -143,7 +143,7 @@ def check_manifest(
             raise ManifestError(
                 f"{name} in {folder} has {size} bytes, its {MANIFEST} says {entry['size']}.", name
             )
-        found = (known or {}).get(name) or remembered_digest(path)
+        found = (known or {}).get(name) or cached_digest(path)
         if found != entry["sha256"]:
             raise ManifestError(
                 f"{name} in {folder} has sha256 {found}, its {MANIFEST} says {entry['sha256']}.",

@@ -237,11 +237,11 @@ def _print_preset(preset: Any) -> None:
     if preset.finetuned:
         table.add_row("fine-tuned on", preset.finetuned)
     for entry in preset.published:
-        told = f"{entry['metric']}: {entry['value']}; {entry['source']}; {entry['file']}"
-        table.add_row("published", told)
+        row = f"{entry['metric']}: {entry['value']}; {entry['source']}; {entry['file']}"
+        table.add_row("published", row)
     for entry in preset.measured:
-        told = f"{entry['metric']}: {entry['value']}; {entry['data']}; {entry['date']}"
-        table.add_row("measured", f"{told}; {entry['command']}")
+        row = f"{entry['metric']}: {entry['value']}; {entry['data']}; {entry['date']}"
+        table.add_row("measured", f"{row}; {entry['command']}")
     for other in preset.others:
         note = f"; {other.note}" if other.note else ""
         table.add_row("also", f"{other.url} ({other.layout}, {other.licence}){note}")

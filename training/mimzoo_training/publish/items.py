@@ -9,7 +9,7 @@ from typing import Any
 
 from mimzoo.convert.files import sha256, weight_files
 from mimzoo.convert.importing import convert_local
-from mimzoo.hub.cache import check_space, remembered_digest, size_of
+from mimzoo.hub.cache import cached_digest, check_space, size_of
 from mimzoo.hub.catalogue import Checkpoint, Preset, catalogue, grids, unknown_preset
 from mimzoo.hub.contents import Contents
 from mimzoo.hub.errors import WrongFile
@@ -79,7 +79,7 @@ def find_item(text: str) -> Item:
 
 
 def items_of_grid(name: str) -> list[Item]:
-    """All cells of a grid, and their classifiers.
+    """All presets of a grid, classifiers too.
 
     Raises:
         ValueError: an unknown grid.
@@ -121,7 +121,7 @@ def source_of(item: Item, checkpoints: Path | None) -> Source:
         ValueError: there is no such file, or it is another than the catalogue says.
     """
     if item.folder is not None:
-        files = {path.name: remembered_digest(path) for path in copied_files(item.folder)}
+        files = {path.name: cached_digest(path) for path in copied_files(item.folder)}
         return Source(item.folder, {}, size_of(item.folder), files)
     checkpoint = item.checkpoint
     assert checkpoint is not None
@@ -190,14 +190,14 @@ def obtain(item: Item, source: Source, work: Path) -> Path:
 
 
 def source_record(source: Source, folder: Path) -> dict[str, Any]:
-    """What the manifest tells of a source: `Source.record`, and the hash of what was downloaded."""
+    """The manifest's record of a source: `Source.record`, with the hash of a downloaded file."""
     if source.files or "sha256" in source.record:
         return source.record
     return {**source.record, "sha256": Contents.read(folder).conversion["sha256"]}
 
 
 def same_source(manifest: dict[str, Any], source: Source) -> bool:
-    """Whether a published preset is what a source would give; a hash nobody knows agrees."""
+    """Whether a published preset is what a source would give; an unknown hash agrees."""
     if source.files:
         files = manifest["files"].items()
         there = {n: e["sha256"] for n, e in files if n in source.files or n not in MADE}
