@@ -5,7 +5,7 @@ from typing import Any
 
 from mimzoo import lengths
 from mimzoo.hub.contents import Contents
-from mimzoo.hub.words import data_set, length
+from mimzoo.hub.vocabulary import data_set, length
 
 Recipe = dict[str, Any]
 

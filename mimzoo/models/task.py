@@ -1,7 +1,6 @@
 """Loading a task so that every argument arrives."""
 
 import contextlib
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -36,12 +35,16 @@ class PresetTask(TorchParameters):
 
         Raises:
             TypeError: an argument that neither the task nor its backbone has.
-            ValueError: an unknown preset, or one of another kind.
+            ValueError: an unknown preset, one of another kind, or one with a file that is
+                missing, damaged or of another model.
         """
         from mimzoo.hub import preset_class, resolve
+        from mimzoo.hub.complete import check_preset, check_tensors, one_sentence_about
 
         folder = Path(resolve(preset))
         backbone_cls = preset_class(folder)
+        if load_weights:
+            check_preset(folder, backbone_cls)
         stored = _read_json(folder / "task.json")
         stored_cls = (
             keras.saving.get_registered_object(stored["registered_name"]) if stored else None
@@ -60,7 +63,8 @@ class PresetTask(TorchParameters):
         config = dict(stored["config"]) if same_task else {}
         for name in ("backbone", "preprocessor", "name"):
             config.pop(name, None)
-        config = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
+        with one_sentence_about(folder / "task.json"):
+            config = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
         config = task_cls.adapt_config(config, for_task)
         if "backbone" not in for_task:
             for_task["backbone"] = backbone_cls.from_preset(
@@ -75,29 +79,40 @@ class PresetTask(TorchParameters):
             for_task["preprocessor"] = task_cls.load_preprocessor(
                 folder, for_task["backbone"].image_shape
             )
-        task = task_cls(**{**config, **for_task})
+        # What a caller gives may be wrong, too: that error is his.
+        with contextlib.nullcontext() if kwargs else one_sentence_about(folder / "task.json"):
+            task = task_cls(**{**config, **for_task})
         weights = folder / "task.weights.h5"
         replaced = task_cls.replaced_parts(config, for_task)
-        if load_weights and same_task and weights.exists():
+        if load_weights and same_task:
+            # Positions may be resized, so only the number of tensors has to agree.
             if replaced:
                 logger.warning(
                     "%s: %s given anew, so these weights start at random: %s",
                     preset,
                     " and ".join(sorted(replaced)),
-                    ", ".join(sorted({v.path.split("/")[-2] for v in task.task_weights})),
+                    ", ".join(sorted({v.path.split("/")[-2] for v in task.own_weights()})),
                 )
             else:
+                check_tensors(weights, task.own_weights(), config="task.json", count_only=True)
                 task.load_task_weights(os.fspath(weights))
         return task
 
-    @property
-    def task_weights(self) -> list[keras.Variable]:
-        """Weights that the backbone does not hold."""
-        known = {id(v) for v in self.backbone.weights}
-        return [v for v in self.weights if id(v) not in known]
+    def own_weights(self) -> list[keras.Variable]:
+        """What `task.weights.h5` holds: the weights without the backbone's and a teacher's."""
+        teacher = getattr(self, "teacher", None)
+        others = [*self.backbone.weights, *(teacher.weights if teacher is not None else ())]
+        known = {id(w) for w in others}
+        return [weight for weight in self.weights if id(weight) not in known]
 
-    save_to_preset = keras_hub.models.Task.save_to_preset
     has_task_weights = keras_hub.models.Task.has_task_weights
+
+    def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size: float = 10) -> None:
+        """KerasHub's, with a `manifest.json` of the files, by which loading checks them."""
+        from mimzoo.hub.manifest import is_read, write_manifest
+
+        keras_hub.models.Task.save_to_preset(self, str(preset_dir), max_shard_size)
+        write_manifest(Path(preset_dir), is_read)
 
     def save_task_weights(self, filepath: str | os.PathLike) -> None:
         """Saves what the backbone does not hold, without optimizer and teacher."""
@@ -142,8 +157,11 @@ class PresetTask(TorchParameters):
             return None
         if stored is None:
             return preprocessor_cls.for_image_shape(image_shape)
-        converter = keras.saving.deserialize_keras_object(stored)
-        converter.image_size = tuple(image_shape[:2])
+        from mimzoo.hub.complete import one_sentence_about
+
+        with one_sentence_about(folder / "image_converter.json"):
+            converter = keras.saving.deserialize_keras_object(stored)
+            converter.image_size = tuple(image_shape[:2])
         return preprocessor_cls(image_converter=converter)
 
 
@@ -164,7 +182,9 @@ def _weights_alone(model: keras.Model) -> Iterator[None]:
 
 
 def _read_json(path: Path) -> dict | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    from mimzoo.hub.resolve import read_object
+
+    return read_object(path) if path.exists() else None
 
 
 def mark_built(preprocessor: keras.layers.Layer | None) -> None:

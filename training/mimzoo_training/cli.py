@@ -17,7 +17,7 @@ SOURCES = (
 
 PRESET = "name, folder, hf://org/name[@revision][/folder], or a work directory"
 # Where a command is that is not in `commands`. Listings need neither Keras nor a backend.
-HOMES = {"list_all": "listing", "info": "listing", "cache": "listing", "publish": "publishing"}
+HOMES = {"list_all": "listing", "info": "listing", "cache": "listing", "publish": "publish"}
 # Their process computes nothing.
 WITHOUT_KERAS = {"list_all", "info", "cache", "study"}
 LAYOUT = "such as mae_full, hf_vit_mae or simmim_swinv2_pretrain; a wrong one names the nearest"
@@ -115,6 +115,8 @@ def build_parser() -> argparse.ArgumentParser:
     listing = add("list", shared, "list presets and recipes", "list_all")
     listing.add_argument("contains", nargs="?", default="", help="only names with this in them")
     listing.add_argument("--grid", metavar="G", help="this grid with its published results")
+    listing.add_argument("--all", action="store_true", help="all presets and recipes")
+    listing.add_argument("--json", action="store_true", help="all fields of presets, as JSON")
     for axis in ("method", "backbone", "size", "data", "length", "task", "state"):
         listing.add_argument(f"--{axis}", metavar=axis[0].upper(), help="only presets of this one")
     info = add("info", shared, "show a preset or a recipe")

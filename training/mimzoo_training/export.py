@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from mimzoo.hub.card import card
+from mimzoo.hub.manifest import is_read, write_manifest
 from mimzoo_training.checkpoint import own, preset_bytes
 from mimzoo_training.files import RunError, reserve, write_folder, write_json
 from mimzoo_training.log import Log
@@ -117,5 +118,6 @@ def write(
         log.write_csv(folder / "curve.csv")
         draw_curve(log.rows, folder / "curve.png")
         (folder / "README.md").write_text(card(folder), encoding="utf-8")
+        write_manifest(folder, is_read)  # once more: `store_as` has changed the weights
 
     write_folder(place.preset, fill)

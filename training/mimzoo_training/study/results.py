@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mimzoo.hub.words import length
+from mimzoo.hub.vocabulary import length
 from mimzoo_training.files import read_json, write_file, write_json
 from mimzoo_training.study.rows import Row, measured
 from mimzoo_training.study.spec import Study

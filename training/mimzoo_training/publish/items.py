@@ -1,19 +1,25 @@
-"""What is to be published, and where its weights come from."""
+"""The presets to publish, and where their weights come from."""
 
+import glob
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimzoo.hub.cache import check_space, remembered_digest, size_of
+from mimzoo.convert.files import sha256, weight_files
+from mimzoo.convert.importing import convert_local
+from mimzoo.hub.cache import cached_digest, check_space, size_of
 from mimzoo.hub.catalogue import Checkpoint, Preset, catalogue, grids, unknown_preset
 from mimzoo.hub.contents import Contents
-from mimzoo.hub.fetch import differs, fetch
+from mimzoo.hub.errors import WrongFile
+from mimzoo.hub.escape import one_line
 from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.hub.listing import AGENT, ask
 from mimzoo.hub.resolve import is_preset
-from mimzoo.hub.staging import MADE, copied_files
+from mimzoo.hub.web import differs, fetch
 from mimzoo.version import __version__
+from mimzoo_training.publish.staging import MADE, copied_files
 
 _SPACE = "MIMZOO_CACHE"
 
@@ -46,7 +52,7 @@ class Item:
 
 
 def find_item(text: str) -> Item:
-    """What a user means: a folder, the preset of a finished run, or a name of the catalogue.
+    """The item of a folder, of the preset of a finished run, or of a name of the catalogue.
 
     Raises:
         ValueError: none of them.
@@ -54,7 +60,13 @@ def find_item(text: str) -> Item:
     path = Path(text)
     for folder in (path / "preset", path):
         if is_preset(folder):
+            copied_files(folder)  # refuses links before anything is read through them
             found = Contents.read(folder)
+            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}", found.name):
+                raise ValueError(
+                    f"{one_line(found.name)!r}, the name of the preset in {text}, is no name of a "
+                    "repository: use letters, digits, dots, dashes and underscores only."
+                )
             return Item(found.name, found.entry, folder.resolve())
     if path.is_dir():
         raise ValueError(
@@ -67,7 +79,7 @@ def find_item(text: str) -> Item:
 
 
 def items_of_grid(name: str) -> list[Item]:
-    """All cells of a grid, and their classifiers.
+    """All presets of a grid, classifiers too.
 
     Raises:
         ValueError: an unknown grid.
@@ -99,7 +111,7 @@ class Source:
 
 
 def source_of(item: Item, checkpoints: Path | None) -> Source:
-    """Looks where the weights of an item are, without moving anything large.
+    """Finds where the weights of an item are, without moving anything large.
 
     Args:
         item: with a folder or a checkpoint.
@@ -109,7 +121,7 @@ def source_of(item: Item, checkpoints: Path | None) -> Source:
         ValueError: there is no such file, or it is another than the catalogue says.
     """
     if item.folder is not None:
-        files = {path.name: remembered_digest(path) for path in copied_files(item.folder)}
+        files = {path.name: cached_digest(path) for path in copied_files(item.folder)}
         return Source(item.folder, {}, size_of(item.folder), files)
     checkpoint = item.checkpoint
     assert checkpoint is not None
@@ -118,8 +130,6 @@ def source_of(item: Item, checkpoints: Path | None) -> Source:
         path = checkpoints / checkpoint.file
         if not path.exists():
             raise ValueError(f"{checkpoints} has no {checkpoint.file}: put it there.")
-        from mimzoo.convert.files import sha256, weight_files
-
         files = weight_files(path)
         if checkpoint.digest and len(files) == 1 and (how := differs(path, checkpoint.digest)):
             raise ValueError(f"{path} is not the file that was released: {how}.")
@@ -134,7 +144,7 @@ def source_of(item: Item, checkpoints: Path | None) -> Source:
         wanted = ask(handle).wanted(handle)
         large = [file for file in wanted if file.large]
         if len(large) == 1:
-            record["sha256"] = large[0].blob
+            record["sha256"] = large[0].digest
         return Source(None, record, sum(file.size for file in wanted))
     return Source(None, record, 0)
 
@@ -154,8 +164,6 @@ def obtain(item: Item, source: Source, work: Path) -> Path:
     if item.folder is not None:
         check_space(work, source.size, item.name, _SPACE)  # it is read back
         return item.folder
-    from mimzoo.convert.importing import convert_local
-
     checkpoint, out = item.checkpoint, work / "converted"
     assert checkpoint is not None
     if out.is_dir():
@@ -174,7 +182,7 @@ def obtain(item: Item, source: Source, work: Path) -> Path:
         out,
         checkpoint.layout,
         checkpoint.licence,
-        facts=checkpoint.facts,
+        hints=checkpoint.hints,
     )
     if source.path is None:
         shutil.rmtree(work / "download")
@@ -182,14 +190,14 @@ def obtain(item: Item, source: Source, work: Path) -> Path:
 
 
 def source_record(source: Source, folder: Path) -> dict[str, Any]:
-    """What the manifest tells of a source: `Source.record`, and the hash of what was downloaded."""
+    """The manifest's record of a source: `Source.record`, with the hash of a downloaded file."""
     if source.files or "sha256" in source.record:
         return source.record
     return {**source.record, "sha256": Contents.read(folder).conversion["sha256"]}
 
 
 def same_source(manifest: dict[str, Any], source: Source) -> bool:
-    """Whether a published preset is what a source would give; a hash nobody knows agrees."""
+    """Whether a published preset is what a source would give; an unknown hash agrees."""
     if source.files:
         files = manifest["files"].items()
         there = {n: e["sha256"] for n, e in files if n in source.files or n not in MADE}
@@ -199,22 +207,18 @@ def same_source(manifest: dict[str, Any], source: Source) -> bool:
 
 def _downloaded(checkpoint: Checkpoint, folder: Path) -> Path:
     """The official file or files, not in the user's caches: there may be hundreds."""
-    from huggingface_hub import constants, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub import snapshot_download
 
     if not checkpoint.url.startswith(HF_PREFIX):
-        path = folder / checkpoint.url.rpartition("/")[2]
-        return fetch(checkpoint.url, path, check=checkpoint.digest)
+        return fetch(checkpoint.url, folder / checkpoint.url.rpartition("/")[2], checkpoint.digest)
     handle = Handle.parse(checkpoint.url)
     listing = ask(handle)
-    for file in listing.wanted(handle):
-        fetch(
-            hf_hub_url(handle.repo, file.name, revision=listing.commit),
-            folder / file.name,
-            check=f"sha256:{file.blob}" if file.large else None,
-            size=file.size,
-            headers=build_hf_headers(**AGENT),
-            label=f"{handle.repo}/{file.name}",
-            http=constants.ENDPOINT.startswith("http://"),  # a mirror that somebody chose
-        )
+    wanted = listing.wanted(handle)
+    names = [glob.escape(file.name) for file in wanted]
+    snapshot_download(
+        handle.repo, revision=listing.commit, allow_patterns=names, local_dir=folder, **AGENT
+    )
+    for file in wanted:
+        if file.large and (wrong := differs(folder / file.name, f"sha256:{file.digest}")):
+            raise WrongFile(f"{file.name} of {handle} is not what the Hub lists: {wrong}.")
     return folder / handle.path

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,25 +10,46 @@ from typing import Any
 
 from mimzoo.hub.card import card
 from mimzoo.hub.contents import Contents
-from mimzoo.hub.listing import preset_file
-from mimzoo.hub.manifest import MANIFEST
+from mimzoo.hub.manifest import MANIFEST, is_read
 
 CARD, PICTURE, RECIPE = "README.md", "reconstruction.png", "recipe.json"
 
 # What publishing may add to a folder's own files.
 MADE = {CARD, PICTURE, RECIPE}
+# All that is ever uploaded, beside the files that loading reads.
+PUBLISHED = re.compile(
+    r"metadata\.json|recipe\.json|results\.json|conversion\.json|curve\.csv|curve\.png"
+    r"|reconstruction\.png|LICENSE"
+)
 
-# Draws what a preset makes of masked images into a file, or draws nothing.
+# Draws a preset's reconstructions of masked images into a file, or draws nothing.
 Draw = Callable[[Contents, Path], None]
 
 
 def copied_files(folder: Path) -> list[Path]:
-    """The files of a preset that are published as they are: never code, nothing in folders."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if preset_file(path.name) and path.name not in (CARD, MANIFEST)
-    ]
+    """The files of a preset that are published as they are: known names only.
+
+    Raises:
+        ValueError: one of them is a link that leads outside of the folder.
+    """
+    found = []
+    for path in sorted(folder.iterdir()):
+        if not (is_read(path.name) or PUBLISHED.fullmatch(path.name)):
+            continue
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{path.name} in {folder} is a link to {path.resolve()}, outside of the folder: "
+                "put the file itself there, or remove the link."
+            )
+        if path.is_file():
+            found.append(path)
+    return found
+
+
+def left_out(folder: Path) -> list[str]:
+    """Names of what lies in a preset's folder and is not published."""
+    known = {path.name for path in copied_files(folder)} | {CARD, MANIFEST}
+    return sorted(path.name for path in folder.iterdir() if path.name not in known)
 
 
 def stage(

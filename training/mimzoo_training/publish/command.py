@@ -1,4 +1,4 @@
-"""`mimzoo publish`: what it prints, and what publishing needs of recipes and pictures."""
+"""`mimzoo publish`: its arguments to a Publisher, its progress and its table."""
 
 import argparse
 import sys
@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import disable_progress_bars
+
+from mimzoo.hub.cache import readable
+from mimzoo.hub.escape import one_line
 from mimzoo_training.progress import duration
+from mimzoo_training.publish.items import find_item, items_of_grid
+from mimzoo_training.publish.publisher import FAILED, PLANNED, PUBLISHED, REFUSED, Publisher
 
 
 def publish(args: argparse.Namespace) -> int:
-    """Publishes presets, and prints a table of what happened to each.
+    """Publishes presets, and prints a table of the outcomes.
 
     Returns:
         1 if one failed, or if one that was named is refused, else 0.
@@ -19,18 +25,13 @@ def publish(args: argparse.Namespace) -> int:
     Raises:
         ValueError: nothing to publish, an unknown name, or no way to write to the Hub.
     """
-    from huggingface_hub.utils import disable_progress_bars
-
-    from mimzoo.hub.items import find_item, items_of_grid
-    from mimzoo.hub.publish import FAILED, REFUSED, Publisher
-
     named = [find_item(text) for text in args.presets]
     items = named + (items_of_grid(args.grid) if args.grid else [])
     items = list({item.name: item for item in items}.values())
     if not items:
         raise ValueError("nothing to publish: name a folder or preset, or a --grid.")
     images = [_existing(path) for path in args.images]
-    # One bar for all; huggingface_hub has one a file.
+    # One bar for all presets in place of huggingface_hub's one for each file.
     disable_progress_bars()
     outcomes: list[Any] = []
     try:
@@ -46,7 +47,7 @@ def publish(args: argparse.Namespace) -> int:
                 progress=display.doing,
             )
             if reason := publisher.check(items):
-                print(f"a dry run only: {reason}", file=sys.stderr)
+                print(f"a dry run only: {one_line(reason)}", file=sys.stderr)
             sizes = {item.name: publisher.local_size(item) or 1 for item in items}
             for outcome in display.follow(publisher.run(items), sizes):
                 outcomes.append(outcome)
@@ -54,12 +55,15 @@ def publish(args: argparse.Namespace) -> int:
         if outcomes:
             _print(outcomes, args.dry_run)
     names = {item.name for item in named}
+    for outcome in outcomes:
+        if outcome.card and outcome.name in names:
+            print(f"\n--- README.md of {outcome.name} ---\n{_lines(outcome.card)}")
     bad = [o for o in outcomes if o.what == FAILED or (o.what == REFUSED and o.name in names)]
     return 1 if bad else 0
 
 
 def recipe_of(entry: Any) -> dict | None:
-    """The recipe behind official weights, as far as it is known; None of another project's."""
+    """The recipe behind official weights, where it is known; None for another project's."""
     from mimzoo_training.recipes import get_recipe
 
     if not entry.recipe or (entry.checkpoint and entry.checkpoint.by != "official"):
@@ -86,7 +90,7 @@ def draw(found: Any, path: Path, images: list[Path]) -> None:
         return
     task = measure.load_mim_task(str(found.path))
     transform, _ = measure.transforms(task, str(found.path))
-    # MixMIM mixes neighbours.
+    # MixMIM mixes pairs.
     pixels += pixels[-1:] * (len(pixels) % 2)
     draw_reconstruction(task.reconstruct(np.stack([transform(one) for one in pixels])), path)
 
@@ -98,7 +102,7 @@ def _existing(path: str) -> Path:
 
 
 class Display:
-    """How far it is: a bar with the time left on a terminal, a line a preset elsewhere."""
+    """Progress: a bar with the time left on a terminal, elsewhere a line for each preset."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -119,7 +123,7 @@ class Display:
             self._bar.stop()
 
     def doing(self, name: str, what: str) -> None:
-        """Shows what is being done."""
+        """Shows the current step."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=f"{name}: {what}{self._left}")
 
@@ -128,10 +132,8 @@ class Display:
 
         Args:
             outcomes: one a preset.
-            sizes: what each is worth in the estimate of the time left.
+            sizes: the weight of each in the estimate of the time left.
         """
-        from mimzoo.hub.publish import PLANNED, PUBLISHED
-
         total, done, left = len(sizes), 0, sum(sizes.values())
         worked, seconds = 0, 0.0
         begun = time.monotonic()
@@ -140,16 +142,16 @@ class Display:
             self._task = self._bar.add_task("", total=total)
         for outcome in outcomes:
             done, left = done + 1, left - sizes[outcome.name]
-            # What was there already took no time, and says nothing of what is left.
+            # Presets published before take no time, so they say nothing of the rest.
             if outcome.what in (PUBLISHED, PLANNED):
                 worked, seconds = worked + sizes[outcome.name], seconds + outcome.seconds
             rest = f", about {duration(seconds / worked * left)} left" if worked and left else ""
-            told = f"{outcome.name}: {outcome.what} in {duration(outcome.seconds)}"
+            line = f"{outcome.name}: {outcome.what} in {duration(outcome.seconds)}"
             if self._bar is None:
-                print(f"[{done}/{total}] {told}{rest}", flush=True)
+                print(f"[{done}/{total}] {line}{rest}", flush=True)
             else:
                 self._left = rest
-                self._bar.update(self._task, completed=done, description=told + rest)
+                self._bar.update(self._task, completed=done, description=line + rest)
             yield outcome
         spent = duration(time.monotonic() - begun)
         if self._bar is None:
@@ -159,25 +161,28 @@ class Display:
 def _print(outcomes: list[Any], dry_run: bool) -> None:
     from rich.console import Console
     from rich.table import Table
-
-    from mimzoo.hub.cache import readable
+    from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(width=400, highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("preset", no_wrap=True)
-    table.add_column("what happened", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
     table.add_column("", overflow="fold")
     for outcome in outcomes:
-        table.add_row(outcome.name, outcome.what, outcome.told)
+        table.add_row(outcome.name, outcome.what, Text(one_line(outcome.note)))
         if dry_run:
             for name, size in outcome.files.items():
-                table.add_row(f"  {name}", "", readable(size))
+                table.add_row(Text(f"  {one_line(name)}"), "", readable(size))
     console.print(table)
     counts: dict[str, int] = {}
     for outcome in outcomes:
         counts[outcome.what] = counts.get(outcome.what, 0) + 1
-    told = ", ".join(f"{number} {what}" for what, number in counts.items())
+    summary = ", ".join(f"{number} {what}" for what, number in counts.items())
     size = sum(outcome.size for outcome in outcomes)
-    print(f"{told}" + (f", {readable(size)}" if size else ""))
+    print(summary + (f", {readable(size)}" if size else ""))
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(one_line, text.splitlines()))

@@ -1,9 +1,9 @@
-"""Presets onto the Hub: verified, with card and manifest, read back; begun ones are gone on with.
+"""Presets onto the Hub: verified, with card and manifest, read back; interrupted uploads resume.
 
-A preset is uploaded in one commit, read back, and tagged when what came back is right. So a
-repository whose manifest fits and whose commit has the tag is finished, and that is told without
-downloading any weights. The tag is `weights-` and the first 12 digits of the sha256 of the lines
-"<sha256>  <name>" of its files of weights, sorted by name: the same weights, the same tag.
+A preset is uploaded in one commit, read back, compared and tagged. So a repository whose manifest
+fits and whose commit has the tag is finished, which needs no download of weights to see.
+The tag is `weights-` and the first 12 digits of the sha256 of the lines "<sha256>  <name>" of its
+files of weights, sorted by name: the same weights, the same tag.
 """
 
 import contextlib
@@ -15,19 +15,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import WeakFileLock
 
 from mimzoo.hub.cache import cache_folder, check_space, readable, size_of
 from mimzoo.hub.card import handle_of, validate
 from mimzoo.hub.catalogue import Preset, catalogue, grids
 from mimzoo.hub.contents import Contents
-from mimzoo.hub.items import Item, Source, obtain, same_source, source_of, source_record
+from mimzoo.hub.escape import one_line
 from mimzoo.hub.licences import LicenceRefused, check_licences
 from mimzoo.hub.manifest import check_manifest, read_manifest, write_manifest
-from mimzoo.hub.probe import compare, probe
-from mimzoo.hub.remote import Remote, State, one_sentence
-from mimzoo.hub.staging import Draw, stage
+from mimzoo_training.publish.fingerprint import compare, fingerprint
+from mimzoo_training.publish.items import (
+    Item,
+    Source,
+    obtain,
+    same_source,
+    source_of,
+    source_record,
+)
+from mimzoo_training.publish.remote import Remote, State, one_sentence
+from mimzoo_training.publish.staging import Draw, left_out, stage
 
+# Errors of a network that does not answer.
+NO_ANSWER = (OfflineModeIsEnabled, HTTPError)
 PUBLISHED, THERE, PLANNED = "published", "was there already", "would be published"
 REFUSED, RECIPE_ONLY, FAILED = "refused: licence", "recipe only", "failed"
 
@@ -36,18 +47,22 @@ REFUSED, RECIPE_ONLY, FAILED = "refused: licence", "recipe only", "failed"
 class Outcome:
     """What happened to a preset.
 
-    Attributes:
-        name: of the preset.
-        what: PUBLISHED, THERE, PLANNED, REFUSED, RECIPE_ONLY or FAILED.
-        told: one sentence, where there is more to say.
-        files: what is published, with the sizes in bytes.
-        seconds: that it took.
+        Attributes:
+            name: of the preset.
+            what: # Errors of a network that does not answer.
+    NO_ANSWER = (OfflineModeIsEnabled, HTTPError)
+    PUBLISHED, THERE, PLANNED, REFUSED, RECIPE_ONLY or FAILED.
+            note: one sentence, where there is more to say.
+            files: what is published, with the sizes in bytes.
+            card: the text of README.md, of a dry run.
+            seconds: duration.
     """
 
     name: str
     what: str
-    told: str = ""
+    note: str = ""
     files: dict[str, int] = field(default_factory=dict)
+    card: str = ""
     seconds: float = 0.0
 
     @property
@@ -61,13 +76,13 @@ class Publisher:
 
     Args:
         organisation: or user, on the Hub.
-        dry_run: everything but what changes something on the Hub.
-        allow_licences: those that are allowed though they have conditions; "unknown" is one.
+        dry_run: everything but what changes something on the Hub; works without network.
+        allow_licences: licences with conditions that are allowed; "unknown" is one.
         checkpoints: folder of official checkpoints; None: they are downloaded.
-        again: also what is there already, with a new card; weights are not sent twice.
+        again: also what is published already, with a new card; weights are not sent twice.
         recipe_of: gives the recipe of a preset of the catalogue as JSON, if there is one.
         draw: makes the picture of reconstructions.
-        progress: called with a preset's name and what is being done with it.
+        progress: called with a preset's name and the step.
     """
 
     def __init__(
@@ -93,7 +108,7 @@ class Publisher:
         self.work = cache_folder() / "publishing"
 
     def check(self, items: list[Item]) -> str | None:
-        """The gate: looks for what would make everything fail, before anything heavy.
+        """Checks, before anything heavy, for what would make every preset fail.
 
         Returns:
             In a dry run, why nothing could be published now; else None.
@@ -107,10 +122,10 @@ class Publisher:
         reason = None
         try:
             self.remote.check_writable()
-        except ValueError as error:
+        except (ValueError, *NO_ANSWER) as error:
             if not self.dry_run:
                 raise
-            reason = str(error)
+            reason = one_sentence(error)
         sizes = [(2 * size, item.name) for item in items if (size := self.local_size(item))]
         if sizes:
             check_space(self.work, *max(sizes), "MIMZOO_CACHE")
@@ -129,7 +144,7 @@ class Publisher:
         """Publishes presets; one that fails does not stop the others.
 
         Raises:
-            ValueError: another publisher is at work with this cache.
+            ValueError: another publisher uses this cache.
         """
         with self._alone():
             wanted = {item.name for item in items}
@@ -158,8 +173,8 @@ class Publisher:
                 yield
         except Timeout as error:
             raise ValueError(
-                f"another `mimzoo publish` is at work in {self.work}: wait for it, set "
-                "MIMZOO_CACHE to another folder, or if there is none remove the file `lock` there."
+                f"another `mimzoo publish` is running in {self.work}: wait for it, or set "
+                "MIMZOO_CACHE to another folder; if none is running, remove the file `lock` there."
             ) from error
 
     # --- one preset -----------------------------------------------------------------------------
@@ -174,7 +189,7 @@ class Publisher:
         work.mkdir(exist_ok=True)
         self.progress(item.name, "looking")
         source = source_of(item, self.checkpoints)
-        state = self.remote.state(item.name, work)
+        state = self._state(item, work)
         if state and state.complete and same_source(state.manifest, source) and not self.again:
             return self._finished(item, state, work)
         self.progress(item.name, "converting" if item.folder is None else "reading")
@@ -183,16 +198,30 @@ class Publisher:
         check_licences(Contents.read(folder).licences, self.allow_licences)
         staged, manifest = self._stage(item, source, folder, work)
         files = {path.name: path.stat().st_size for path in sorted(staged.iterdir())}
-        validate((staged / "README.md").read_text(encoding="utf-8"))
+        note = readable(sum(files.values()))
+        if others := left_out(folder):
+            note += f"; not published: {', '.join(map(one_line, others))}"
+        text = (staged / "README.md").read_text(encoding="utf-8")
         if self.dry_run:
-            return Outcome(item.name, PLANNED, readable(sum(files.values())), files)
+            with contextlib.suppress(*NO_ANSWER):
+                validate(text)
+            return Outcome(item.name, PLANNED, note, files, text)
+        validate(text)
         self.progress(item.name, "uploading")
         commit = self.remote.upload(item.name, staged, state)
         self._confirm(item, commit, manifest, work)
-        return Outcome(item.name, PUBLISHED, readable(sum(files.values())), files)
+        return Outcome(item.name, PUBLISHED, note, files)
+
+    def _state(self, item: Item, work: Path) -> State | None:
+        try:
+            return self.remote.state(item.name, work)
+        except NO_ANSWER:
+            if not self.dry_run:
+                raise
+            return None
 
     def _finished(self, item: Item, state: State, work: Path) -> Outcome:
-        """Of what is uploaded: what a publisher that was stopped has not done any more."""
+        """Does what an interrupted publisher left undone after its upload."""
         manifest = state.manifest
         assert manifest is not None
         if tag_of(manifest) in state.tags:
@@ -200,7 +229,7 @@ class Publisher:
                 self._collect(item)
             return Outcome(item.name, THERE)
         if self.dry_run:
-            return Outcome(item.name, PLANNED, "it is there, and would be read back and tagged")
+            return Outcome(item.name, PLANNED, "is uploaded, and would be read back and tagged")
         self._forget_models()
         self._confirm(item, state.commit, manifest, work)
         return Outcome(item.name, PUBLISHED, "had been uploaded before")
@@ -208,19 +237,19 @@ class Publisher:
     def _stage(
         self, item: Item, source: Source, folder: Path, work: Path
     ) -> tuple[Path, dict[str, Any]]:
-        """The folder to upload and its manifest, the preset loaded once and probed."""
+        """The folder to upload, and its manifest with a fingerprint of the loaded preset."""
         out = work / "stage" / item.name
         official = item.entry and item.folder is None
         recipe = self.recipe_of(item.entry) if official else None
         handle = handle_of(self.remote.repo(item.name))
         stage(folder, out, handle=handle, recipe=recipe, draw=self.draw)
-        self.progress(item.name, "probing")
+        self.progress(item.name, "computing its fingerprint")
         manifest = write_manifest(
             out,
             name=item.name,
             licence=Contents.read(out).licence,
             source=source_record(source, folder),
-            probe=probe(out),
+            fingerprint=fingerprint(out),
         )
         return out, manifest
 
@@ -229,10 +258,10 @@ class Publisher:
         self.progress(item.name, "reading back")
         folder = self.remote.read_back(item.name, commit, work / "back")
         if read_manifest(folder) != manifest:
-            raise ValueError(f"the manifest that came back of {item.name} is another.")
+            raise ValueError(f"the manifest read back of {item.name} is not the uploaded one.")
         check_manifest(folder)
         self._forget_models()
-        compare(probe(folder), manifest["probe"])
+        compare(fingerprint(folder), manifest["fingerprint"])
         self.remote.tag(item.name, tag_of(manifest), commit)
         self._collect(item)
 
@@ -243,9 +272,9 @@ class Publisher:
 
     @staticmethod
     def _forget_models() -> None:
-        """Frees the memory of earlier models, and lets the names of layers begin at zero again.
+        """Frees the memory of earlier models and resets Keras' numbering of layers.
 
-        Files of weights hold these names, so the same weights always give the same files.
+        Files of weights hold these numbers: the same weights always give the same files.
         """
         import keras
 
@@ -253,7 +282,7 @@ class Publisher:
 
 
 def tag_of(manifest: dict[str, Any]) -> str:
-    """The tag of a preset's weights; the rule stands at the top of this file."""
+    """The tag of a preset's weights, by the rule at the top of this file."""
     files = sorted(manifest["files"].items())
     lines = (f"{e['sha256']}  {name}\n" for name, e in files if name.endswith(".weights.h5"))
     return f"weights-{hashlib.sha256(''.join(lines).encode()).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""What the tensors of a file do not tell: heads of a ViT, window of a Swin V2, image size."""
+"""Settings that no tensor shows: heads of a ViT, window of a Swin V2, image size."""
 
 import difflib
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ KNOWN = (
 )
 
 
-class Facts:
-    """Looks a fact up: as the caller gave it, else in the file's own configuration.
+class ConversionHints:
+    """Looks a setting up: as the caller gave it, else in the configuration beside the tensors.
 
     Args:
         given: by the caller.
-        stored: read from a configuration beside the tensors.
-        common: of all released files of a layout, where shapes tell nothing.
+        stored: read from a configuration file.
+        common: shared by all released files of a layout, where no shape shows it.
 
     Raises:
-        TypeError: a given fact that does not exist; the nearest is offered.
+        TypeError: an unknown name in `given`; the message offers the nearest.
     """
 
     def __init__(
@@ -42,22 +42,22 @@ class Facts:
             if name not in KNOWN:
                 near = difflib.get_close_matches(name, KNOWN, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(KNOWN)}."
-                raise TypeError(f"no checkpoint needs to be told {name!r}: {hint}")
+                raise TypeError(f"unknown conversion option {name!r}: {hint}")
         self.given = dict(given)
         self.stored = dict(stored)
         self.common = dict(common or {})
         self._used: set[str] = set()
 
     def get(self, name: str, shapes: Any = None, default: Any = None) -> Any:
-        """A fact.
+        """The value of a setting.
 
         Args:
-            name: of the fact.
-            shapes: what the shapes tell, for want of something better.
-            default: if nothing else tells it.
+            name: one of `KNOWN`.
+            shapes: inferred from shapes; used if neither caller nor configuration has it.
+            default: used if nothing else gives it.
 
         Raises:
-            ValueError: nothing tells it.
+            ValueError: no source has it.
         """
         self._used.add(name)
         for value in (self.given.get(name), self.stored.get(name), shapes, self.common.get(name)):
@@ -65,18 +65,26 @@ class Facts:
                 return value
         if default is None:
             raise ValueError(
-                f"the tensors do not tell {name}: give it, as {name}=… or --set {name}=…"
+                f"{name} cannot be inferred from the tensors: give it, as {name}=… or "
+                f"--set {name}=…"
             )
         return default
 
     def image_size(self, shapes: int | None = None) -> tuple[int, int]:
-        """Height and width in pixels."""
+        """Height and width in pixels.
+
+        Raises:
+            ValueError: neither a positive integer nor two.
+        """
         size = self.get("image_size", shapes)
-        height, width = (size, size) if isinstance(size, int) else size
-        return int(height), int(width)
+        sides = (size, size) if isinstance(size, int) else size
+        whole = isinstance(sides, list | tuple) and all(type(x) is int and x > 0 for x in sides)
+        if not whole or len(sides) != 2:
+            raise ValueError(f"image_size must be one positive integer or two, got {size!r}.")
+        return tuple(sides)
 
     def check_used(self) -> None:
-        """Raises TypeError for a given fact that nothing asked for."""
+        """Raises TypeError for a given option that no part of the conversion read."""
         unused = sorted(set(self.given) - self._used)
         if unused:
-            raise TypeError(f"{unused[0]} is told by the tensors or has no use here: leave it out.")
+            raise TypeError(f"{unused[0]} is inferred from the tensors, or unused: remove it.")

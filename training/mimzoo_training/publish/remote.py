@@ -1,6 +1,5 @@
-"""An organisation on the Hub, as far as publishing has to do with it."""
+"""An organisation on the Hub: what publishing reads of it and writes to it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,16 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from mimzoo.hub.errors import with_retries
+from mimzoo.hub.escape import one_line
 from mimzoo.hub.listing import AGENT
-from mimzoo.hub.manifest import MANIFEST
+from mimzoo.hub.manifest import MANIFEST, parse_manifest
 from mimzoo.version import __version__
 
+_OVERTAKEN = (
+    "somebody else has written to {} meanwhile, so nothing was uploaded: look at it, then run the "
+    "same command again."
+)
 _TITLE, _DESCRIPTION = 59, 149  # characters that the Hub allows for a collection
 
 
@@ -70,13 +75,13 @@ class Remote:
         return f"{self.organisation}/{name}"
 
     def check_writable(self) -> None:
-        """Asks who we are, and whether that one may write here, as far as the Hub tells.
+        """Checks that the token may write here, as far as the Hub says.
 
         Raises:
             ValueError: no token, one that the Hub refuses or that only reads, or no member.
         """
         try:
-            me = self.api.whoami()
+            me = with_retries(self.api.whoami)
         except LocalTokenNotFoundError as error:
             raise ValueError(
                 "there is no token: log in with `hf auth login`, or set the environment variable "
@@ -112,10 +117,11 @@ class Remote:
         """
         repo = self.repo(name)
         try:
-            info = self.api.model_info(repo, files_metadata=True)
+            info = with_retries(self.api.model_info, repo, files_metadata=True)
         except HfHubHTTPError as error:
-            # To strangers, the Hub says 401 of a repository that is not there.
-            stranger = error.response.status_code == 401 and get_token() is None
+            # Strangers get 401 for a repository that does not exist.
+            status = getattr(error.response, "status_code", None)
+            stranger = status == 401 and get_token() is None
             if stranger or isinstance(error, RepositoryNotFoundError):
                 return None
             raise
@@ -123,37 +129,64 @@ class Remote:
         files = {one.rfilename: one.lfs.sha256 if one.lfs else None for one in siblings}
         manifest, tags = None, {}
         if MANIFEST in files:
-            path = self.api.hf_hub_download(
-                repo, MANIFEST, revision=info.sha, cache_dir=scratch / "manifest"
+            path = with_retries(
+                self.api.hf_hub_download,
+                repo,
+                MANIFEST,
+                revision=info.sha,
+                cache_dir=scratch / "manifest",
             )
             manifest = _read(Path(path))
-            tags = {tag.name: tag.target_commit for tag in self.api.list_repo_refs(repo).tags}
+            refs = with_retries(self.api.list_repo_refs, repo)
+            tags = {tag.name: tag.target_commit for tag in refs.tags}
         return State(str(info.sha), files, manifest, tags)
 
     def upload(self, name: str, folder: Path, state: State | None) -> str:
-        """Makes a repository hold what a folder does, in one commit; gives the commit.
+        """Makes a repository hold what a folder does, in one commit.
 
-        Large files that are there already are not sent again. `HfApi.upload_folder` would make
-        several commits of many files, and half a preset would be to be seen.
+        Large files that are there already are not sent again. `HfApi.upload_folder` may split
+        many files into several commits, with half a preset in between.
+
+        Args:
+            name: of the preset.
+            folder: of its files.
+            state: of the repository when it was looked at; None: there was none.
+
+        Returns:
+            The commit.
+
+        Raises:
+            ValueError: somebody else has written to the repository since.
         """
         repo = self.repo(name)
         if state is None:
             self.api.create_repo(repo, exist_ok=True)
+            made = self.state(name, folder.parent)
+            if made is None or made.manifest is not None:
+                raise ValueError(_OVERTAKEN.format(repo))
+            parent = made.commit
+        else:
+            parent = state.commit
         paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
         names = {path.name for path in paths}
         # Only what was published before goes; a LICENSE that somebody added stays.
         listed = state.manifest["files"] if state and state.manifest else {}
-        gone = sorted(set(listed) - names)
+        gone = sorted((set(listed) & set(state.files if state else ())) - names)
         operations = [
             *(CommitOperationAdd(path.name, str(path)) for path in paths),
             *(CommitOperationDelete(one) for one in gone),
         ]
-        done = self.api.create_commit(
-            repo,
-            operations,
-            commit_message=f"Published by mimzoo {__version__}",
-            parent_commit=state.commit if state else None,
-        )
+        try:
+            done = self.api.create_commit(
+                repo,
+                operations,
+                commit_message=f"Published by mimzoo {__version__}",
+                parent_commit=parent,
+            )
+        except HfHubHTTPError as error:
+            if getattr(error.response, "status_code", None) == 412:
+                raise ValueError(_OVERTAKEN.format(repo)) from error
+            raise
         return done.oid
 
     def read_back(self, name: str, commit: str, folder: Path) -> Path:
@@ -174,11 +207,14 @@ class Remote:
             self.api.add_collection_item(slug, repo, "model", exists_ok=True)
             there.add(repo)
 
+    def _collections_there(self) -> list[Any]:
+        return list(self.api.list_collections(owner=self.organisation))
+
     def _collection(self, title: str, description: str) -> tuple[str, set[str]]:
-        for known in self.api.list_collections(owner=self.organisation):
+        for known in with_retries(self._collections_there):
             if known.title == title:
-                # The list shows only some of the items.
-                items = get_collection(known.slug).items
+                # The list has only some of the items.
+                items = with_retries(get_collection, known.slug).items
                 return known.slug, {item.item_id for item in items}
         made = self.api.create_collection(
             title, namespace=self.organisation, description=description, exists_ok=True
@@ -188,13 +224,13 @@ class Remote:
 
 def one_sentence(error: BaseException) -> str:
     """What an error says, on one line, without the token."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error) or type(error).__name__
     response = getattr(error, "response", None)
     if isinstance(error, HfHubHTTPError) and response is not None:
         said = response.headers.get("X-Error-Message") or response.reason_phrase
         text = f"the Hub answers {response.status_code} ({said})"
         if response.status_code >= 500 or response.status_code == 429:
-            text += "; run the same command again later to go on"
+            text += "; run the same command again later to continue"
         text += "."
     token = get_token()
     return text.replace(token, "…") if token else text
@@ -202,7 +238,6 @@ def one_sentence(error: BaseException) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return parse_manifest(path.read_bytes())
     except ValueError:
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("files"), dict) else None

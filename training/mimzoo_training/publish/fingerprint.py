@@ -1,8 +1,8 @@
-"""Figures by which a preset is known again, on any backend and machine.
+"""Fingerprint of a preset's outputs: the same on every backend and machine.
 
-The input is two images of noise, the same bits everywhere (`mimzoo.data.random`), as the backbone
-takes them: nothing resizes or normalises them. What comes out of the backbone, and of its head or
-decoder, is kept as mean, deviation and first numbers.
+The input is two images of noise, the same bits everywhere (`mimzoo.data.random`), passed to the
+backbone without resizing or normalisation. The fingerprint is the mean, the standard deviation and
+the first numbers of the backbone's features and of its head's or decoder's outputs.
 """
 
 import json
@@ -11,20 +11,20 @@ from typing import Any
 
 import numpy as np
 
-# Of a float32 forward pass, in deviations of the output: the backends sum in another order.
+# Of a float32 forward pass, in standard deviations of the output: backends sum in another order.
 TOLERANCE = 1e-3
 _FIRST = 8
 
 
-def probe(folder: Path) -> dict[str, Any]:
-    """Loads a preset and runs it on the probe.
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """Loads a preset and computes its fingerprint.
 
     Args:
         folder: of the preset.
 
     Returns:
         JSON: "features" of the backbone and "outputs" of the task, if there is one, each with
-        "shape", "mean", "std" and "first"; "tensors", how many each file of weights has.
+        "shape", "mean", "std" and "first"; "tensors", their number in each file of weights.
 
     Raises:
         ValueError: it cannot be loaded, or gives numbers that are not finite.
@@ -39,12 +39,13 @@ def probe(folder: Path) -> dict[str, Any]:
     model = cls.from_preset(str(folder), dtype="float32")
     backbone = getattr(model, "backbone", model)
     images = noise(2, backbone.image_shape)
-    found = {"features": _figures(backbone(images), "features")}
+    found = {"features": _statistics(backbone(images), "features")}
     if isinstance(model, ImageClassifier):
-        found["outputs"] = _figures(model(images), "logits")
+        found["outputs"] = _statistics(model(images), "logits")
     elif model is not backbone:
-        inputs = {"images": images, "masks": model.draw(np.arange(2))["masks"]}
-        found["outputs"] = _figures(keras.Model.__call__(model, inputs), "predictions")
+        inputs = {"images": images, **model.draw(np.arange(2))}
+        predicted = keras.tree.flatten(keras.Model.__call__(model, inputs))[0]
+        found["outputs"] = _statistics(predicted, "predictions")
     return {**found, "tensors": tensors(folder)}
 
 
@@ -57,7 +58,7 @@ def noise(count: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def tensors(folder: Path) -> dict[str, int]:
-    """How many tensors each file of weights in a folder has."""
+    """The number of tensors in each file of weights of a folder."""
     import h5py
 
     counted = {}
@@ -75,7 +76,7 @@ def tensors(folder: Path) -> dict[str, int]:
 
 
 def compare(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Compares the figures of two probes, perhaps of two backends.
+    """Compares two fingerprints, perhaps of two backends.
 
     Raises:
         ValueError: they are of two models; the message says where they differ.
@@ -83,15 +84,15 @@ def compare(found: dict[str, Any], wanted: dict[str, Any]) -> None:
     for name in sorted({*found, *wanted} - {"tensors"}):
         ours, theirs = found.get(name), wanted.get(name)
         if ours is None or theirs is None or ours["shape"] != theirs["shape"]:
-            raise ValueError(f"the {name} of the probe differ in shape.")
+            raise ValueError(f"the {name} of the fingerprints differ in shape.")
         differences = [abs(ours["mean"] - theirs["mean"]), abs(ours["std"] - theirs["std"])]
         differences += [abs(a - b) for a, b in zip(ours["first"], theirs["first"], strict=True)]
         allowed = TOLERANCE * max(theirs["std"], 1e-6)
         most = np.max(differences)
-        if not most <= allowed:  # NaN is none that may be, either
+        if not most <= allowed:  # also of NaN
             raise ValueError(
-                f"the {name} of the probe differ by {most:.3g}, more than the "
-                f"{allowed:.3g} that backends may."
+                f"the {name} of the fingerprints differ by {most:.3g}, more than the "
+                f"{allowed:.3g} allowed between backends."
             )
     if found["tensors"] != wanted["tensors"]:
         raise ValueError(f"the files have {found['tensors']} tensors, not {wanted['tensors']}.")
@@ -108,12 +109,12 @@ def _registered(name: str) -> Any:
     return found
 
 
-def _figures(output: Any, what: str) -> dict[str, Any]:
+def _statistics(output: Any, what: str) -> dict[str, Any]:
     import keras
 
     values = keras.ops.convert_to_numpy(output).astype("float64")
     if not np.isfinite(values).all():
-        raise ValueError(f"the probe gives {what} that are not finite: the weights are of no use.")
+        raise ValueError(f"its {what} are not finite: the weights are damaged.")
     return {
         "shape": list(values.shape),
         "mean": float(values.mean()),
