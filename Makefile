@@ -9,7 +9,7 @@ JOBS ?= 2
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
 # Without a pin, pip takes torch with several gigabytes of CUDA libraries.
 TORCH ?= torch==2.13.0
-# The client of the Hub, of the major before: tests/test_hub_server.py runs both.
+# The client of the Hub, of the major before: tests/test_hub_loading.py runs both.
 HUB_BEFORE := $(VENV)/huggingface_hub_1
 
 .PHONY: help quickstart test test-lowest lint benchmark clean

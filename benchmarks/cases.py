@@ -86,7 +86,7 @@ def mim_case(o: Options, task: Callable[[], Any], peers: dict[str, Callable]) ->
 
     def masks() -> np.ndarray:
         if not drawn:
-            drawn["masks"] = task().draw_masks(np.arange(o.batch))
+            drawn["masks"] = task().draw(np.arange(o.batch))["masks"]
         return drawn["masks"]
 
     def flops() -> float:

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
     what = names if arguments.pretrained_only else ["--grid", arguments.grid]
     command = [sys.executable, "-m", "mimzoo_training.cli", "publish", *what, "--org", "mimzoo"]
     command += ["--checkpoints", str(official.folder)]
-    with HubServer(folder / "hub") as hub:
+    with HubServer() as hub:
         environment = surroundings(hub, folder / "publisher")
         begun = time.monotonic()
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -97,7 +97,7 @@ def surroundings(hub: object, home: Path) -> dict[str, str]:
     own = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
     paths = os.pathsep.join([str(ROOT), str(ROOT / "training"), os.environ.get("PYTHONPATH", "")])
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": paths}
-    return own | quiet | hub.environment(home) | {"MIMZOO_CACHE": str(home / "mimzoo")}
+    return own | quiet | hub.environment(home)
 
 
 def since(begun: float) -> str:
@@ -109,9 +109,9 @@ def check_hub(hub: object, names: list[str]) -> None:
     """What the log and the store of the Hub have to show."""
     sent = collections.Counter(entry.path for entry in hub.requests("^PUT /_lfs/"))
     twice = [path for path, times in sent.items() if times > 1]
-    repositories = hub.store.repositories
+    repositories = hub.repositories
     untagged = [n for n in names if len(repositories[f"mimzoo/{n}"].tags) != 1]
-    (collection,) = hub.store.collections.values()
+    (collection,) = hub.collections.values()
     listed = [item["id"] for item in collection["items"]]
     if twice or untagged or sorted(listed) != sorted(f"mimzoo/{name}" for name in names):
         raise SystemExit(f"sent twice: {twice}; untagged: {untagged}; listed: {len(listed)}")
@@ -146,10 +146,10 @@ def compare(
 def read(names: list[str], out: str, checkpoints: str | None) -> None:
     """Features of presets by name, and if there are checkpoints of what these hold."""
     import keras
+    from mimzoo_training.publish.fingerprint import noise
 
     from mimzoo.convert.importing import load
     from mimzoo.hub import preset_info
-    from mimzoo.hub.probe import noise
     from mimzoo.models import Backbone
 
     found = {}

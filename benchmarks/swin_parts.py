@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
                 part(block.attention)
         inputs = {
             "images": images.astype("float32"),
-            "masks": task.draw_masks(np.arange(args.batch_size)),
+            "masks": task.draw(np.arange(args.batch_size))["masks"],
         }
         steps[name] = keras_step(task, inputs)
     timings = interleave(steps, args.rounds)

@@ -150,7 +150,7 @@ train = Loader(
     BATCH_SIZE,
     transform=Compose([ResizeCrop(SIZE, 1.0), RandomCropPad(SIZE // 8), RandomFlip()]),
     normalize=normalize,
-    masking=task.draw_masks,
+    draw=task.draw,
     epochs=None,
 )
 validation = np.stack([plain(held_out.image(index)) for index in range(len(held_out))])

@@ -9,7 +9,7 @@ import importlib
 from typing import Any
 
 from mimzoo import models, optimizers
-from mimzoo.hub import grid, list_presets, preset_info
+from mimzoo.hub import grid, list_presets, preset_info, register_importer
 from mimzoo.version import __version__
 
 __all__ = [
@@ -26,6 +26,14 @@ __all__ = [
     "preset_info",
     "pretraining",
 ]
+
+
+def _convert(*arguments: Any, **how: Any) -> Any:
+    """`mimzoo.convert.cache.converted`, imported when a checkpoint is first loaded."""
+    return importlib.import_module("mimzoo.convert.cache").converted(*arguments, **how)
+
+
+register_importer(_convert)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Checkpoints of other libraries, for the tests: official figures, random transformers models."""
+"""Checkpoints of other libraries, for the tests: official numbers, random transformers models."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from mimzoo.convert.importing import load
 
 GOLDEN = Path(__file__).parent / "golden"
 
-# What the tensors of the official tiny models do not tell: fact -> key of their configuration.
+# Settings that the tensors of the official tiny models do not show: hint -> configuration key.
 FACTS = {
     "mae": {"num_heads": "num_heads", "decoder_num_heads": "decoder_num_heads"},
     "mixmim": {"decoder_num_heads": "decoder_num_heads"},

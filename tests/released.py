@@ -44,7 +44,7 @@ class Released:
         return path
 
     def state(self, layout: str) -> dict[str, np.ndarray]:
-        """Names and shapes, and the buffers that tell window and size of the image."""
+        """Names and shapes, and the buffers that show window and size of the image."""
         if layout not in self.states:
             backbone = SwinV2Backbone(
                 (SIDE, SIDE, 3), PATCH, 8, (2, 1), (1, 2), WINDOW, name="backbone"

@@ -33,8 +33,13 @@ def source() -> ArraySource:
 
 @pytest.fixture(scope="module")
 def recipe():
+    recipe = get_recipe("vit_nano_mae_fmnist_20ep").with_task(
+        backbone={"size": "pico"},
+        masking={"mask_ratio": 0.5},
+        decoder={"embed_dim": 16, "depth": 1, "num_heads": 2},
+    )
     return dataclasses.replace(
-        get_recipe("vit_nano_mae_fmnist_20ep"),
+        recipe,
         name="vit_pico_mae_tiny_12it",
         size="pico",
         data="tiny",
@@ -44,10 +49,6 @@ def recipe():
         batch_size=4,
         crop_padding=1,
         drop_path_rate=0.3,
-        mask_ratio=0.5,
-        decoder_dim=16,
-        decoder_depth=1,
-        decoder_heads=2,
         preset_dtype="float16",
     )
 

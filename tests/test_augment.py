@@ -194,7 +194,11 @@ def test_loader_takes_it():
 
     source = ArraySource(batch()["images"], labels=batch()["labels"])
     loader = Loader(
-        source, 4, labels=True, epochs=1, finish=[finetune_augment(CLASSES, rand_augment=False)]
+        source,
+        4,
+        labels=True,
+        epochs=1,
+        batch_transform=[finetune_augment(CLASSES, rand_augment=False)],
     )
     shapes = [(x.shape, np.asarray(y).shape) for x, y in loader.dataset()]
     assert shapes == [((4, 24, 24, 3), (4, CLASSES))] * 2

@@ -46,7 +46,7 @@ def gradients() -> dict[str, np.ndarray]:
     """Loss and gradients of the first preset on the same images."""
     task = MAE.from_preset(NAME)
     x = task.preprocess(at_its_size(task, 64))
-    masks = task.draw_masks(np.arange(64))
+    masks = task.draw(np.arange(64))["masks"]
 
     def loss(model, pixels):
         inputs = {"images": pixels, "masks": masks}

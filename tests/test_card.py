@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from mimzoo_training.publishing import recipe_of
+from mimzoo_training.publish.command import recipe_of
 from PIL import Image
 from released import Released
 from test_convert_layouts import FACTS, mae, mixmim, randomized, state_of
@@ -20,7 +20,8 @@ from mimzoo.hub.card import card, handle_of, validate
 from mimzoo.hub.card_recipe import table
 from mimzoo.hub.contents import Contents
 from mimzoo.hub.licences import FREE, RESTRICTED, LicenceRefused, check_licences, hub_licence
-from mimzoo.hub.words import length, paper, source_url
+from mimzoo.hub.papers import paper, source_url
+from mimzoo.hub.vocabulary import length
 
 pytestmark = pytest.mark.one_backend
 
@@ -140,7 +141,7 @@ def test_what_it_says(cards):
         assert not re.search(r"\| None|\{\}|/tmp/", text.partition("## Where")[0])
     assert "eprint = {2206.04664}" in cards[CELL]
     assert "eprint = {2111.09886}" in cards[CELL]
-    assert "no picture of a reconstruction" in cards[CELL]
+    assert "No picture of a reconstruction" in cards[CELL]
     assert "](reconstruction.png)" in cards[NANO]
 
 

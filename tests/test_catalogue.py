@@ -239,7 +239,7 @@ def test_listing_needs_no_keras_and_two_seconds():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     seconds = time.monotonic() - start
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "swinv2_giant_simmim_in22k_500k_in1k_224" in done.stdout
+    assert "simmim_data_scaling  138" in done.stdout
     # Two seconds on a machine that is not busy; the suite may share it.
     assert seconds < 6
     assert importlib.import_module("mimzoo").grid

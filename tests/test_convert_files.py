@@ -112,21 +112,25 @@ def broken(state: dict, folder) -> dict:
     return {
         "truncated": (cut, {}, r"is cut off: .* Download it again"),
         "truncated header": (headless, {}, "is cut off, or no safetensors file"),
-        "truncated torch": (cut_torch, {}, "is cut off, or holds something else"),
-        "no torch file": (text, {}, "is cut off, or holds something else"),
+        "truncated torch": (cut_torch, {}, "is cut off, or is not a torch checkpoint"),
+        "no torch file": (text, {}, "is cut off, or is not a torch checkpoint"),
         "code": (evil, {}, r"is refused: it holds .*exec, which is code"),
-        "only code": (pickled, {}, "is cut off, or holds something else"),
+        "only code": (pickled, {}, "is cut off, or is not a torch checkpoint"),
         "no tensors": (empty, {}, "has no tensors by name"),
-        "no shard": (shards, {}, "names the shard m-1.safetensors, which is not beside it"),
+        "no shard": (shards, {}, "names the shard 'm-1.safetensors', which is not beside it"),
         "no file": (folder / "none.pth", {}, "there is no file"),
         "unknown layout": (whole, {"layout": "mae_ful"}, "no layout 'mae_ful'; nearest: mae_full"),
-        "wrong layout": (whole, {"layout": "hf_vit_mae"}, "not of the layout hf_vit_mae: it looks"),
+        "wrong layout": (
+            whole,
+            {"layout": "hf_vit_mae"},
+            "layout hf_vit_mae: it matches",
+        ),
         "no layout": (named["strange"], {}, "no known layout has tensors such as conv1.weight"),
         "left over": (named["more"], {}, "has no place for surplus.weight"),
         "missing": (named["less"], {}, f"lacks {key}"),
         "shape": (named["short"], {}, rf"{key} .* does not fit"),
         "not finite": (named["nan"], {}, f"{key} has numbers that are not finite"),
-        "no size": (named["wide"], {}, "do not tell image_size"),
+        "no size": (named["wide"], {}, "image_size cannot be inferred"),
     }
 
 
@@ -159,9 +163,9 @@ def test_torch_files_need_torch_and_others_do_not(state, tmp_path, monkeypatch):
 def test_what_is_there_is_not_overwritten(state, tmp_path):
     path = write(state, tmp_path / "x.safetensors")
     convert(path, tmp_path / "out", **FACTS)
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         convert(path, tmp_path / "out", **FACTS)
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         export(tmp_path / "out", "mae_full", path)
     with pytest.raises(ValueError, match=r"has to end in \.safetensors"):
         export(tmp_path / "out", "mae_full", tmp_path / "x.bin")

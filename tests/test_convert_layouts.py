@@ -59,7 +59,7 @@ def classifier(backbone, **kwargs):
     return ImageClassifier.for_backbone(type(backbone))(backbone, 5, **kwargs)
 
 
-# Layout -> a small model of it, and what the tensors do not tell.
+# Layout -> a small model of it, and the settings that no tensor shows.
 WINDOWS = {"image_size": 32, "window_size": 8}
 MODELS = {
     "mae_encoder_only": (vit, {"num_heads": 3}),
@@ -146,7 +146,7 @@ def test_all_layouts_have_a_model_here():
 @pytest.mark.parametrize("name", MODELS)
 def test_detected_and_there_and_back(name, tmp_path):
     state, facts, before = state_of(name)
-    # timm's ViT has MAE's names, so it is not told from it: what is converted is the same.
+    # timm's ViT has MAE's names, so it is detected as MAE's: the converted preset is the same.
     asked = name if name == "timm_vit" else None
     found, after, _ = load([write(state, tmp_path / "x.safetensors")], asked, facts)
     assert found["layout"].name == name
@@ -177,7 +177,7 @@ def test_official_state_dict_through_files(name, cls, tmp_path):
     entry = convert(write(state, tmp_path / "x.safetensors"), tmp_path / "preset", **facts)
     task = cls.from_preset(str(tmp_path / "preset"))
     assert isinstance(task, cls)
-    if name == "mae":  # pretraining goes on, pictures are drawn; the figures: test_reference_*
+    if name == "mae":  # pretraining continues, pictures are drawn; numbers: test_reference_*
         images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), "uint8")
         assert task.reconstruct(images)["reconstruction"].shape == images.shape
         assert np.isfinite(task.fit(images, batch_size=2, verbose=0).history["loss"][0])

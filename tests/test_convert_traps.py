@@ -1,4 +1,4 @@
-"""The traps of each layout, and the facts that tensors do not tell."""
+"""The traps of each layout, and the settings that no tensor shows."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from test_convert_layouts import MODELS, Memory, randomized, simmim, state_of, s
 
 from mimzoo.convert import all_layouts, convert, export, get_layout
 from mimzoo.convert.exporting import to_tensors
-from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Safetensors, Tensors
+from mimzoo.convert.hints import ConversionHints
 from mimzoo.convert.importing import assign, load
 from mimzoo.convert.transforms import Unfolded, UnfoldedKernel
 from mimzoo.models import ViTBackbone
@@ -187,16 +187,16 @@ def test_layouts_are_declared_once():
     assert all(layout.origin and layout.licence for layout in all_layouts().values())
 
 
-def test_a_fact_has_to_be_of_use(tmp_path):
+def test_a_hint_has_to_be_used(tmp_path):
     state, _, _ = state_of("mae_encoder_only")
     path = write(state, tmp_path / "x.safetensors")
-    with pytest.raises(TypeError, match="window_size is told by the tensors or has no use"):
+    with pytest.raises(TypeError, match="window_size is inferred from the tensors, or unused"):
         load([path], None, {"num_heads": 3, "window_size": 7})
     with pytest.raises(TypeError, match="did you mean 'num_heads'"):
         load([path], None, {"num_head": 3})
-    with pytest.raises(ValueError, match="do not tell num_heads"):
+    with pytest.raises(ValueError, match="num_heads cannot be inferred from the tensors"):
         load([path], None, {})
-    known = Facts({"std": 1}, {"std": 2, "mean": 2}, {"mask_ratio": 4})
+    known = ConversionHints({"std": 1}, {"std": 2, "mean": 2}, {"mask_ratio": 4})
     assert [known.get(n, 3) for n in ("std", "mean", "mask_ratio")] == [1, 2, 3]
     assert known.get("mask_ratio", default=5) == 4
 

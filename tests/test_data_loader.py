@@ -157,7 +157,9 @@ def test_finish_gets_floats_and_a_seed_of_the_step():
             "labels": np.eye(3, dtype="float32")[batch["labels"]],
         }
 
-    loader = Loader(numbered(), 5, shuffle=False, labels=True, finish=[finish], num_threads=0)
+    loader = Loader(
+        numbered(), 5, shuffle=False, labels=True, batch_transform=[finish], num_threads=0
+    )
     images, labels = loader.batch(1)
     assert ids(images) == [6, 7, 8, 9, 10]
     assert labels.shape == (5, 3)

@@ -15,6 +15,7 @@ from mimzoo.models import SwinBackbone, SwinV2Backbone, ViTBackbone
 from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.vit import vit_backbone
 from mimzoo.pretraining import MAE, FeatureTarget, MAEDecoder, RandomMasking, SimMIM
+from mimzoo.pretraining.targets import Step
 from mimzoo.pretraining.task import MIMPreprocessor
 
 VIT = {"image_shape": (16, 24, 3), "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -86,10 +87,11 @@ def test_the_output_of_the_teacher_run_beside_it(make, front):
     cell = int((images[0, ..., 0].size / own.shape[1]) ** 0.5)
 
     plain = target_of(teacher, layer_norm=False)
-    np.testing.assert_allclose(forward(lambda x: plain.targets(x, cell), images), own, atol=1e-5)
+    found = forward(lambda x: plain.targets(Step(x, cell)), images)
+    np.testing.assert_allclose(found, own, atol=1e-5)
     normed = target_of(teacher)
     assert normed.size(cell, 3) == own.shape[-1]
-    found = forward(lambda x: normed.targets(x, cell), images)
+    found = forward(lambda x: normed.targets(Step(x, cell)), images)
     np.testing.assert_allclose(found, layer_norm(own), atol=1e-4)
 
 
@@ -104,10 +106,10 @@ def test_layers_are_normalised_then_averaged():
     for layers, used in ((1, [1]), ([0, -1], [0, 2]), (range(3), [0, 1, 2])):
         target = target_of(teacher, layers=layers)
         expected = np.mean([layer_norm(blocks[n]) for n in used], axis=0)
-        actual = forward(lambda x, target=target: target.targets(x, 4), images)
+        actual = forward(lambda x, target=target: target.targets(Step(x, 4)), images)
         np.testing.assert_allclose(actual, expected, atol=1e-4)
     target = target_of(teacher, layers=[0, 1], layer_norm=False)
-    actual = forward(lambda x: target.targets(x, 4), images)
+    actual = forward(lambda x: target.targets(Step(x, 4)), images)
     np.testing.assert_allclose(actual, (blocks[0] + blocks[1]) / 2, atol=1e-5)
 
 
@@ -131,7 +133,7 @@ def test_a_finer_grid_is_averaged():
     images = random_images(2, 16, 24, 3)
     target = target_of(teacher)
     fine = layer_norm(ops.convert_to_numpy(teacher(images))[:, 1:]).reshape(2, 4, 2, 6, 2, 16)
-    actual = forward(lambda x: target.targets(x, 4), images)
+    actual = forward(lambda x: target.targets(Step(x, 4)), images)
     np.testing.assert_allclose(actual, fine.mean((2, 4)).reshape(2, 24, 16), atol=1e-4)
 
 
@@ -151,7 +153,7 @@ def test_size_and_normalisation_become_the_teachers(images):
     pixels = images.astype("float32") / 127.5 - 1
     small = np.einsum("hH,wW,bHWc->bhwc", image_matrix(16, 8), image_matrix(24, 12), pixels)
     expected = ops.convert_to_numpy(teacher(small))[:, 1:]
-    actual = forward(lambda x: target.targets(x, 4), task.preprocess(images))
+    actual = forward(lambda x: target.targets(Step(x, 4)), task.preprocess(images))
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
@@ -159,7 +161,7 @@ def test_size_and_normalisation_become_the_teachers(images):
 def test_losses(loss):
     target = target_of(vit(), loss=loss, beta=0.5)
     images, predictions = random_images(2, 16, 24, 3), random_images(2, 24, 16)
-    targets = forward(lambda x: target.targets(x, 4), images).astype("float64")
+    targets = forward(lambda x: target.targets(Step(x, 4)), images).astype("float64")
     error = np.abs(predictions - targets)
     if loss == "mse":
         expected = (error**2).mean(-1)
@@ -170,18 +172,18 @@ def test_losses(loss):
     else:
         norms = np.linalg.norm(predictions, axis=-1) * np.linalg.norm(targets, axis=-1)
         expected = 1 - (predictions * targets).sum(-1) / norms
-    actual = forward(lambda x: target.loss(x, predictions, 4), images)
+    actual = forward(lambda x: target.loss(Step(x, 4), predictions), images)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [mae, simmim])
 def test_on_masked_or_all_cells(make, images):
     for on in ("masked", "all"):
-        task = make(target_of(vit(), on=on))
+        task = make(target_of(vit(), loss_on=on))
         x = task.preprocess(images)
-        inputs = {"images": x, "masks": task.draw_masks(np.arange(16))}
+        inputs = {"images": x, "masks": task.draw(np.arange(16))["masks"]}
         predictions = random_images(16, 24, 16)
-        loss = ops.convert_to_numpy(task.target.loss(x, predictions, 4))
+        loss = ops.convert_to_numpy(task.target.loss(Step(x, 4), predictions))
         patch = task.backbone.patch_size
         hidden = inputs["masks"].reshape(16, 4, 4 // patch, 6, 4 // patch).mean((2, 4))
         weights = hidden.reshape(16, 24) if on == "masked" else np.ones((16, 24))
@@ -208,7 +210,7 @@ def test_one_forward_pass_a_step(images, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(vit_backbone, "PatchEmbed", CountingPatchEmbed)
         target = target_of(vit(), layers=[0, 1])
-        (count,) = (v for v in target.variables if v.path.endswith("count"))
+        (count,) = (v for v in target.teacher.held if v.path.endswith("count"))
     task = mae(target)
     count.assign(0.0)
     task.fit(images, batch_size=4, epochs=3, verbose=0)
@@ -251,7 +253,7 @@ def test_no_gradient_goes_into_the_teacher():
     task = mae(target_of(vit()))
 
     def function(model, images):
-        found = task.target.targets(images, 4)
+        found = task.target.targets(Step(images, 4))
         if keras.config.backend() == "torch":
             assert found.grad_fn is None
         weights = list(model.trainable_variables)
@@ -266,12 +268,12 @@ def test_low_precision_inside_float32_outside():
     teacher = vit()
     target = FeatureTarget(teacher)
     assert target.model.outputs[0].dtype == "bfloat16"
-    found = target.targets(ops.convert_to_tensor(images), 4)
+    found = target.targets(Step(ops.convert_to_tensor(images), 4))
     assert keras.backend.standardize_dtype(found.dtype) == "float32"
     predictions = ops.cast(random_images(2, 24, 16), "bfloat16")
-    loss = target.loss(ops.convert_to_tensor(images), predictions, 4)
+    loss = target.loss(Step(ops.convert_to_tensor(images), 4), predictions)
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
-    exact = forward(lambda x: target_of(teacher).targets(x, 4), images)
+    exact = forward(lambda x: target_of(teacher).targets(Step(x, 4)), images)
     difference = np.abs(ops.convert_to_numpy(found) - exact)
     assert 0 < difference.max() < 0.2
 
@@ -322,8 +324,8 @@ def test_what_does_not_fit_is_told(tmp_path):
         target_of(vit(), image_size=32)
     with pytest.raises(ValueError, match="loss must be one of smooth_l1, mse, cosine"):
         FeatureTarget("x", loss="l1")
-    with pytest.raises(ValueError, match="on must be one of masked, all"):
-        FeatureTarget("x", on="visible")
+    with pytest.raises(ValueError, match="loss_on must be one of masked, all"):
+        FeatureTarget("x", loss_on="visible")
     with pytest.raises(ValueError, match="beta must be positive"):
         FeatureTarget("x", beta=0)
     with pytest.raises(ValueError, match="mean and std go together"):
@@ -332,9 +334,9 @@ def test_what_does_not_fit_is_told(tmp_path):
 
 def test_simmim_on_a_vit_predicts_a_cell_for_each_patch(images):
     task = SimMIM(vit(), RandomMasking(0.5), target=target_of(vit(class_token=False)))
-    inputs = {"images": task.preprocess(images), "masks": task.draw_masks(np.arange(16))}
+    inputs = {"images": task.preprocess(images), "masks": task.draw(np.arange(16))["masks"]}
     predictions = forward(task, inputs)
-    loss = ops.convert_to_numpy(task.target.loss(inputs["images"], predictions, 4))
+    loss = ops.convert_to_numpy(task.target.loss(Step(inputs["images"], 4), predictions))
     actual = task.compute_loss(x=inputs, y_pred=predictions)
     expected = (loss * inputs["masks"]).sum() / inputs["masks"].sum()
     assert float(ops.convert_to_numpy(actual)) == pytest.approx(expected, rel=1e-5)

@@ -20,7 +20,7 @@ from mimzoo.pretraining import MAE
 def test_a_preset_holds_the_name_and_the_digest_only(make, images, tmp_path):
     folder = str(tmp_path / "teacher")
     vit(embed_dim=32, depth=4).save_to_preset(folder)
-    task = make(target_of(folder, layers=[1, 2], loss="mse", on="all"))
+    task = make(target_of(folder, layers=[1, 2], loss="mse", loss_on="all"))
     count = sum(int(np.prod(v.shape)) for v in task.frozen_variables)
     assert count > 40_000
     task.save_to_preset(tmp_path / "p")
@@ -44,7 +44,7 @@ def test_a_preset_holds_the_name_and_the_digest_only(make, images, tmp_path):
             if name != "optimizer":
                 group.visititems(lambda _, x: sizes.append(getattr(x, "size", 0)))
     assert sum(sizes) == parameters
-    other = make(target_of(folder, layers=[1, 2], loss="mse", on="all"))
+    other = make(target_of(folder, layers=[1, 2], loss="mse", loss_on="all"))
     other.load_weights(tmp_path / "all.weights.h5")
     assert other.evaluate(images, verbose=0) == pytest.approx(expected, rel=1e-5)
 

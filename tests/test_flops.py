@@ -63,7 +63,7 @@ def batch_of(task, count=16):
     images = np.random.default_rng(0).random((count, *SHAPE["image_shape"]), "float32")
     if isinstance(task, ImageClassifier):
         return images
-    return {"images": images, "masks": task.draw_masks(np.arange(count), 0)}
+    return {"images": images, "masks": task.draw(np.arange(count), 0)["masks"]}
 
 
 def counted(task, batch):

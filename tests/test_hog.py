@@ -10,6 +10,7 @@ from test_simmim import nano_task as nano_simmim
 
 from mimzoo.models import ViTBackbone
 from mimzoo.pretraining import MAE, HOGTarget, MAEDecoder, RandomMasking, SimMIM
+from mimzoo.pretraining.targets import Step
 
 VIT = {"image_shape": (16, 24, 3), "patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
 
@@ -66,7 +67,7 @@ def test_the_naive_loop(options):
 
     # In what is predicted at once, squares go row by row, then channels, then bins.
     side = 8 // target.cell_size
-    actual = forward(lambda x: target.targets(x, 8), images)
+    actual = forward(lambda x: target.targets(Step(x, 8)), images)
     assert actual.shape == (2, 6, target.size(8, 3))
     one = expected[1, side : 2 * side, 2 * side : 3 * side]
     np.testing.assert_allclose(actual[1, 5], one.reshape(-1), atol=1e-5)
@@ -114,7 +115,7 @@ def test_loss(loss):
     expected = np.stack([naive(image, target).reshape(6, 27) for image in images])
     error = predictions - expected
     expected = (error**2 if loss == "mse" else np.abs(error)).mean(-1)
-    actual = forward(lambda x: target.loss(x, predictions, 8), images)
+    actual = forward(lambda x: target.loss(Step(x, 8), predictions), images)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
@@ -141,9 +142,9 @@ def test_training_lowers_the_loss(make, images):
 def test_cells_of_several_patches_count_by_their_hidden_share(images):
     task = swin()
     x = task.preprocess(images)
-    masks = task.draw_masks(np.arange(16))
+    masks = task.draw(np.arange(16))["masks"]
     predictions = random_images(16, 24, 27)
-    loss = ops.convert_to_numpy(task.target.loss(x, predictions, 4))
+    loss = ops.convert_to_numpy(task.target.loss(Step(x, 4), predictions))
     share = masks.reshape(16, 4, 2, 6, 2).mean((2, 4)).reshape(16, 24)
     assert 0 < (share % 1 > 0).mean() < 1
     actual = task.compute_loss(x={"images": x, "masks": masks}, y_pred=predictions)
@@ -171,7 +172,9 @@ def test_glyphs_lie_along_edges():
     image = np.zeros((1, 8, 8, 3), "float32")
     image[:, :, 4:] = 1 + np.arange(8, dtype="float32")[:, None, None] * 1e-3
     target = HOGTarget()
-    drawn = target.pictures(image, forward(lambda x: target.targets(x, 8), image), 8)[0, ..., 0]
+    drawn = target.pictures(Step(image, 8), forward(lambda x: target.targets(Step(x, 8)), image))[
+        0, ..., 0
+    ]
     assert drawn[:, 3:5].mean() > 2 * drawn[3:5].mean()
 
 
@@ -190,7 +193,7 @@ def test_what_does_not_fit_is_told():
     with pytest.raises(ValueError, match=r"cell_size=6"):
         HOGTarget().size(12, 3)
     with pytest.raises(ValueError, match=r"do not divide an image of 20x24.* 16x24"):
-        HOGTarget().targets(np.zeros((1, 20, 24, 3), "float32"), 8)
+        HOGTarget().targets(Step(np.zeros((1, 20, 24, 3), "float32"), 8))
     with pytest.raises(ValueError, match="gradient must be one of sobel, central"):
         HOGTarget(gradient="prewitt")
     with pytest.raises(ValueError, match="loss must be one of mse, l1"):

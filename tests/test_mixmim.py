@@ -12,6 +12,7 @@ from test_swin import SMALL, awake
 from mimzoo.models import ImageClassifier, MixMIMBackbone, SwinBackbone, SwinV2Backbone, ViTBackbone
 from mimzoo.optimizers.groups import mixmim_layer_decay_scales, multipliers
 from mimzoo.pretraining import FeatureTarget, HOGTarget, MixMasking, MixMIM, MixMIMDecoder
+from mimzoo.pretraining.targets import Step
 
 BACKBONE = {**SMALL, "window_size": (4, 4)}
 
@@ -24,7 +25,7 @@ def nano_task(cls: type = MixMIMBackbone, **options) -> MixMIM:
 
 
 def inputs_of(task: MixMIM, images: np.ndarray) -> dict:
-    return {"images": task.preprocess(images), "masks": task.draw_masks(np.arange(len(images)))}
+    return {"images": task.preprocess(images), "masks": task.draw(np.arange(len(images)))["masks"]}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_fit_lowers_the_loss_and_moves_every_weight(cls, options, images):
 def test_no_token_of_one_image_reaches_the_other(cls, images):
     task = nano_task(cls)
     inputs = inputs_of(task, images[:4])
-    shows_partner = ops.convert_to_numpy(task._cells(inputs["masks"]))
+    shows_partner = ops.convert_to_numpy(task._of_positions(inputs["masks"]))
     own = (~shows_partner[0]).astype("float32")[None, :, None]
 
     def of_the_first(pixels):
@@ -119,7 +120,7 @@ def test_masks():
     moved = MixMasking(seed=3, mask_patch_size=8).draw(np.array([4, 9, 0, 7]), 0, grid, 2)
     np.testing.assert_array_equal(moved[[0, 2]], masks[[4, 0]])
     published = MixMasking(seed=3, mask_patch_size=8, shared="batch").draw(
-        np.arange(12), 0, grid, 2
+        np.arange(12), 0, grid, 2, training=True
     )
     np.testing.assert_array_equal(published, np.repeat(masks[:1], 12, axis=0))
     # int(49 x 0.5) of 7 x 7 cells.
@@ -145,7 +146,7 @@ def test_reconstruct(images):
     # What is painted of an image is what its mixture, or its partner's, predicts for it.
     x = inputs_of(task, images[:6])
     painted = task.to_pixels(
-        ops.convert_to_numpy(task.target.pictures(x["images"], forward(task, x), 4))
+        ops.convert_to_numpy(task.target.pictures(Step(x["images"], 4), forward(task, x)))
     )
     np.testing.assert_allclose(own[shows_partner], painted[shows_partner], atol=1)
     whole = other[[1, 0, 3, 2, 5, 4]]
@@ -169,7 +170,7 @@ def test_other_targets(images):
             np.testing.assert_array_equal(found[where], perfect[where])
             assert not np.array_equal(found[~where], perfect[~where])
         x = inputs_of(task, images)
-        wanted = target.loss(ops.convert_to_tensor(x["images"]), forward(task, x), 4)
+        wanted = target.loss(Step(ops.convert_to_tensor(x["images"]), 4), forward(task, x))
         expected = float(np.mean(ops.convert_to_numpy(wanted)))
         assert task.evaluate(images, batch_size=4, verbose=0) == pytest.approx(expected, rel=1e-4)
 
@@ -237,19 +238,25 @@ def test_layer_decay_is_the_published_one():
         assert values == {scale}, name
 
 
-def test_what_does_not_fit_is_told(images):
+def test_an_odd_image_is_left_out_and_reported(images, caplog):
     task = nano_task()
-    with pytest.raises(ValueError, match="an even number of images, got 5"):
+    assert task.evaluate(images[:7], batch_size=4, verbose=0) == task.evaluate(
+        images[:6], batch_size=4, verbose=0
+    )
+    assert "1 of the 7 images of array are left out of each epoch" in caplog.text
+
+
+def test_errors_say_what_does_not_fit(images):
+    task = nano_task()
+    with pytest.raises(ValueError, match="batch_size must be a multiple of 2, got 5"):
         task.fit(images, batch_size=5, verbose=0)
-    with pytest.raises(ValueError, match="leave an image out where the last batch is odd"):
-        task.evaluate(images[:7], batch_size=4)
     x = inputs_of(task, images[:4])
     with pytest.raises(ValueError, match="an even number"):
         task(dict(zip(x, (v[:3] for v in x.values()), strict=True)))
     with pytest.raises(ValueError, match="an even number"):
         task.reconstruct(images[:3])
     for wrong in (x["masks"][[0, 2, 1, 3]], np.roll(x["masks"], 1, axis=1), x["masks"][:, :9]):
-        with pytest.raises(ValueError, match="equal within cells of 4 px and for images 2k"):
+        with pytest.raises(ValueError, match="equal within squares of 4 px and for images 2k"):
             task.fit({**x, "masks": wrong}, verbose=0)
     with pytest.raises(ValueError, match="two images in one token of the last stage"):
         nano_task(masking=MixMasking(mask_patch_size=2))

@@ -1,9 +1,10 @@
-"""Publishing on a Hub on this machine: read back, gone on with after a kill, refused, failing."""
+"""Publishing on a Hub on this machine: read back, resumed after a kill, refused, failing."""
 
 import collections
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,20 +14,20 @@ import keras
 import numpy as np
 import pytest
 from mimzoo_training.cli import main
+from mimzoo_training.publish.fingerprint import compare, fingerprint, noise
+from mimzoo_training.publish.items import find_item
+from mimzoo_training.publish.publisher import tag_of
 from released import Released
 from test_convert_layouts import mae, randomized
 
 from mimzoo.convert.importing import load
 from mimzoo.hub import cache_folder, preset_info
 from mimzoo.hub.catalogue import catalogue, grids
-from mimzoo.hub.items import find_item
 from mimzoo.hub.manifest import read_manifest
-from mimzoo.hub.probe import compare, noise, probe
-from mimzoo.hub.publish import tag_of
 from mimzoo.models import Backbone, ImageClassifier, ViTBackbone
 from mimzoo.pretraining import SimMIM
 
-GOLDEN = Path(__file__).parent / "golden" / "probe_nano.json"
+GOLDEN = Path(__file__).parent / "golden" / "fingerprint_nano.json"
 NANO = "vit_nano_mae_fmnist_20ep"
 CELLS = [f"swinv2_small_simmim_{data}_125k" for data in ("in1k10", "in1k20", "in1k50")]
 TUNED = [f"{name}_in1k_224" for name in CELLS[:2]]
@@ -44,7 +45,7 @@ def official(tmp_path_factory):
 
 @pytest.fixture
 def tiny_grid(monkeypatch):
-    """A grid of two cells with their classifiers, and one that has a recipe only."""
+    """A grid of two models with their classifiers, and one with a recipe only."""
     monkeypatch.setitem(grids(), "tiny", {"title": "Tiny", "paper": "", "metrics": {}})
     for name in (*CELLS[:2], *TUNED, "swinv2_small_simmim_in22k_125k"):
         monkeypatch.setitem(catalogue(), name, dataclasses.replace(preset_info(name), grid="tiny"))
@@ -55,7 +56,8 @@ def publish(capsys, *arguments, code=0, org="mimzoo"):
     assert main(["publish", "--org", org, *map(str, arguments)]) == code
     out = capsys.readouterr().out
     assert "hf_test_token" not in out
-    lines = out.partition("what happened")[2].splitlines()[1:-1]
+    lines = out.partition("outcome")[2].splitlines()[1:]
+    lines = lines[: next(n for n, line in enumerate(lines) if re.match(r"\d+ ", line))]
     rows = [line.partition("  ")[::2] for line in lines if not line.startswith(" ")]
     return {name: told.strip() for name, told in rows}
 
@@ -99,17 +101,17 @@ def test_what_was_published_loads_by_name(hub, official, capsys):
     assert ImageClassifier.from_preset(TUNED[0]).num_classes == 5
 
 
-def test_the_probe_is_the_same_on_every_backend():
-    compare(probe(preset_info(NANO).folder), json.loads(GOLDEN.read_text()))
+def test_the_fingerprint_is_the_same_on_every_backend():
+    compare(fingerprint(preset_info(NANO).folder), json.loads(GOLDEN.read_text()))
 
 
 @pytest.mark.one_backend
 def test_a_bundled_preset(hub, capsys):
     assert publish(capsys, NANO)[NANO].startswith("published")
-    repository = hub.store.repositories[f"mimzoo/{NANO}"]
+    repository = hub.repositories[f"mimzoo/{NANO}"]
     assert list(repository.tags) == [tag_of(json.loads(hub_file(hub, NANO, "manifest.json")))]
     assert b"](reconstruction.png)" in hub_file(hub, NANO, "README.md")
-    (collection,) = hub.store.collections.values()
+    (collection,) = hub.collections.values()
     assert collection["title"] == grids()["nano"]["title"]
     assert [item["id"] for item in collection["items"]] == [f"mimzoo/{NANO}"]
     assert nothing_left()
@@ -126,8 +128,7 @@ def test_a_bundled_preset(hub, capsys):
 
 
 def hub_file(hub, name: str, file: str) -> bytes:
-    repository = hub.store.repositories[f"mimzoo/{name}"]
-    return hub.store.data(repository.files()[file])
+    return hub.repositories[f"mimzoo/{name}"].files()[file]
 
 
 @pytest.mark.one_backend
@@ -138,7 +139,7 @@ def test_a_grid(hub, official, tiny_grid, capsys, monkeypatch):
     assert [told.split("  ")[0] for told in planned.values()].count("would be published") == 3
     changing = [e.line for e in hub.log[before:] if e.method != "GET"]
     assert set(changing) == {"POST /api/validate-yaml"}
-    assert not hub.store.repositories
+    assert not hub.repositories
 
     done = publish(capsys, *arguments, code=1)
     assert len(done) == 5
@@ -147,7 +148,7 @@ def test_a_grid(hub, official, tiny_grid, capsys, monkeypatch):
     assert done["swinv2_small_simmim_in22k_125k"] == "recipe only"
     assert done[TUNED[1]].startswith("failed")
     assert "cut off" in done[TUNED[1]]
-    (collection,) = hub.store.collections.values()
+    (collection,) = hub.collections.values()
     assert {item["id"] for item in collection["items"]} == {f"mimzoo/{name}" for name in good}
     manifest = json.loads(hub_file(hub, CELLS[0], "manifest.json"))
     assert manifest["licence"] == "MIT"
@@ -188,7 +189,7 @@ def test_killed_and_started_again(hub, official, tmp_path, capsys):
     assert set(uploads(hub).values()) == {1}
     assert len(uploads(hub)) == 6
     assert hub.count("POST .*/commit/") == 3
-    assert all(len(r.tags) == 1 for r in hub.store.repositories.values())
+    assert all(len(r.tags) == 1 for r in hub.repositories.values())
     assert nothing_left()
 
 
@@ -217,7 +218,7 @@ def test_a_hub_that_fails(hub, official, capsys):
     assert "the Hub answers 500 (injected)" in done[CELLS[0]]
     assert done[CELLS[1]].startswith("failed")
     assert "sha256" in done[CELLS[1]]
-    assert not any(r.tags for r in hub.store.repositories.values())
+    assert not any(r.tags for r in hub.repositories.values())
     # What was sent is not sent again, and what came back wrong is read once more.
     done = publish(capsys, *arguments)
     assert done[CELLS[0]].startswith("published")
@@ -248,8 +249,8 @@ def test_a_folder_of_ones_own(hub, tmp_path, capsys):
     allowed = ("--allow-licence", "unknown")
     done = publish(capsys, tmp_path / "my_vit", *allowed, org="me")
     assert done["my_vit"].startswith("published")
-    assert "notes.py" not in hub.store.repositories["me/my_vit"].files()
-    assert not hub.store.collections
+    assert "notes.py" not in hub.repositories["me/my_vit"].files()
+    assert not hub.collections
     loaded = Backbone.from_preset("hf://me/my_vit")
     np.testing.assert_array_equal(features(loaded), features(backbone))
     # Other weights: a new commit and a tag of its own; a file that somebody added stays.
@@ -258,7 +259,7 @@ def test_a_folder_of_ones_own(hub, tmp_path, capsys):
     (tmp_path / "my_vit" / "metadata.json").unlink()
     randomized_again.save_to_preset(str(tmp_path / "my_vit"))
     assert publish(capsys, tmp_path / "my_vit", *allowed, org="me")["my_vit"].startswith("publ")
-    repository = hub.store.repositories["me/my_vit"]
+    repository = hub.repositories["me/my_vit"]
     assert len(repository.tags) == 2
     assert "LICENSE" in repository.files()
 
@@ -291,15 +292,15 @@ def test_the_gate(hub, official, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.one_backend
-def test_the_probe_knows_a_model_again(tmp_path):
+def test_the_fingerprint_knows_a_model_again(tmp_path):
     folder = preset_info(NANO).folder
-    wanted = probe(folder)
-    compare(probe(folder), json.loads(json.dumps(wanted)))
+    wanted = fingerprint(folder)
+    compare(fingerprint(folder), json.loads(json.dumps(wanted)))
     assert wanted["tensors"] == {"model.weights.h5": 78, "task.weights.h5": 32}
     for part, name, value in (("features", "mean", 0.1), ("outputs", "std", float("nan"))):
         other = json.loads(json.dumps(wanted))
         other[part][name] = value
-        with pytest.raises(ValueError, match=f"the {part} of the probe differ"):
+        with pytest.raises(ValueError, match=f"the {part} of the fingerprints differ"):
             compare(other, wanted)
     with pytest.raises(ValueError, match="tensors"):
         compare({**wanted, "tensors": {}}, wanted)

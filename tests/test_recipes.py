@@ -1,17 +1,22 @@
 """Recipes hold the published figures, say which are not, and survive JSON."""
 
+import dataclasses
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mimzoo_training.recipes import get_recipe, list_recipes, recipe_from_json
+from mimzoo_training.recipes.objects import build
 
 from mimzoo.data.fashion_mnist import DEBIAN_FOLDER, FOLDER_VARIABLE, load
 from mimzoo.hub.catalogue import catalogue, list_presets
 from mimzoo.models.vit import VIT_SIZES
 
-# papers' notes, section 2, column MAE; steps: 1,281,167 // 4096 = 312 an epoch.
+TODAY = Path(__file__).parent / "files_of_today"
+
+# PRETRAIN.md of facebookresearch/mae; steps: 1,281,167 // 4096 = 312 an epoch.
 MAE_PRETRAIN = {
     "batch_size": 4096,
     "base_learning_rate": 1.5e-4,
@@ -20,21 +25,14 @@ MAE_PRETRAIN = {
     "weight_decay": 0.05,
     "warmup": "40ep",
     "final_learning_rate": 0.0,
-    "mask_ratio": 0.75,
     "crop": "random_resized_crop",
     "crop_scale": (0.2, 1.0),
     "flip": 0.5,
     "clip_norm": None,
     "drop_path_rate": 0.0,
-    "target": "normalized_patches",
-    "mask_patch_size": None,
-    "loss": "mse",
     "image_size": 224,
-    "decoder_dim": 512,
-    "decoder_depth": 8,
-    "decoder_heads": 16,
 }
-# section 3, column MAE B / L / H.
+# FINETUNE.md, B / L / H.
 MAE_FINETUNE = {
     "base": ("100ep", 5e-4, 0.65, 0.1),
     "large": ("50ep", 1e-3, 0.75, 0.2),
@@ -49,7 +47,10 @@ def test_mae_pretraining_is_as_published(size, epochs):
     assert {name: getattr(recipe, name) for name in MAE_PRETRAIN} == MAE_PRETRAIN
     assert recipe.peak_learning_rate == pytest.approx(2.4e-3)
     assert recipe.steps(1_281_167) == (312 * epochs, 312 * 40)
-    assert recipe.patch_size == VIT_SIZES[size][3]
+    assert recipe.part("masking") == {"mask_ratio": 0.75}
+    assert recipe.part("decoder") == {"embed_dim": 512, "depth": 8, "num_heads": 16}
+    assert recipe.part("target") == {"normalize": True, "loss": "mse"}
+    assert recipe.part("backbone") == {"size": size, "patch_size": VIT_SIZES[size][3]}
     assert recipe.origin.startswith("published")
     assert set(recipe.inferred) == {"crop_fraction"}
 
@@ -69,7 +70,7 @@ def test_mae_finetuning_is_as_published(size):
     assert recipe.clip_norm is None
 
 
-# section 2, column "A: SwinV2-B (800-ep YAML)".
+# simmim_pretrain__swinv2_base__img192_window12__800ep.yaml.
 GRID = {
     "batch_size": 2048,
     "base_learning_rate": 1e-4,
@@ -82,15 +83,8 @@ GRID = {
     "weight_decay": 0.05,
     "clip_norm": 5.0,
     "drop_path_rate": 0.1,
-    "mask_ratio": 0.6,
-    "mask_patch_size": 32,
-    "target": "sliding_window",
-    "target_window": 47,
-    "loss": "l1",
     "crop_scale": (0.67, 1.0),
     "image_size": 192,
-    "patch_size": 4,
-    "architecture": {"window_size": 12},
 }
 
 
@@ -100,10 +94,16 @@ def test_the_grid_has_75_cells():
     for cell in cells:
         recipe = get_recipe(cell.recipe)
         assert {name: getattr(recipe, name) for name in GRID} == GRID, cell.name
+        assert recipe.part("masking") == {"mask_ratio": 0.6, "mask_patch_size": 32}
+        assert recipe.part("target") == {"window_size": 47, "loss": "l1"}
+        assert recipe.part("backbone") == {
+            "size": recipe.size,
+            "patch_size": 4,
+            "window_size": 12,
+        }
         assert recipe.peak_learning_rate == pytest.approx(4e-4)
         total, warmup = recipe.steps(recipe.num_examples)
         assert (total, warmup) == (int(recipe.length[:-1]) * 1000, 6250)
-    # papers.md 4.1.
     counts = {"in1k10": 128_117, "in1k20": 256_233, "in1k50": 640_584, "in1k": 1_281_167}
     for data, count in counts.items():
         assert get_recipe(f"swinv2_small_simmim_{data}_125k").num_examples == count
@@ -126,11 +126,11 @@ def test_the_coyo_grid_is_ours_and_builds():
     names = [name for name, preset in catalogue().items() if preset.grid == "coyo_data_scaling"]
     assert len(names) == 30
     strong = get_recipe("vit_base_mae-clip_coyo1m_250k")
-    assert strong.target_options == {"teacher": "clip_vit_base_patch16"}
+    assert strong.part("target")["teacher"] == "clip_vit_base_patch16"
     assert strong.steps(strong.num_examples)[0] * strong.batch_size == 1_024_000_000
     plain = get_recipe("vit_base_mae_coyo1m_250k")
     differ = {k for k, v in plain.to_json().items() if v != strong.to_json()[k]}
-    assert differ == {"name", "target", "target_options", "loss", "inferred"}
+    assert differ == {"name", "task", "inferred"}
     for name in names:
         recipe = get_recipe(name)
         assert recipe.origin.startswith("ours")
@@ -142,7 +142,8 @@ def test_the_coyo_grid_is_ours_and_builds():
 def test_mixmim_is_as_published():
     recipe = get_recipe("mixmim_base_in1k_600ep")
     assert recipe.peak_learning_rate == pytest.approx(1.2e-3)
-    assert (recipe.mask_ratio, recipe.mask_patch_size, recipe.mask_sharing) == (0.5, 32, "batch")
+    masking = {"mask_ratio": 0.5, "mask_patch_size": 32, "shared": "batch"}
+    assert recipe.part("masking") == masking
     assert recipe.steps(recipe.num_examples) == (600 * 625, 40 * 625)
     tuning = get_recipe("mixmim_base_finetune_in1k_224")
     assert tuning.peak_learning_rate == pytest.approx(2e-3)
@@ -158,12 +159,14 @@ def test_simmims_own_recipes_are_as_published():
     assert (short.schedule, short.final_learning_rate) == ("cosine", 4e-5)
     assert (long.schedule, long.milestone, long.initial_learning_rate) == ("multistep", 0.875, 2e-6)
     assert short.steps(1_281_167) == (62_500, 6_250)
-    assert short.target == long.target == "pixels"
+    pixels = {"normalize": False, "loss": "l1"}
+    assert short.part("target") == long.part("target") == pixels
     large, vit = (
         get_recipe("swin_large_simmim_in1k_800ep"),
         get_recipe("vit_base_simmim_in1k_800ep"),
     )
-    assert (large.architecture["window_size"], short.architecture["window_size"]) == (12, 6)
+    windows = [recipe.part("backbone")["window_size"] for recipe in (large, short)]
+    assert windows == [12, 6]
     assert (vit.image_size, vit.drop_path_rate, large.drop_path_rate) == (224, 0.1, 0.0)
     decays = {
         "swin_base_simmim_100ep_finetune_in1k_224": 0.9,
@@ -212,7 +215,9 @@ def test_a_name_tells_what_was_changed():
     assert short == recipe.with_length("2ep")
     assert short.name == "vit_nano_mae_fmnist_2ep"
     assert "length" in short.inferred
-    changed = short.with_changes(batch_size=64, mask_ratio=0.5, seed=3, data="photos")
+    changed = short.with_changes(
+        batch_size=64, task={"masking": {"mask_ratio": 0.5}}, seed=3, data="photos"
+    )
     assert changed.name == "vit_nano_mae_photos_2ep_batch64_seed3_mask0.5"
     assert changed.with_changes(batch_size=64, seed=None) is changed
     tuned = get_recipe("vit_nano_mae_finetune_fmnist_28").with_changes(image_size=32)
@@ -249,6 +254,19 @@ def test_lengths_that_make_no_run():
         recipe.with_changes(batch_size=0)
     with pytest.raises(ValueError, match="no recipe of this version"):
         recipe_from_json({**recipe.to_json(), "momentum": 0.9})
+    with pytest.raises(ValueError, match=r"no class 'mimzoo>MAEs': import the package"):
+        build({**recipe.task, "class_name": "mimzoo>MAEs"})
+    with pytest.raises(ValueError, match=r"mimzoo>RandomMasking: .*'ratio'"):
+        build(recipe.with_task(masking={"ratio": 0.5}).task)
+
+
+def test_recipes_of_mimzoo_0_1_are_read():
+    written = json.loads((TODAY / "recipes.json").read_text())
+    for name, data in written.items():
+        assert "task" not in data
+        read, now = recipe_from_json(data), get_recipe(name)
+        assert set(read.inferred) == set(now.inferred)
+        assert dataclasses.replace(read, inferred=now.inferred) == now
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_naive_version():
     backbone = MixMIMBackbone((24, 16, 3), 4, 16, (2,), (2,), 2)
     task = MixMIM(awake(backbone), decoder=MixMIMDecoder(16, 1, 2), preprocessor=None)
     images = np.random.default_rng(0).normal(size=(4, 24, 16, 3)).astype("float32")
-    masks = task.draw_masks(np.arange(4))
+    masks = task.draw(np.arange(4))["masks"]
     assert not np.array_equal(masks[0], masks[2])
 
     def loss(model, images):

@@ -22,6 +22,7 @@ from transformers import (
 
 from mimzoo.layers import unpatchify
 from mimzoo.pretraining import SimMIM, SlidingWindowTarget
+from mimzoo.pretraining.targets import Step
 
 
 def official(name: str, folder: Path) -> tuple[dict, SimMIM, dict]:
@@ -48,7 +49,7 @@ def test_golden(name, tmp_path):
         return loss, [
             unpatchify(prediction, backbone.grid, patch),
             backbone.feature_map(backbone.encode(tokens)),
-            unpatchify(model.target.targets(images, patch), backbone.grid, patch),
+            unpatchify(model.target.targets(Step(images, patch)), backbone.grid, patch),
             backbone(images),
         ]
 
@@ -73,7 +74,7 @@ def test_transformers(theirs_cls, config_cls, tmp_path):
     task = of_transformers(theirs, tmp_path, mask_patch_size=8)
 
     images = np.random.default_rng(0).normal(size=(3, 64, 64, 3)).astype("float32")
-    masks = task.draw_masks(np.arange(3))
+    masks = task.draw(np.arange(3))["masks"]
     pixels = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
     expected = theirs(pixels, bool_masked_pos=torch.tensor(masks.astype(bool)))
     expected.loss.backward()
@@ -105,7 +106,7 @@ def test_sliding_window_target_is_the_naive_loop(window):
             deviation = np.sqrt(around.var(0, ddof=1) + 1e-6)
             expected[0, row, col] = (image[0, row, col] - around.mean(0)) / deviation
     target = SlidingWindowTarget(window)
-    actual = forward(lambda x: unpatchify(target.targets(x, 4), (6, 5), 4), image)
+    actual = forward(lambda x: unpatchify(target.targets(Step(x, 4)), (6, 5), 4), image)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
-    back = forward(lambda x: target.pictures(x, target.targets(x, 4), 4), image)
+    back = forward(lambda x: target.pictures(Step(x, 4), target.targets(Step(x, 4))), image)
     np.testing.assert_allclose(back, image, atol=1e-4)

@@ -60,7 +60,7 @@ def test_validation_loss_is_one_number(images):
 def test_hidden_pixels_are_not_seen(images):
     task = nano_task()
     x = task.preprocess(images[:2])
-    masks = task.draw_masks(np.arange(2))
+    masks = task.draw(np.arange(2))["masks"]
     hidden = np.kron(masks.reshape(2, 8, 12), np.ones((1, 2, 2)))[..., None] > 0
     assert hidden.mean() == pytest.approx(4 / 6)
     changed = np.where(hidden, np.float32(9), x)

@@ -137,7 +137,7 @@ def short(recipe, **changes):
 @pytest.mark.one_backend
 def test_pretrain_and_finetune(source, tmp_path, pico):
     recipe = get_recipe("swinv2_nano_simmim_fmnist_5ep")
-    recipe = short(recipe, num_examples=22, target="sliding_window", target_window=11)
+    recipe = short(recipe, num_examples=22).with_task(target={"window_size": 11})
     said = []
     place = pretrain(recipe, source, tmp_path / "run", validation=source, say=said.append)
     assert "swinv2_nano_simmim_fmnist" in said[0]
@@ -146,8 +146,7 @@ def test_pretrain_and_finetune(source, tmp_path, pico):
     assert isinstance(task, SimMIM)
     assert isinstance(task.backbone, SwinV2Backbone)
     assert isinstance(task.target, SlidingWindowTarget)
-    transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
-    loss = parts.masked_loss(task, source, transform, norm, 5)
+    loss = parts.masked_loss(task, source, 5)
     assert loss == pytest.approx(result["value"], rel=1e-4)
 
     tuning = recipe_for(str(place.preset))
@@ -157,7 +156,7 @@ def test_pretrain_and_finetune(source, tmp_path, pico):
     )
     assert (tuned.preset / "model.weights.h5").is_file()
     vit = short(get_recipe("vit_nano_mae_finetune_fmnist_28"))
-    with pytest.raises(ValueError, match=r"a recipe for a ViTBackbone, and .* SwinV2Backbone"):
+    with pytest.raises(ValueError, match=r"for a backbone 'vit', and .* SwinV2Backbone"):
         finetune(str(place.preset), source, tmp_path / "other", vit, say=str)
 
 

@@ -49,9 +49,9 @@ def test_a_study_is_its_cells():
         "small_600img_10it_seed1",
     ]
     recipe = study.cells[-1].recipe()
-    assert (recipe.seed, recipe.length, recipe.decoder_dim) == (1, "10it", 8)
-    assert recipe.architecture == {"embed_dim": 16}
-    assert recipe.inferred["decoder_dim"] == "set by the study"
+    assert (recipe.seed, recipe.length, recipe.part("decoder")["embed_dim"]) == (1, "10it", 8)
+    assert recipe.part("backbone")["embed_dim"] == 16
+    assert recipe.inferred["task"] == "set by the study"
     assert study.labels == [100, 10, 100]
 
 

@@ -11,11 +11,11 @@ import time
 
 import pytest
 from mimzoo_training import cli
+from mimzoo_training.files import RunError
 from mimzoo_training.study import listing, load_study, plan
 from mimzoo_training.study.devices import Device, find_devices, place
 from mimzoo_training.study.estimate import POWER, Estimate
 from mimzoo_training.study.place import Place, digest
-from mimzoo_training.workdir import RunError
 
 from mimzoo.hub.contents import Contents
 

@@ -13,6 +13,7 @@ from mimzoo.backend.operations import (
     l2_normalize,
     relative_to_absolute,
 )
+from mimzoo.backend.tracing import is_tensorflow_symbol, is_traced
 from mimzoo.backend.training import (
     TorchParameters,
     fuse_adam,
@@ -33,6 +34,8 @@ __all__ = [
     "fuse_adam",
     "gather_tokens",
     "gelu",
+    "is_tensorflow_symbol",
+    "is_traced",
     "keep_weights",
     "l2_normalize",
     "no_gradient",

@@ -1,4 +1,4 @@
-"""Converted checkpoints, kept: what `from_preset` reads of another library's files."""
+"""Converted checkpoints, cached: what `from_preset` reads of another library's files."""
 
 import hashlib
 import json
@@ -6,18 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mimzoo.convert.files import ENDINGS, IN_FOLDER, sha256, weight_files
+from mimzoo.convert.files import sha256, weight_files
 from mimzoo.convert.importing import convert_local
-from mimzoo.hub.cache import cache_folder
-from mimzoo.hub.fetch import told_disk_errors
+from mimzoo.hub.cache import cache_folder, disk_errors
+from mimzoo.hub.escape import one_line
 from mimzoo.version import __version__
-
-
-def has_weights(path: Path) -> bool:
-    """Whether a path is a checkpoint, or a folder that has one."""
-    if not path.is_dir():
-        return path.name.endswith(ENDINGS) or path.name in IN_FOLDER
-    return any(p.name.endswith(ENDINGS) or p.name in IN_FOLDER for p in path.iterdir())
 
 
 def converted(
@@ -26,7 +19,7 @@ def converted(
     source: str | None = None,
     layout: str | None = None,
     licence: str | None = None,
-    facts: Mapping[str, Any] | None = None,
+    hints: Mapping[str, Any] | None = None,
 ) -> Path:
     """The preset made of a checkpoint, from the cache or made now.
 
@@ -34,7 +27,7 @@ def converted(
         path: of the checkpoint or its folder.
         name: what the user calls it.
         source: where it comes from; default: `name`.
-        layout: as for `mimzoo.convert.convert`; so are `licence` and `facts`.
+        layout: as for `mimzoo.convert.convert`; so are `licence` and `hints`.
 
     Raises:
         ValueError: see `mimzoo.convert.convert`.
@@ -45,13 +38,13 @@ def converted(
         config = files[0].parent / beside
         key.append(sha256([config]) if config.is_file() else "")
     if source is not None:
-        key.append(json.dumps([source, layout, licence, dict(facts or {})], sort_keys=True))
+        key.append(json.dumps([source, layout, licence, dict(hints or {})], sort_keys=True))
     folder = cache_folder() / "converted" / hashlib.sha256("\n".join(key).encode()).hexdigest()
     if (folder / "config.json").is_file():
         return folder
     try:
-        with told_disk_errors(folder, name, "MIMZOO_CACHE"):
-            entry = convert_local(path, source or name, folder, layout, licence, facts=facts)
+        with disk_errors(folder, name, "MIMZOO_CACHE"):
+            entry = convert_local(path, source or name, folder, layout, licence, hints=hints)
     except OSError:
         # Another process may have been faster.
         if not (folder / "config.json").is_file():
@@ -59,8 +52,10 @@ def converted(
     else:
         origin = f" of {source}" if source else ""
         print(
-            f"{name}: converted from the layout {entry['layout']}{origin}, licence of the weights "
-            f"{entry['licence']}, into {folder}",
+            one_line(
+                f"{name}: converted from the layout {entry['layout']}{origin}, licence of the "
+                f"weights {entry['licence']}, into {folder}"
+            ),
             flush=True,
         )
     return folder

@@ -10,8 +10,9 @@ import ml_dtypes
 import numpy as np
 
 from mimzoo.convert.importing import check_complete
-from mimzoo.convert.layout import Layout, get_layout
+from mimzoo.convert.layout import Layout
 from mimzoo.convert.record import read_json
+from mimzoo.convert.registry import get_layout
 from mimzoo.convert.table import variable
 from mimzoo.convert.tasks import TASKS, table
 from mimzoo.hub.contents import CONVERSION
@@ -29,11 +30,11 @@ def export(preset: str | os.PathLike, layout: str, out: str | os.PathLike) -> di
         out: the file to make.
 
     Returns:
-        "tensors", their number, and "left_out", weights of the task that the layout has no place
-        for, such as the decoder in one of the encoder only.
+        "tensors", their number, and "left_out", the number of the task's weights that the layout
+        does not hold, such as the decoder in one of the encoder only.
 
     Raises:
-        ValueError: an unknown layout, a preset that does not fit it, `out` is there already or does
+        ValueError: an unknown layout, a preset that does not fit it, `out` exists or does
             not end in `.safetensors`.
     """
     from safetensors.numpy import save_file
@@ -42,7 +43,7 @@ def export(preset: str | os.PathLike, layout: str, out: str | os.PathLike) -> di
     if out.suffix != ".safetensors":
         raise ValueError(f"{out} has to end in .safetensors.")
     if out.exists():
-        raise ValueError(f"{out} is there already: choose another file.")
+        raise ValueError(f"{out} exists already: choose another file.")
     found = get_layout(layout)
     model, left_out, dtype = _load(str(preset), found)
     tensors = to_tensors(found, model, dtype)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from mimzoo.hub.cache import remembered_digest
+from mimzoo.hub.cache import cached_digest
+from mimzoo.hub.manifest import portable
 
 ENDINGS = (".safetensors", ".bin", ".pth", ".pt")
 # In a folder, the first that is there; transformers' names.
@@ -22,6 +22,10 @@ IN_FOLDER = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_COMPILED = "_orig_mod."
+_WRAPPERS = ("module.", "model.")
+# A header larger than this is none: safetensors' own limit.
+_MOST_HEADER = 100_000_000
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -37,7 +41,7 @@ _DTYPES = {
 
 
 class Tensors(Mapping):
-    """Tensors of a checkpoint by name; each is read when it is asked for.
+    """Tensors of a checkpoint by name; each is read on access.
 
     Args:
         parts: what to read from, each a mapping with `shape(name)`.
@@ -105,13 +109,13 @@ class Safetensors(Mapping):
         size = path.stat().st_size
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > size - 8:
+            if size < 8 or length > min(size - 8, _MOST_HEADER):
                 raise ValueError(f"{path} is cut off, or no safetensors file: download it again.")
             try:
                 header = json.loads(file.read(length))
                 header.pop("__metadata__", None)
                 self.entries = {name: _entry(item) for name, item in header.items()}
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise ValueError(f"{path} is no safetensors file: its header is broken.") from error
         self.start = 8 + length
         for name, (dtype, shape, first, last) in self.entries.items():
@@ -140,8 +144,10 @@ class Safetensors(Mapping):
 
 
 def _entry(item: dict) -> tuple:
-    first, last = item["data_offsets"]
-    return _DTYPES[item["dtype"]], tuple(item["shape"]), int(first), int(last)
+    (first, last), shape = item["data_offsets"], item["shape"]
+    if not all(type(n) is int and 0 <= n < 2**63 for n in (first, last, *shape)):
+        raise ValueError("sizes and offsets are whole numbers from 0")
+    return _DTYPES[item["dtype"]], tuple(shape), first, last
 
 
 def weight_files(path: str | os.PathLike) -> list[Path]:
@@ -160,15 +166,15 @@ def weight_files(path: str | os.PathLike) -> list[Path]:
             raise ValueError(f"{path} is no checkpoint: it has to end in {', '.join(ENDINGS)}.")
         return [path]
     try:
-        shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
+        shards = set(json.loads(path.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no index of shards.") from error
-    found = [path.parent / name for name in sorted(shards)]
-    # A name with a folder in it could lead anywhere.
-    missing = [p for p in found if p.name not in shards or not p.is_file()]
-    if missing:
-        raise ValueError(f"{path} names the shard {missing[0].name}, which is not beside it.")
-    return found
+    for name in shards:
+        # A name with a folder in it could lead anywhere.
+        beside = isinstance(name, str) and portable(name) and "/" not in name
+        if not beside or not (path.parent / name).is_file():
+            raise ValueError(f"{path} names the shard {name!r}, which is not beside it.")
+    return [path.parent / name for name in sorted(shards)]
 
 
 def _in_folder(folder: Path) -> Path:
@@ -177,8 +183,8 @@ def _in_folder(folder: Path) -> Path:
             return folder / name
     found = sorted(p for p in folder.iterdir() if p.suffix in ENDINGS)
     if len(found) != 1:
-        told = "no checkpoint" if not found else f"{len(found)} checkpoints: name one of them"
-        raise ValueError(f"{folder} has {told} ({', '.join(ENDINGS)}).")
+        number = f"{len(found)} checkpoints: name one of them" if found else "no checkpoint"
+        raise ValueError(f"{folder} has {number} ({', '.join(ENDINGS)}).")
     return found[0]
 
 
@@ -194,15 +200,27 @@ def read_tensors(files: list[Path]) -> Tensors:
     tensors = Tensors(parts)
     if len(tensors) != sum(map(len, parts)):
         raise ValueError(f"the shards of {files[0].parent} hold a tensor twice.")
-    # What data-parallel training puts before every name.
-    if len(tensors) and all(name.startswith("module.") for name in tensors):
-        tensors = tensors.renamed(lambda name: re.sub(r"^module\.", "", name))
+    return without_wrappers(tensors)
+
+
+def without_wrappers(tensors: Tensors) -> Tensors:
+    """The tensors by the model's own names: training wraps models, and files keep the wrappers.
+
+    `module.` is of data parallelism, `_orig_mod.` of torch.compile, `model.` of Lightning.
+
+    Raises:
+        ValueError: two tensors that get one name.
+    """
+    tensors = tensors.renamed(lambda name: name.replace(_COMPILED, ""))
+    for wrapper in _WRAPPERS * 2:  # in either order
+        if all(name.startswith(wrapper) for name in tensors):
+            tensors = tensors.renamed(lambda name, wrapper=wrapper: name.removeprefix(wrapper))
     return tensors
 
 
 def sha256(files: list[Path]) -> str:
     """SHA-256 of a file; of several, that of their own hashes in order."""
-    digests = [remembered_digest(path) for path in files]
+    digests = [cached_digest(path) for path in files]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -11,16 +11,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Tensors, read_tensors, sha256, weight_files
-from mimzoo.convert.layout import Layout, choose
-from mimzoo.convert.record import card_licence, record, stored_facts
+from mimzoo.convert.hints import ConversionHints
+from mimzoo.convert.layout import Layout
+from mimzoo.convert.record import record, stored_hints
+from mimzoo.convert.registry import choose
 from mimzoo.convert.table import variable
 from mimzoo.convert.tasks import build, converter, table
 from mimzoo.hub.card import card
 from mimzoo.hub.contents import CONVERSION
 from mimzoo.hub.download import download
 from mimzoo.hub.handle import HF_PREFIX, Handle
+from mimzoo.hub.licences import card_licence
+from mimzoo.hub.manifest import is_read, write_manifest
 
 Progress = Callable[[int, int], None]
 
@@ -31,21 +34,21 @@ def convert(
     layout: str | None = None,
     licence: str | None = None,
     progress: Progress | None = None,
-    **facts: Any,
+    **hints: Any,
 ) -> dict[str, Any]:
     """Writes a checkpoint of another library as a preset folder, whole or not at all.
 
     Tensors are read one at a time, as tensors only: a pickle that would run code is refused.
-    Every tensor of the file has to find its place, and every weight of the model its tensor.
+    Any unmapped tensor of the file, or weight of the model, aborts the conversion.
 
     Args:
         source: a `.safetensors`, `.pth`, `.pt` or `.bin` file, an index of shards, a folder of
             either, or `hf://org/name[@revision][/folder or file]`.
         out: the folder to make.
-        layout: name of the layout; default: what the names of the tensors tell.
+        layout: name of the layout; default: inferred from the names of the tensors.
         licence: of the weights; default: the model card's beside the file, else the layout's.
         progress: called with the tensors done and their number.
-        **facts: what the file does not tell: `image_size`, `window_size`,
+        **hints: settings that no tensor shows: `image_size`, `window_size`,
             `pretrained_window_sizes`, `num_heads`, `decoder_num_heads`, `layer_norm_epsilon`,
             `decoder_layer_norm_epsilon`, `mask_ratio`, `mask_patch_size`, `norm_pix_loss`,
             `mean`, `std`.
@@ -54,14 +57,14 @@ def convert(
         What `conversion.json` in the folder holds, such as "layout", "tensors" and "sha256".
 
     Raises:
-        ValueError: a file that cannot be read, a layout that it has not, a tensor that is missing,
-            left over, of a shape that does not fit or not finite; `out` is there already.
-        TypeError: a fact that does not exist or has no use here.
+        ValueError: a file that cannot be read or has another layout, a tensor that is missing,
+            unmapped, of a wrong shape or not finite; `out` exists.
+        TypeError: an unknown or unused option.
     """
     out = Path(out)
     if out.exists():
-        raise ValueError(f"{out} is there already: choose another folder.")
-    return convert_local(local(str(source)), str(source), out, layout, licence, progress, facts)
+        raise ValueError(f"{out} exists already: choose another folder.")
+    return convert_local(local(str(source)), str(source), out, layout, licence, progress, hints)
 
 
 def convert_local(
@@ -71,11 +74,11 @@ def convert_local(
     layout: str | None = None,
     licence: str | None = None,
     progress: Progress | None = None,
-    facts: Mapping[str, Any] | None = None,
+    hints: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`convert` of a file or folder on this machine, which calls itself `source`."""
+    """`convert` of a file or folder on this machine; `source` is recorded as its origin."""
     files = weight_files(path)
-    counts, model, image_converter = load(files, layout, facts or {}, progress)
+    counts, model, image_converter = load(files, layout, hints or {}, progress)
     found = counts.pop("layout")
     licence = licence or card_licence(files[0].parent) or found.licence
     name = files[0].name if len(files) == 1 else path.name
@@ -88,13 +91,13 @@ def local(source: str) -> Path:
     """The file or folder of a source on this machine, downloaded if need be."""
     if not source.startswith(HF_PREFIX):
         return Path(source)
-    return download(Handle.parse(source))
+    return download(Handle.parse(source)).path
 
 
 def load(
     files: list[Path],
     layout: str | None,
-    facts: Mapping[str, Any],
+    hints: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> tuple[dict, Any, Any]:
     """A model with the weights of a checkpoint's files.
@@ -105,7 +108,7 @@ def load(
     tensors = read_tensors(files)
     found = choose(tensors, layout)
     tensors = found.spell(tensors)
-    known = Facts(facts, stored_facts(files[0].parent, found), found.defaults)
+    known = ConversionHints(hints, stored_hints(files[0].parent, found), found.defaults)
     model = build(found, tensors, known)
     image_converter = converter(getattr(model, "backbone", model), known)
     known.check_used()
@@ -153,7 +156,7 @@ def assign(
 def _assign_row(row: Any, theirs: list[np.ndarray], model: Any) -> None:
     for name, value in zip(row.theirs, theirs, strict=True):
         if not np.isfinite(value).all():
-            raise ValueError(f"{name} has numbers that are not finite: the file is of no use.")
+            raise ValueError(f"{name} has numbers that are not finite: the file is damaged.")
     shapes = " and ".join(f"{n} {x.shape}" for n, x in zip(row.theirs, theirs, strict=True))
     try:
         ours = row.transform.to_ours(*theirs)
@@ -191,6 +194,7 @@ def _write(out: Path, model: Any, image_converter: Any, entry: dict) -> None:
         model.save_to_preset(str(temporary))
         if isinstance(model, keras.Model) and not hasattr(model, "preprocessor"):
             image_converter.save_to_preset(str(temporary))
+            write_manifest(temporary, is_read)
         text = json.dumps(entry, indent=2, ensure_ascii=False) + "\n"
         (temporary / CONVERSION).write_text(text, encoding="utf-8")
         (temporary / "README.md").write_text(card(temporary), encoding="utf-8")

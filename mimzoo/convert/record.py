@@ -1,7 +1,6 @@
-"""What a converted preset says of itself: where it comes from, its licence, published results."""
+"""The record of a conversion: origin, licence, published results."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +27,25 @@ def read_json(path: Path) -> dict:
     return found
 
 
-def stored_facts(folder: Path, layout: Layout) -> dict[str, Any]:
-    """Facts from the configuration files that lie beside the tensors.
+def stored_hints(folder: Path, layout: Layout) -> dict[str, Any]:
+    """ConversionHints from the configuration files that lie beside the tensors.
 
     Raises:
-        ValueError: a configuration that asks for what the models do not have.
+        ValueError: a configuration with a feature that the models lack.
     """
     if not layout.stored:
         return {}
     config = read_json(folder / "config.json") | read_json(folder / "preprocessor_config.json")
     if config.get("hidden_act", "gelu") != "gelu":
         raise ValueError(f"mimzoo has no activation {config['hidden_act']!r}, only gelu.")
-    facts = {}
-    for path, fact in layout.stored.items():
+    hints = {}
+    for path, hint in layout.stored.items():
         value: Any = config
         for name in path.split("."):
             value = value.get(name) if isinstance(value, dict) else None
         if value is not None:
-            facts[fact] = value
-    return facts
-
-
-def card_licence(folder: Path) -> str | None:
-    """The licence in the front matter of a model card that lies beside the tensors."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    found = re.match(r"---\n(.*?\n)---", card.read_text(encoding="utf-8"), re.DOTALL)
-    line = re.search(r"^license:[ \t]*(\S+)", found[1], re.MULTILINE) if found else None
-    return line[1] if line else None
+            hints[hint] = value
+    return hints
 
 
 def catalogued(source: str, file: str) -> tuple[Preset | None, list[dict]]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Tensors
+from mimzoo.convert.hints import ConversionHints
 from mimzoo.convert.names import SwinNames, block_rows, table_row
 from mimzoo.convert.table import Row, linear, norm, row
 from mimzoo.convert.transforms import (
@@ -19,35 +19,35 @@ from mimzoo.convert.transforms import (
 from mimzoo.convert.vit import is_sincos, mlp_ratio, qkv_bias
 
 
-def configure(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
+def configure(names: SwinNames, tensors: Tensors, hints: ConversionHints) -> dict:
     """Arguments of a SwinBackbone.
 
     A table of a stage has (2 w - 1)² rows of its window w. All released models are as large as
-    makes their last stage one window; where that is not so the image size has to be told.
+    makes their last stage one window; else the image size has to be given.
     """
-    shared = _shared(names, tensors, facts)
+    shared = _shared(names, tensors, hints)
     windows, heads = _tables(names, tensors, len(shared["depths"]))
     stride = shared["patch_size"] * 2 ** (len(windows) - 1)
     side = _side(names, tensors, shared["patch_size"], windows[0]) or stride * windows[-1]
     return {
-        "image_shape": (*facts.image_size(side), shared.pop("channels")),
+        "image_shape": (*hints.image_size(side), shared.pop("channels")),
         "num_heads": heads,
         "window_size": windows[0],
         **shared,
     }
 
 
-def configure_mixmim(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
-    """Arguments of a MixMIMBackbone: every stage has its window, positions tell the image.
+def configure_mixmim(names: SwinNames, tensors: Tensors, hints: ConversionHints) -> dict:
+    """Arguments of a MixMIMBackbone: every stage has its window, positions show the image's size.
 
     Raises:
         ValueError: positions that are not the fixed ones, as in a Swin that learns them.
     """
-    shared = _shared(names, tensors, facts)
+    shared = _shared(names, tensors, hints)
     windows, heads = _tables(names, tensors, len(shared["depths"]))
     positions = names.prefix + names.positions
     patch = shared["patch_size"]
-    height, width = facts.image_size(math.isqrt(tensors.shape(positions)[1]) * patch)
+    height, width = hints.image_size(math.isqrt(tensors.shape(positions)[1]) * patch)
     if not is_sincos(tensors[positions][0], (height // patch, width // patch)):
         raise ValueError(
             f"{positions} is not MixMIM's fixed table of an image of {height}x{width}."
@@ -68,26 +68,26 @@ def _tables(names: SwinNames, tensors: Tensors, stages: int) -> tuple[tuple, tup
     return windows, tuple(heads for _, heads in tables)
 
 
-def configure_v2(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
+def configure_v2(names: SwinNames, tensors: Tensors, hints: ConversionHints) -> dict:
     """Arguments of a SwinV2Backbone.
 
     Its bias has no table, so window and image size follow from derived buffers where the file
-    has them, and have to be told otherwise.
+    has them, and have to be given otherwise.
     """
-    shared = _shared(names, tensors, facts)
+    shared = _shared(names, tensors, hints)
     depths, patch = shared["depths"], shared["patch_size"]
     first = [_block(names, stage) for stage in range(len(depths))]
     scales = [f"{block}.{names.inside.logit_scale}" for block in first]
     index = f"{first[0]}.attn.relative_position_index"
-    told = math.isqrt(tensors.shape(index)[0]) if index in tensors else None
-    window = facts.get("window_size", told)
-    if told not in (None, window):
-        raise ValueError(f"the file has windows of {told} tokens, not of {window}.")
+    shown = math.isqrt(tensors.shape(index)[0]) if index in tensors else None
+    window = hints.get("window_size", shown)
+    if shown not in (None, window):
+        raise ValueError(f"the file has windows of {shown} tokens, not of {window}.")
     side = _side(names, tensors, patch, window)
     trained = _trained_windows(tensors, first)
-    trained = facts.get("pretrained_window_sizes", trained, (0,) * len(depths))
+    trained = hints.get("pretrained_window_sizes", trained, (0,) * len(depths))
     return {
-        "image_shape": (*facts.image_size(side), shared.pop("channels")),
+        "image_shape": (*hints.image_size(side), shared.pop("channels")),
         "num_heads": tuple(tensors.shape(name)[0] for name in scales),
         "window_size": window,
         # transformers' default names four stages, however many there are.
@@ -97,7 +97,7 @@ def configure_v2(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
     }
 
 
-def _shared(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
+def _shared(names: SwinNames, tensors: Tensors, hints: ConversionHints) -> dict:
     prefix, inside = names.prefix, names.inside
     kernel = tensors.shape(f"{prefix}{names.patch}.weight")
     if len(kernel) != 4 or kernel[2] != kernel[3]:
@@ -116,7 +116,7 @@ def _shared(names: SwinNames, tensors: Tensors, facts: Facts) -> dict:
         "mlp_ratio": mlp_ratio(tensors.shape(f"{first}.{inside.fc1}.weight")[0], kernel[0]),
         "qkv_bias": qkv_bias(names, tensors, first),
         "final_norm": f"{prefix}{names.norm}.weight" in tensors,
-        "layer_norm_epsilon": facts.get("layer_norm_epsilon", default=1e-5),
+        "layer_norm_epsilon": hints.get("layer_norm_epsilon", default=1e-5),
     }
 
 

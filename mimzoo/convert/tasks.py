@@ -1,10 +1,10 @@
-"""What a file holds beside the encoder: a classifier's head, or a MIM method's decoder."""
+"""The part of a file beside the encoder: a classifier's head, or a MIM method's decoder."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Tensors
+from mimzoo.convert.hints import ConversionHints
 from mimzoo.convert.layout import Layout
 from mimzoo.convert.names import DecoderNames, block_rows
 from mimzoo.convert.table import Row, linear, norm, row
@@ -34,22 +34,22 @@ class Task(NamedTuple):
     rows: Callable
 
 
-def converter(backbone: Any, facts: Facts) -> Any:
-    """The image converter of a backbone, with the file's mean and deviation."""
+def converter(backbone: Any, hints: ConversionHints) -> Any:
+    """The image converter of a backbone, with the file's mean and standard deviation."""
     cls = ImageClassifier.for_backbone(type(backbone)).preprocessor_cls.image_converter_cls
-    mean, std = facts.get("mean", default=IMAGENET_MEAN), facts.get("std", default=IMAGENET_STD)
+    mean, std = hints.get("mean", default=IMAGENET_MEAN), hints.get("std", default=IMAGENET_STD)
     return cls(image_size=backbone.image_shape[:2], mean=mean, std=std)
 
 
-def _classifier(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+def _classifier(layout: Layout, backbone: Any, tensors: Tensors, hints: ConversionHints) -> Any:
     cls = ImageClassifier.for_backbone(type(backbone))
     classes = tensors.shape(f"{layout.names.head}.weight")[0]
     return cls(
         backbone,
         classes,
-        preprocessor=cls.preprocessor_cls(image_converter=converter(backbone, facts)),
+        preprocessor=cls.preprocessor_cls(image_converter=converter(backbone, hints)),
         pooling=layout.pooling,
-        # No file tells; what was released with 1,000 outputs was trained on ImageNet-1K.
+        # No file says; all released files with 1,000 outputs were trained on ImageNet-1K.
         class_names="imagenet" if classes == 1000 else None,
     )
 
@@ -63,38 +63,40 @@ def _classifier_rows(names: Any, model: Any) -> list[Row]:
 _DECODER_HEADS = {512: 16}
 
 
-def _decoder(cls: type, layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+def _decoder(
+    cls: type, layout: Layout, backbone: Any, tensors: Tensors, hints: ConversionHints
+) -> Any:
     names = layout.names.decoder
     width = tensors.shape(f"{names.embed}.weight")[0]
     first = names.block.format(0)
     return cls(
         width,
         tensors.count(f"{names.block}.{names.inside.norm1}.weight"),
-        facts.get("decoder_num_heads", default=_DECODER_HEADS.get(width)),
+        hints.get("decoder_num_heads", default=_DECODER_HEADS.get(width)),
         mlp_ratio(tensors.shape(f"{first}.{names.inside.fc1}.weight")[0], width),
-        facts.get("decoder_layer_norm_epsilon", default=backbone.layer_norm_epsilon),
+        hints.get("decoder_layer_norm_epsilon", default=backbone.layer_norm_epsilon),
         dtype=backbone.dtype_policy,
         name="decoder",
     )
 
 
-def _mae(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+def _mae(layout: Layout, backbone: Any, tensors: Tensors, hints: ConversionHints) -> Any:
     return MAE(
         backbone,
-        RandomMasking(facts.get("mask_ratio", default=0.75)),
-        _decoder(MAEDecoder, layout, backbone, tensors, facts),
-        PixelTarget(normalize=facts.get("norm_pix_loss", default=True)),
-        MIMPreprocessor(converter(backbone, facts)),
+        RandomMasking(hints.get("mask_ratio", default=0.75)),
+        _decoder(MAEDecoder, layout, backbone, tensors, hints),
+        PixelTarget(normalize=hints.get("norm_pix_loss", default=True)),
+        MIMPreprocessor(converter(backbone, hints)),
     )
 
 
-def _mixmim(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+def _mixmim(layout: Layout, backbone: Any, tensors: Tensors, hints: ConversionHints) -> Any:
     return MixMIM(
         backbone,
-        MixMasking(facts.get("mask_ratio", default=0.5), mask_patch_size=backbone.stride),
-        _decoder(MixMIMDecoder, layout, backbone, tensors, facts),
-        PixelTarget(normalize=facts.get("norm_pix_loss", default=True)),
-        preprocessor=MIMPreprocessor(converter(backbone, facts)),
+        MixMasking(hints.get("mask_ratio", default=0.5), mask_patch_size=backbone.stride),
+        _decoder(MixMIMDecoder, layout, backbone, tensors, hints),
+        PixelTarget(normalize=hints.get("norm_pix_loss", default=True)),
+        preprocessor=MIMPreprocessor(converter(backbone, hints)),
     )
 
 
@@ -122,16 +124,16 @@ def _decoder_rows(names: DecoderNames, decoder: Any, positions: Any) -> list[Row
     return rows + linear(names.prediction, "decoder.prediction")
 
 
-def _simmim(layout: Layout, backbone: Any, tensors: Tensors, facts: Facts) -> Any:
+def _simmim(layout: Layout, backbone: Any, tensors: Tensors, hints: ConversionHints) -> Any:
     window = layout.target_window
     return SimMIM(
         backbone,
         RandomMasking(
-            facts.get("mask_ratio", default=0.6),
-            mask_patch_size=facts.get("mask_patch_size", default=32),
+            hints.get("mask_ratio", default=0.6),
+            mask_patch_size=hints.get("mask_patch_size", default=32),
         ),
         target=SlidingWindowTarget(window) if window else PixelTarget(False, "l1"),
-        preprocessor=MIMPreprocessor(converter(backbone, facts)),
+        preprocessor=MIMPreprocessor(converter(backbone, hints)),
     )
 
 
@@ -153,15 +155,15 @@ TASKS = {
 }
 
 
-def build(layout: Layout, tensors: Tensors, facts: Facts) -> Any:
+def build(layout: Layout, tensors: Tensors, hints: ConversionHints) -> Any:
     """A new model with the shapes of a file: a task, or a backbone if there is no more.
 
     Raises:
-        ValueError: shapes that fit no model, or a fact that nobody tells.
+        ValueError: shapes that fit no model, or a setting that cannot be inferred.
     """
-    config = layout.configure(layout.names, tensors, facts)
+    config = layout.configure(layout.names, tensors, hints)
     backbone = layout.backbone(**config, dtype="float32", name="backbone")
-    return TASKS[layout.task].build(layout, backbone, tensors, facts)
+    return TASKS[layout.task].build(layout, backbone, tensors, hints)
 
 
 def table(layout: Layout, model: Any) -> list[Row]:

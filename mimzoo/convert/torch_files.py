@@ -10,10 +10,12 @@ import ml_dtypes
 import numpy as np
 
 # Where training scripts put the weights, beside optimizer and arguments.
-CONTAINERS = ("model", "state_dict", "module")
+CONTAINERS = ("model", "state_dict", "module", "model_state_dict")
+# Averaged weights, where a file has no others.
+AVERAGED = ("model_ema", "state_dict_ema", "ema", "ema_state_dict")
 
-# What official training scripts store beside the weights: arguments, configurations, numbers. The
-# reader gets an empty stand-in for each, so that nothing of them is imported or run.
+# Objects that official training scripts store beside the weights: arguments, configurations,
+# numbers. An empty stand-in replaces each, so that nothing of them is imported or run.
 HARMLESS = {
     "argparse.Namespace",
     "collections.defaultdict",
@@ -31,13 +33,13 @@ HARMLESS = {
 
 
 _OTHER = (
-    "{} is cut off, or holds something else than torch's tensors: download it again, or ask its "
-    "author for a .safetensors file."
+    "{} is cut off, or is not a torch checkpoint: download it again, or ask its author for a "
+    ".safetensors file."
 )
 
 
 class StandIn(dict):
-    """Takes the place of an object that nobody needs; forgets all it is given."""
+    """Replaces an object that is not needed, and drops its content."""
 
     def __new__(cls, *args, **kwargs):
         """An empty one, whatever the arguments."""
@@ -47,7 +49,7 @@ class StandIn(dict):
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        """Forgets the state."""
+        """Drops the state."""
 
 
 class TorchFile(Mapping):
@@ -61,7 +63,8 @@ class TorchFile(Mapping):
     def __init__(self, path: Path):
         self.tensors = _unwrap(_load(path))
         if not self.tensors:
-            raise ValueError(f"{path} has no tensors by name, nor under {', '.join(CONTAINERS)}.")
+            known = ", ".join((*CONTAINERS, *AVERAGED))
+            raise ValueError(f"{path} has no tensors by name, nor under {known}.")
 
     def __getitem__(self, name: str) -> np.ndarray:
         import torch
@@ -114,7 +117,7 @@ def _read(torch: Any, path: Path, mapped: bool) -> Any:
                 "author for a .safetensors file."
             ) from error
         raise ValueError(_OTHER.format(path)) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # damaged files make torch raise anything
         if mapped and "mmap" in str(error):
             raise _NotMapped from error
         raise ValueError(_OTHER.format(path)) from error
@@ -128,16 +131,16 @@ def _unsafe_name(message: str) -> str | None:
     return None
 
 
-def _unwrap(loaded: Any) -> dict[str, Any]:
+def _unwrap(loaded: Any, depth: int = 0) -> dict[str, Any]:
     """The state dict inside what a training script saved; empty if there is none."""
     import torch
 
-    if not isinstance(loaded, Mapping):
+    if not isinstance(loaded, Mapping) or depth > 3:
         return {}
-    tensors = {k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
-    if tensors:
-        return tensors
-    for name in CONTAINERS:
-        if name in loaded and (tensors := _unwrap(loaded[name])):
+    for names in (CONTAINERS, AVERAGED):
+        for name in names:
+            if name in loaded and (tensors := _unwrap(loaded[name], depth + 1)):
+                return tensors
+        if tensors := {k: v for k, v in loaded.items() if isinstance(v, torch.Tensor)}:
             return tensors
     return {}

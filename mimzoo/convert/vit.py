@@ -5,23 +5,23 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.convert.facts import Facts
 from mimzoo.convert.files import Tensors
+from mimzoo.convert.hints import ConversionHints
 from mimzoo.convert.names import ViTNames, block_rows, table_row
 from mimzoo.convert.table import Row, norm, row
 from mimzoo.convert.transforms import PatchKernel, Positions
 from mimzoo.layers.positions import sincos_table
 from mimzoo.models.vit.vit_backbone import VIT_SIZES
 
-# Width -> heads of the published sizes, which no shape tells.
+# Width -> heads of the published sizes, which no shape shows.
 HEADS = {width: heads for width, _, heads, _ in VIT_SIZES.values()}
 
 
-def configure(names: ViTNames, tensors: Tensors, facts: Facts) -> dict:
+def configure(names: ViTNames, tensors: Tensors, hints: ConversionHints) -> dict:
     """Arguments of a ViTBackbone.
 
     Raises:
-        ValueError: shapes that fit no ViT, or heads or image size that nothing tells.
+        ValueError: shapes that fit no ViT, or heads or image size that cannot be inferred.
     """
     prefix, inside = names.prefix, names.inside
     kernel = tensors.shape(f"{prefix}{names.patch}.weight")
@@ -42,7 +42,7 @@ def configure(names: ViTNames, tensors: Tensors, facts: Facts) -> dict:
     else:
         raise ValueError(f"there is neither {positions} nor a table of relative positions.")
     side = math.isqrt(patches) * patch
-    height, image_width = facts.image_size(side if (side // patch) ** 2 == patches else None)
+    height, image_width = hints.image_size(side if (side // patch) ** 2 == patches else None)
     grid = height // patch, image_width // patch
     if grid[0] * grid[1] != patches:
         raise ValueError(
@@ -55,7 +55,7 @@ def configure(names: ViTNames, tensors: Tensors, facts: Facts) -> dict:
         "patch_size": patch,
         "embed_dim": width,
         "depth": tensors.count(f"{block}.{inside.norm1}.weight"),
-        "num_heads": heads or facts.get("num_heads", default=HEADS.get(width)),
+        "num_heads": heads or hints.get("num_heads", default=HEADS.get(width)),
         "mlp_ratio": mlp_ratio(fc1[0], width),
         "class_token": prefix + names.class_token in tensors,
         "position_embedding": _positions(tensors, positions, grid),
@@ -63,7 +63,7 @@ def configure(names: ViTNames, tensors: Tensors, facts: Facts) -> dict:
         "qkv_bias": qkv_bias(names, tensors, first),
         "layer_scale_init": 0.1 if f"{first}.{inside.scale1}" in tensors else None,
         "final_norm": f"{prefix}{names.norm}.weight" in tensors,
-        "layer_norm_epsilon": facts.get("layer_norm_epsilon", default=1e-6),
+        "layer_norm_epsilon": hints.get("layer_norm_epsilon", default=1e-6),
     }
 
 

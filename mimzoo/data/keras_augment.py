@@ -1,9 +1,9 @@
 """Augmentation made of Keras layers, for whole batches in the input pipeline.
 
-`KerasAugment` is a `finish` of `mimzoo.data.Loader`: it takes a batch and a seed. Layers keep
-random state, so each thread has its own copy of them, seeded anew for each call: what a batch gets
-follows from its seed, not from the batches before it or from the thread. All is computed on the
-CPU and handed back as NumPy.
+`KerasAugment` is a `batch_transform` of `mimzoo.data.Loader`: it takes a batch and a seed. Layers
+keep random state, so each thread has its own copy of them, seeded anew for each call: what a batch
+gets follows from its seed, not from the batches before it or from the thread. All is computed on
+the CPU and handed back as NumPy.
 """
 
 import threading
@@ -73,7 +73,7 @@ class KerasAugment:
     augment = KerasAugment(
         [keras.layers.RandomFlip("horizontal"), keras.layers.MixUp(0.8)], num_classes=1000
     )
-    loader = mimzoo.data.Loader(source, batch_size, transform, labels=True, finish=[augment])
+    loader = mimzoo.data.Loader(source, 256, labels=True, batch_transform=[augment])
     ```
 
     A layer of KerasCV (package keras-cv, which computes with TensorFlow) may stand wherever one

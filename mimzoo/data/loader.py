@@ -12,14 +12,16 @@ import numpy as np
 
 from mimzoo.data.random import MOST_SORTED, permutation, shuffled, uniform
 from mimzoo.data.reader import Reader
-from mimzoo.data.sources import ArraySource, Source
+from mimzoo.data.sources import Source
 from mimzoo.data.transforms import Normalize, Transform
 
-Masking = Callable[[np.ndarray, int], np.ndarray]
-Finish = Callable[[dict[str, np.ndarray], int], dict[str, np.ndarray]]
+Draw = Callable[[np.ndarray, int], dict[str, np.ndarray]]
+BatchTransform = Callable[[dict[str, np.ndarray], int], dict[str, np.ndarray]]
 
 # Of a batch in memory, about a millisecond of work.
 THREAD_PIXELS = 2**16
+# Images that are mixed among each other, at most.
+MAX_MIXED = 64
 
 
 class Loader:
@@ -28,35 +30,40 @@ class Loader:
     Batch k follows from `seed` and k alone: the order from (seed, epoch), an example's
     augmentation and mask from (seed, epoch, example index). So a run that is started again at
     step k, with `start_step=k`, sees what it would have seen. A batch is made by: read, transform,
-    stack, `finish` (float32 images of 0..255), `normalize`.
+    stack, `batch_transform` (float32 images of 0..255), `normalize`.
 
-    Pass `loader.dataset()` to `fit`. Keras starts a data set anew each epoch unless it is told
-    how long an epoch is, so train, and evaluate within `fit`, with `epochs=None` here and
+    Pass `loader.dataset()` to `fit`. Keras starts a data set anew each epoch unless it knows how
+    long an epoch is, so train, and evaluate within `fit`, with `epochs=None` here and
     `fit(loader.dataset(), steps_per_epoch=loader.steps_per_epoch, epochs=...)`, likewise
-    `validation_steps`.
+    `validation_steps`. Tasks and classifiers of mimzoo take the loader itself: `fit(loader)`.
 
-    What comes out: with `masking` a dict {"images": (B, H, W, 3) float32, "masks": (B, N) uint8};
-    with `labels` a tuple (images, labels), labels (B,) int32 or what `finish` makes of them; else
-    the images alone. With `pad_remainder` also weights (B,) float32, as the dict's "weights" or
-    the tuple's third.
+    What comes out: with `draw` a dict {"images": (B, H, W, 3) float32, ...} of the images and what
+    is drawn; with `labels` a tuple (images, labels), labels (B,) int32 or what `batch_transform`
+    makes of them; else the images alone. With `pad_remainder` or `sample_weight` also weights (B,)
+    float32, as the dict's "weights" or the tuple's third.
 
     Args:
         source: the examples.
         batch_size: examples in a batch, over all devices.
         transform: from `mimzoo.data.transforms` or alike, applied to each uint8 image.
         normalize: applied to each batch, usually `Normalize`; by default images stay 0..255.
-        seed: of order, augmentation and `finish`. Masks have their own.
+        seed: of order, augmentation and `batch_transform`.
         shuffle: whether each epoch has a new order and new augmentation. If not, every epoch is
-            epoch 0 in the order of the source, as evaluation wants it. Up to two million examples
-            are sorted by hashes; of more, each batch computes its own part of the order
-            (`mimzoo.data.random.shuffled`), so an epoch costs no memory and no time in advance.
+            epoch 0 in the order of the source, as evaluation wants it, but for what is drawn. Up to
+            two million examples are sorted by hashes; of more, each batch computes its own part
+            of the order (`mimzoo.data.random.shuffled`), so an epoch costs no memory and no time
+            in advance.
         epochs: how often the source is passed through; None for ever.
         drop_remainder: leaves out the examples that do not fill a batch (with `shuffle`, others
             each epoch). If not, the last batch of an epoch is smaller.
-        masking: called with (example indices (B,), epoch), returns masks (B, N) uint8.
-        labels: whether labels are wanted.
-        finish: callables on a batch {"images", and with `labels` "labels"} and a seed that
-            follows from (seed, epoch, batch); each returns such a dict. For mixup and the like.
+        draw: what a step needs beside images, such as `task.draw`: called with (example indices
+            (B,), epoch), returns arrays of B rows by name, such as {"masks": (B, N) uint8}.
+        labels: whether the source's labels are wanted, or labels (N, ...) of one's own.
+        sample_weight: (N,) weights of the examples, or None.
+        batch_transform: callables on a batch {"images", and with `labels` "labels"} and a seed
+            that follows from (seed, epoch, place in the epoch); each returns such a dict. For
+            mixup and the like. They see at most 64 neighbours at a time, so that each of many
+            processes reads its own rows only.
         start_step: the global step to begin with.
         num_threads: that prepare batches ahead; default: one for each CPU, 16 at most, and of
             images in memory one for each 65,536 pixels of a batch: a smaller batch takes less
@@ -66,15 +73,18 @@ class Loader:
         max_corrupt: the greatest share of unreadable files. Each is logged by name and replaced
             by the next readable one of the source. See `Reader`. Of shards, also the greatest
             share that may be damaged or missing from the beginning.
-        pad_remainder: needs `labels` or `masking` and no `drop_remainder`: fills the last batch
+        pad_remainder: needs `labels` or `draw` and no `drop_remainder`: fills the last batch
             up with copies of its last examples, whose weight is 0. All other examples weigh the
             same, a little more than 1, so that the mean is 1 and the loss of `evaluate` exact.
             Give Keras accuracy and the like as `weighted_metrics`.
+        multiple: of which every batch has to have a whole number of examples (2 for MixMIM); the
+            last examples of an epoch that do not make one are left out.
         shard: (number, count): only this of `count` equal parts of each batch, for one of so many
             processes. Together they are the batch that one process would have.
 
     Attributes:
         steps_per_epoch: batches in an epoch.
+        count: examples in an epoch, without those left out.
         local_batch_size: examples in this part of a batch.
 
     Raises:
@@ -92,13 +102,15 @@ class Loader:
         shuffle: bool = True,
         epochs: int | None = 1,
         drop_remainder: bool = True,
-        masking: Masking | None = None,
-        labels: bool = False,
-        finish: Sequence[Finish] | None = None,
+        draw: Draw | None = None,
+        labels: bool | np.ndarray = False,
+        sample_weight: np.ndarray | None = None,
+        batch_transform: Sequence[BatchTransform] | None = None,
         start_step: int = 0,
         num_threads: int | None = None,
         max_corrupt: float = 0.01,
         pad_remainder: bool = False,
+        multiple: int = 1,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.source = source
@@ -109,23 +121,27 @@ class Loader:
         self.shuffle = shuffle
         self.epochs = epochs
         self.drop_remainder = drop_remainder
-        self.masking = masking
-        self.finish = tuple(finish or ())
+        self.draw = draw
+        self.batch_transform = tuple(batch_transform or ())
         self.start_step = start_step
         self.pad_remainder = pad_remainder
         self.shard = shard
         self.local_batch_size = batch_size // shard[1]
-        self.in_memory = isinstance(source, ArraySource)
+        self.in_memory = hasattr(source, "images")
         if num_threads is None:
             num_threads = min(16, os.cpu_count() or 1)
             if self.in_memory:
                 pixels = batch_size * math.prod(source.images.shape[1:3])
                 num_threads = min(num_threads, pixels // THREAD_PIXELS)
         self.num_threads = num_threads
-        self.labels = source.labels if labels else None
-        self._check(max_corrupt)
-        full, rest = divmod(len(source), batch_size)
-        self.steps_per_epoch = full if drop_remainder else full + bool(rest)
+        self.labels = labels
+        if isinstance(labels, bool):
+            self.labels = source.labels if labels else None
+        self.sample_weight = sample_weight
+        self._check(max_corrupt, multiple)
+        self.count = len(source) // (batch_size if drop_remainder else multiple)
+        self.count *= batch_size if drop_remainder else multiple
+        self.steps_per_epoch = -(-self.count // batch_size)
         if epochs is not None and start_step > epochs * self.steps_per_epoch:
             raise ValueError(
                 f"start_step {start_step} lies beyond the end, "
@@ -135,28 +151,43 @@ class Loader:
         self._order = functools.lru_cache(maxsize=2)(self._draw_order)
         self._order_lock = threading.Lock()
 
-    def _check(self, max_corrupt: float) -> None:
+    def _check(self, max_corrupt: float, multiple: int) -> None:
         count, name = len(self.source), self.source.name
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if count == 0:
             raise ValueError(f"{name} has no examples")
+        if multiple < 1 or self.batch_size % multiple:
+            raise ValueError(
+                f"batch_size must be a multiple of {multiple}, got {self.batch_size}: choose "
+                f"{max(1, self.batch_size // max(multiple, 1)) * multiple}, for example"
+            )
+        if count < multiple:
+            raise ValueError(f"{name} has {count} examples, and {multiple} are needed at a time")
         if self.drop_remainder and count < self.batch_size:
             raise ValueError(
                 f"{name} has {count} examples, fewer than batch_size {self.batch_size}; "
                 "use a smaller batch or drop_remainder=False"
             )
+        for what, values in (("labels", self.labels), ("sample weights", self.sample_weight)):
+            if values is not None and len(values) != count:
+                raise ValueError(
+                    f"{name} has {count} examples, and there are {len(values)} {what}: give one "
+                    "for each"
+                )
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, or None for ever, got {self.epochs}")
         if self.start_step < 0 or self.num_threads < 0:
             raise ValueError("start_step and num_threads cannot be negative")
         if not 0 <= max_corrupt <= 1:
             raise ValueError(f"max_corrupt must be a share in [0, 1], got {max_corrupt}")
-        if self.masking is not None and self.labels is not None:
-            raise ValueError("give either masking (for pretraining) or labels=True, not both")
-        plain = self.labels is None and self.masking is None
+        if self.draw is not None and self.labels is not None:
+            raise ValueError("give either draw (for pretraining) or labels, not both")
+        plain = self.labels is None and self.draw is None
         if self.pad_remainder and (plain or self.drop_remainder):
-            raise ValueError("pad_remainder needs labels=True or masking, and drop_remainder=False")
+            raise ValueError("pad_remainder needs labels or draw, and drop_remainder=False")
+        if self.sample_weight is not None and (plain or self.pad_remainder):
+            raise ValueError("sample_weight needs labels or draw, and no pad_remainder")
         number, parts = self.shard
         if not 0 <= number < parts or self.batch_size % parts:
             raise ValueError(
@@ -179,7 +210,7 @@ class Loader:
         return self.epochs * self.steps_per_epoch - self.start_step
 
     def state(self, step: int) -> dict[str, Any]:
-        """What a checkpoint written after `step` global steps has to keep to go on exactly."""
+        """What a checkpoint written after `step` global steps keeps, to resume exactly."""
         return {
             "step": int(step),
             "seed": self.seed,
@@ -193,7 +224,7 @@ class Loader:
         """Begins at the step of `state`.
 
         Raises:
-            ValueError: this loader would not go on with the same batches.
+            ValueError: this loader would not continue with the same batches.
         """
         for name, value in self.state(state["step"]).items():
             if state[name] != value:
@@ -205,57 +236,85 @@ class Loader:
     def batch(self, step: int) -> Any:
         """The batch of a global step, as `fit` takes it."""
         epoch, number = self.position(step)
-        if not self.shuffle:
-            epoch = 0
-        first = number * self.batch_size
-        indices = self._indices(epoch, first, min(first + self.batch_size, len(self.source)))
+        indices = self.indices(step)
         padding = self.batch_size - len(indices) if self.pad_remainder else 0
         if padding:
             # Two by two, since MixMIM mixes neighbours.
             indices = np.concatenate([indices, np.resize(indices[-2:], padding)])
-        whole = indices
-        if not self.finish:
-            indices = self._part(indices)
-        images, ids = self._images(indices, epoch)
-        batch = {"images": images}
-        if self.labels is not None:
-            batch["labels"] = self.labels[ids]
-        if self.finish:
-            # Images are mixed across the whole batch, so each process makes all of it.
-            batch["images"] = images.astype(np.float32)
-            draws = uniform(self.seed, epoch, np.array([number]), 2, stream="finish")[0]
-            step_seed = int(draws[0] * 2**24) * 2**7 + int(draws[1] * 2**7)
-            for finish in self.finish:
-                batch = finish(batch, step_seed)
-            batch = {name: self._part(np.asarray(values)) for name, values in batch.items()}
-        images = np.asarray(batch["images"])
+        rows = self._rows(len(indices))
+        batch = self._transformed(indices, rows, epoch if self.shuffle else 0, number)
+        images = batch["images"]
         if self.normalize is not None:
             images = self.normalize(images)
         images = np.asarray(images, np.float32)
-        weights = self._weights(padding) if self.pad_remainder else None
-        if self.masking is not None:
-            # MixMIM may share one mask across the whole batch.
-            masked = {"images": images, "masks": self._part(self.masking(whole, epoch))}
-            return masked if weights is None else {**masked, "weights": weights}
+        weights = self._weights(indices, padding)[rows] if self._weighted else None
+        if self.draw is not None:
+            # For the whole batch: MixMIM may share one mask across it.
+            drawn = {name: rows_of[rows] for name, rows_of in self.draw(indices, epoch).items()}
+            if weights is not None:
+                drawn["weights"] = weights
+            return {"images": images, **drawn}
         if self.labels is None:
             return images
         labelled = images, batch["labels"]
         return labelled if weights is None else (*labelled, weights)
 
-    def _weights(self, padding: int) -> np.ndarray:
+    def indices(self, step: int) -> np.ndarray:
+        """Numbers of the examples in the batch of a global step, without padding."""
+        epoch, number = self.position(step)
+        first = number * self.batch_size
+        last = min(first + self.batch_size, self.count)
+        return self._indices(epoch if self.shuffle else 0, first, last)
+
+    def _rows(self, count: int) -> slice:
+        """Which rows of a batch of `count` are this process'."""
+        if self.shard[1] == 1:
+            return slice(0, count)
+        first = self.shard[0] * self.local_batch_size
+        return slice(first, first + self.local_batch_size)
+
+    def _transformed(
+        self, indices: np.ndarray, rows: slice, epoch: int, number: int
+    ) -> dict[str, np.ndarray]:
+        """Images, and labels if they are wanted, of these rows of a batch."""
+        if not self.batch_transform:
+            return self._read(indices[rows], epoch)
+        size = next(n for n in range(MAX_MIXED, 0, -1) if self.batch_size % n == 0)
+        groups = range(rows.start // size, -(-rows.stop // size))
+        mixed = [self._mixed(indices, group, size, epoch, number) for group in groups]
+        begin = groups.start * size
+        mine = slice(rows.start - begin, rows.stop - begin)
+        return {name: np.concatenate([part[name] for part in mixed])[mine] for name in mixed[0]}
+
+    def _mixed(
+        self, indices: np.ndarray, group: int, size: int, epoch: int, number: int
+    ) -> dict[str, np.ndarray]:
+        batch = self._read(indices[group * size : (group + 1) * size], epoch)
+        batch["images"] = batch["images"].astype(np.float32)
+        place = np.array([number * self.batch_size + group * size])
+        draws = uniform(self.seed, epoch, place, 2, stream="finish")[0]
+        seed = int(draws[0] * 2**24) * 2**7 + int(draws[1] * 2**7)
+        for transform in self.batch_transform:
+            batch = transform(batch, seed)
+        return {name: np.asarray(values) for name, values in batch.items()}
+
+    def _read(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        images, ids = self._images(indices, epoch)
+        return {"images": images} | ({} if self.labels is None else {"labels": self.labels[ids]})
+
+    @property
+    def _weighted(self) -> bool:
+        return self.pad_remainder or self.sample_weight is not None
+
+    def _weights(self, indices: np.ndarray, padding: int) -> np.ndarray:
         """(B,) float32, 0 for the last `padding` examples of the batch."""
+        if self.sample_weight is not None:
+            return np.asarray(self.sample_weight, np.float32)[indices]
         # Keras divides a weighted loss by the number of rows, so the weights' mean has to be 1.
-        mean_one = self.steps_per_epoch * self.batch_size / len(self.source)
+        mean_one = self.steps_per_epoch * self.batch_size / self.count
         weights = np.full(self.batch_size, mean_one, np.float32)
         weights[self.batch_size - padding :] = 0
-        return self._part(weights)
-
-    def _part(self, batch: np.ndarray) -> np.ndarray:
-        """This process' rows of a whole batch."""
-        if self.shard[1] == 1:
-            return batch
-        first = self.shard[0] * self.local_batch_size
-        return batch[first : first + self.local_batch_size]
+        return weights
 
     def _images(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """(B, H, W, 3) uint8 and the numbers of the examples that were read."""
@@ -296,14 +355,28 @@ class Loader:
 
     # === Grain ===
 
-    def dataset(self) -> "grain.IterDataset":  # noqa: F821
-        """A `grain.IterDataset` of the batches from `start_step` on, prepared ahead in order."""
+    def dataset(
+        self, start_step: int | None = None, end_step: int | None = None
+    ) -> "grain.IterDataset":  # noqa: F821
+        """A `grain.IterDataset` of batches, prepared ahead in order.
+
+        Args:
+            start_step: the first; default: the loader's.
+            end_step: the one after the last; default: the end of all epochs.
+        """
         import grain
 
         threads = self.num_threads
-        return grain.MapDataset.source(_Steps(self)).to_iter_dataset(
+        start = self.start_step if start_step is None else start_step
+        if end_step is None and self.epochs is not None:
+            end_step = self.epochs * self.steps_per_epoch
+        return grain.MapDataset.source(_Steps(self, start, end_step)).to_iter_dataset(
             grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads))
         )
+
+    def read(self, start: int, end: int | None) -> Iterator[Any]:
+        """The batches of the global steps from `start` to `end` (not with it) or for ever."""
+        return iter(self.dataset(start, end))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.dataset())
@@ -312,12 +385,13 @@ class Loader:
 class _Steps:
     """The loader as a random-access sequence of batches, which is what grain takes."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: Loader, start: int, end: int | None) -> None:
         self.loader = loader
-        self.start = loader.start_step
+        self.start = start
+        self.end = end
 
     def __len__(self) -> int:
-        return sys.maxsize if self.loader.epochs is None else len(self.loader)
+        return sys.maxsize if self.end is None else self.end - self.start
 
     def __getitem__(self, number: int) -> Any:
         return self.loader.batch(self.start + number)

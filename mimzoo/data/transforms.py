@@ -243,20 +243,21 @@ class ResizeCrop(Example):
     """For evaluation: resizes the shorter side to int(size / crop_fraction), cuts the centre.
 
     The rule of the MAE and SimMIM evaluations (papers.md section 3), with torchvision's rounding;
-    antialiased as in Pillow.
+    antialiased as in Pillow. For a rectangle the image is resized as little as covers it.
 
     Args:
-        size: side of the result in pixels.
+        size: side of the result in pixels, or (height, width).
         crop_fraction: size / the resized shorter side.
         interpolation: "nearest", "bilinear" or "bicubic".
     """
 
-    size: int
+    size: int | tuple[int, int]
     crop_fraction: float = 224 / 256
     interpolation: str = "bicubic"
 
     def __post_init__(self) -> None:
-        _check_size(self.size)
+        for side in self.sides:
+            _check_size(side)
         _resampling(self.interpolation)
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
@@ -264,15 +265,21 @@ class ResizeCrop(Example):
     def __call__(self, image: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
         """(H, W, 3) -> (size, size, 3)."""
         height, width = image.shape[:2]
-        short = int(self.size / self.crop_fraction)
-        if width <= height:
-            height, width = int(short * height / width), short
+        tall, wide = (int(side / self.crop_fraction) for side in self.sides)
+        if width * tall <= height * wide:
+            height, width = int(wide * height / width), wide
         else:
-            height, width = short, int(short * width / height)
+            height, width = tall, int(tall * width / height)
         if image.shape[:2] != (height, width):
             image = _resize(image, height, width, self.interpolation)
-        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
-        return image[top : top + self.size, left : left + self.size]
+        rows, cols = self.sides
+        top, left = round((height - rows) / 2), round((width - cols) / 2)
+        return image[top : top + rows, left : left + cols]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the result."""
+        return (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,15 @@
-"""How well the nearest neighbours among frozen features classify."""
+"""kNN on frozen features."""
 
-import keras
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from mimzoo.downstream.linear_probe import check_features
 
-# Similarities of so many test images to all training images are held at once.
+# Similarities of so many test and training images are held at once: 256 MiB of float32.
 CHUNK = 1024
+TRAIN_CHUNK = 65_536
 
 
 def knn_accuracy(
@@ -20,7 +22,7 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Accuracy of a weighted vote of the nearest neighbours.
+    """Accuracy of a weighted vote of the nearest neighbours, in memory that does not grow with N.
 
     Features are made unit vectors; each of the `k` training images with the greatest cosine
     similarity s votes for its class with weight exp(s / temperature). The rule and both defaults
@@ -34,14 +36,14 @@ def knn_accuracy(
         test_features: (M, D).
         test_labels: (M,) integers.
         num_classes: default: one more than the greatest training label.
-        k: neighbours; with fewer training images all of them vote.
-        temperature: greater than 0; the smaller, the more the nearest count.
+        k: number of neighbours; with fewer training images all of them vote.
+        temperature: greater than 0; the smaller, the more the nearest weigh.
 
     Returns:
         Share of the test labels that are right, in [0, 1].
 
     Raises:
-        ValueError: shapes that do not fit, labels out of range, or no neighbours.
+        ValueError: shapes that do not fit, labels out of range, or k below 1.
     """
     train_labels, test_labels, num_classes = check_features(
         (train_features, train_labels), (test_features, test_labels), num_classes
@@ -49,22 +51,35 @@ def knn_accuracy(
     if k < 1 or not temperature > 0:
         raise ValueError(f"k must be at least 1 and temperature above 0, got {k}, {temperature}.")
     k = min(k, len(train_labels))
-    train = ops.transpose(_unit(train_features))
-    classes = ops.convert_to_tensor(np.eye(num_classes, dtype="float32")[train_labels])
     right = 0
     for start in range(0, len(test_labels), CHUNK):
         part = slice(start, start + CHUNK)
-        similarity = ops.matmul(_unit(test_features[part]), train)
-        nearest, index = ops.top_k(similarity, k)
+        nearest, labels = _nearest(_unit(test_features[part]), train_features, train_labels, k)
         # Weights over the greatest: the same winner, and no overflow.
-        weight = ops.exp((nearest - nearest[:, :1]) / temperature)
-        votes = ops.sum(weight[..., None] * ops.take(classes, index, axis=0), axis=1)
-        chosen = keras.ops.convert_to_numpy(ops.argmax(votes, axis=-1))
-        right += int((chosen == test_labels[part]).sum())
+        weights = np.exp((nearest - nearest[:, :1]) / temperature)
+        votes = np.zeros((len(nearest), num_classes), "float32")
+        np.add.at(votes, (np.arange(len(nearest))[:, None], labels), weights)
+        right += int((votes.argmax(1) == test_labels[part]).sum())
     return right / len(test_labels)
 
 
-def _unit(features: np.ndarray) -> object:
+def _nearest(
+    test: Any, train_features: np.ndarray, train_labels: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities (M, k) of the nearest training images, greatest first, and their labels."""
+    nearest, labels = [], []
+    for start in range(0, len(train_labels), TRAIN_CHUNK):
+        part = slice(start, start + TRAIN_CHUNK)
+        similarity = ops.matmul(test, ops.transpose(_unit(train_features[part])))
+        best, index = ops.top_k(similarity, min(k, similarity.shape[1]))
+        nearest.append(ops.convert_to_numpy(best))
+        labels.append(train_labels[part][ops.convert_to_numpy(index)])
+    merged, names = np.concatenate(nearest, 1), np.concatenate(labels, 1)
+    order = np.argsort(-merged, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(merged, order, 1), np.take_along_axis(names, order, 1)
+
+
+def _unit(features: np.ndarray) -> Any:
     features = np.asarray(features, "float32")
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     return ops.convert_to_tensor(features / np.maximum(norms, 1e-12))

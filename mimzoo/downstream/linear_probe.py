@@ -1,4 +1,4 @@
-"""How well a linear layer on frozen features classifies."""
+"""A linear probe: multinomial logistic regression on frozen features."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -55,7 +55,7 @@ def extract_features(
             labels.append(np.asarray(batch[1]))
         features.append(np.asarray(model.predict_on_batch(images)))
     if not features:
-        raise ValueError("there are no batches to take features of.")
+        raise ValueError("no batches given.")
     return np.concatenate(features), np.concatenate(labels) if labels else None
 
 
@@ -72,10 +72,12 @@ def linear_probe(
 ) -> float:
     """Accuracy of multinomial logistic regression on features.
 
-    Features are standardised with the mean and deviation of the training ones, which is what the
-    BatchNorm without affine of MAE's linear probe does (papers.md section 3), and weight decay is
-    0 as there. The rest is ours: AdamW on all features at once with the learning rate falling
-    along half a cosine, from weights of 0, so that the result follows from the features alone.
+    Features are standardised with the training features' mean and standard deviation, as the
+    BatchNorm without affine of MAE's linear probe does (He et al., arXiv 2111.06377, appendix A.1;
+    facebookresearch/mae, main_linprobe.py), and weight decay is 0 as there. The rest is ours:
+    AdamW on all features at once, the learning rate falling along half a cosine, from weights of
+    0, so that the result follows from the features alone. Beside the features, it needs memory for
+    one part of them.
 
     Args:
         train_features: (N, D).
@@ -96,16 +98,16 @@ def linear_probe(
     train_labels, test_labels, num_classes = check_features(
         (train_features, train_labels), (test_features, test_labels), num_classes
     )
-    mean = train_features.mean(0, dtype="float64")
-    deviation = train_features.std(0, dtype="float64") + 1e-6
-    train, test = (
-        ((features - mean) / deviation).astype("float32")
-        for features in (train_features, test_features)
-    )
-    parts = -(-len(train) // FULL_BATCH)
+    train_features, test_features = np.asarray(train_features), np.asarray(test_features)
+    mean, std = _statistics(train_features)
+
+    def standard(features: np.ndarray) -> np.ndarray:
+        return ((features - mean) / std).astype("float32")
+
+    parts = -(-len(train_features) // FULL_BATCH)
     head = keras.Sequential(
         [
-            keras.Input((train.shape[1],)),
+            keras.Input((train_features.shape[1],)),
             keras.layers.Dense(num_classes, kernel_initializer="zeros", dtype="float32"),
         ]
     )
@@ -114,13 +116,27 @@ def linear_probe(
         keras.optimizers.AdamW(rate, weight_decay=weight_decay),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    # `fit` would draw from the random state of a training that goes on around this.
+    # `fit` would draw from the random state of a training that runs around this.
+    whole = standard(train_features) if parts == 1 else None
     for step in range(steps * parts):
         rows = slice(step % parts, None, parts)
-        head.train_on_batch(train[rows], train_labels[rows])
-    chunks = range(0, len(test), FULL_BATCH)
-    logits = np.concatenate([head.predict_on_batch(test[n : n + FULL_BATCH]) for n in chunks])
-    return float((logits.argmax(1) == test_labels).mean())
+        part = standard(train_features[rows]) if whole is None else whole
+        head.train_on_batch(part, train_labels[rows])
+    right = 0
+    for start in range(0, len(test_features), FULL_BATCH):
+        part = slice(start, start + FULL_BATCH)
+        logits = head.predict_on_batch(standard(test_features[part]))
+        right += int((logits.argmax(1) == test_labels[part]).sum())
+    return right / len(test_labels)
+
+
+def _statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (D,) float32, summed in float64 over parts of the rows."""
+    parts = [features[n : n + 8192] for n in range(0, len(features), 8192)]
+    mean = sum(part.sum(0, dtype="float64") for part in parts) / len(features)
+    squares = sum(np.square(part - mean).sum(0) for part in parts)
+    std = np.sqrt(squares / len(features)) + 1e-6
+    return mean.astype("float32"), std.astype("float32")
 
 
 def check_features(

@@ -1,5 +1,7 @@
-"""Where downloads and conversions are kept, and what is remembered of them."""
+"""The folders of downloads and conversions, and small records beside them."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -12,7 +14,7 @@ from typing import Any
 
 
 def cache_folder() -> Path:
-    """Where mimzoo keeps what it made or fetched: converted checkpoints, files from the web.
+    """The folder of converted checkpoints and of files from the web.
 
     Returns:
         `$MIMZOO_CACHE`, or `mimzoo` in `$XDG_CACHE_HOME` or `~/.cache`. It can be removed at any
@@ -30,13 +32,8 @@ def hub_cache_folder() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def repository_folder(repo: str) -> Path:
-    """The folder of a repository in the Hub's cache."""
-    return hub_cache_folder() / f"models--{repo.replace('/', '--')}"
-
-
 def read_record(path: Path) -> dict[str, Any]:
-    """What was remembered; empty if there is nothing, or nothing of use."""
+    """A record; empty if there is none, or a broken one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -45,7 +42,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Remembers something, whole or not at all; a cache that cannot be written is no error."""
+    """Writes a record, whole or not at all; a cache that cannot be written is no error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
@@ -62,7 +59,7 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def remembered_digest(path: Path) -> str:
+def cached_digest(path: Path) -> str:
     """SHA-256 of a file, computed once for a path, size and time of change."""
     path = path.resolve()
     stat = path.stat()
@@ -80,7 +77,7 @@ def remembered_digest(path: Path) -> str:
 
 
 def check_space(folder: Path, size: int, what: str, variable: str) -> None:
-    """Looks whether something fits onto a disk before it is downloaded.
+    """Checks that a download fits onto the disk.
 
     Args:
         folder: where it goes; need not exist yet.
@@ -89,7 +86,7 @@ def check_space(folder: Path, size: int, what: str, variable: str) -> None:
         variable: the environment variable that moves the cache.
 
     Raises:
-        OSError: it does not.
+        OSError: it does not fit.
     """
     there = folder
     while not there.exists() and there != there.parent:
@@ -100,6 +97,33 @@ def check_space(folder: Path, size: int, what: str, variable: str) -> None:
             f"{what} needs {readable(size)}, and {folder} has {readable(free)} free: make room, "
             f"or put the cache elsewhere with the environment variable {variable}."
         )
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path, what: str, variable: str) -> Iterator[None]:
+    """Turns errors of the disk into a sentence.
+
+    Args:
+        folder: that is written to.
+        what: is written, for the message.
+        variable: the environment variable that moves the folder.
+
+    Raises:
+        OSError: the sentence.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a sentence already, or no error of the disk
+            raise
+        elsewhere = f"put the cache elsewhere with the environment variable {variable}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                f"the disk is full: {what} does not fit into {folder}; {elsewhere}."
+            ) from error
+        raise OSError(
+            f"the cache folder {folder} cannot be written ({error.strerror}): {elsewhere}."
+        ) from error
 
 
 def readable(size: float) -> str:
@@ -120,28 +144,30 @@ def size_of(path: Path) -> int:
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and not p.is_symlink())
 
 
-def contents() -> Iterator[tuple[str, str, Path]]:
-    """What the caches hold: (kind, name, path)."""
+def contents() -> Iterator[tuple[str, str, int]]:
+    """What the caches hold: (kind, name, bytes)."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
     for folder in _folders(cache_folder() / "converted"):
         source = read_record(folder / "conversion.json").get("source", folder.name)
-        yield "converted", source, folder
+        yield "converted", str(source), size_of(folder)
     downloads = cache_folder() / "downloads"
     for path in sorted(p for p in downloads.rglob("*") if p.is_file()):
         kind = "partial" if path.name.endswith(PARTIAL) else "downloaded"
-        yield kind, path.relative_to(downloads).as_posix(), path
-    for folder in _folders(hub_cache_folder()):
-        if folder.name.startswith("models--"):
-            yield "Hub", folder.name.removeprefix("models--").replace("--", "/"), folder
+        yield kind, path.relative_to(downloads).as_posix(), size_of(path)
+    with contextlib.suppress(CacheNotFound):
+        for repo in sorted(scan_cache_dir().repos, key=lambda repo: repo.repo_id):
+            if repo.repo_type == "model":
+                yield "Hub", repo.repo_id, repo.size_on_disk
 
 
-# The ending of a download that is not whole yet; huggingface_hub's, too.
+# The ending of a download that is not complete.
 PARTIAL = ".incomplete"
 
 
 def partial_files() -> list[Path]:
-    """Downloads that were cut off and that the same call would go on with, in both caches."""
-    roots = (cache_folder() / "downloads", *_folders(hub_cache_folder()))
-    return sorted(p for root in roots for p in root.rglob(f"*{PARTIAL}"))
+    """Downloads over https that a killed process left behind."""
+    return sorted((cache_folder() / "downloads").rglob(f"*{PARTIAL}"))
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,8 +1,12 @@
-"""The model card of a preset: one for what was converted, what was trained here, what is published.
+"""The model card of a preset: one writer for converted, trained and published ones.
 
-It says what lies in the folder and what the catalogue knows of it, and nothing else.
+It says what lies in the folder and what the catalogue knows of it, and nothing else. Text from the
+folder's files passes through `mimzoo.hub.escape`: it may be anybody's.
 """
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +16,24 @@ from mimzoo.hub.card_metadata import metadata
 from mimzoo.hub.card_recipe import recipe_table, table
 from mimzoo.hub.catalogue import ORGANISATION, catalogue
 from mimzoo.hub.contents import Contents
+from mimzoo.hub.escape import all_text, code, markdown, one_line
 from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.hub.licences import UNKNOWN
-from mimzoo.hub.words import (
-    BACKBONES,
-    METHODS,
-    TARGETS,
-    count,
-    data_set,
-    length,
-    paper,
-)
+from mimzoo.hub.papers import paper
+from mimzoo.hub.vocabulary import BACKBONES, METHODS, TARGETS, count, data_set, length
+
+# Names of more classes than these would hide the rest of the card.
+MOST_NAMES = 100
 
 
 def card(folder: Path, recipe: dict[str, Any] | None = None, handle: str | None = None) -> str:
     """The model card of a preset's folder, Markdown with the Hub's front matter.
 
     Args:
-        folder: with weights and what tells of them; a README.md in it is not read.
+        folder: with weights and their records; a README.md in it is not read.
         recipe: as JSON, of weights whose folder has none.
-        handle: what `from_preset` is to be called with; default: the name that the catalogue has,
-            else a word for the folder.
+        handle: the argument of `from_preset`; default: the name that the catalogue has, else a
+            placeholder for the folder.
 
     Raises:
         ValueError: no folder of a preset, or one with a file that cannot be read.
@@ -40,12 +41,13 @@ def card(folder: Path, recipe: dict[str, Any] | None = None, handle: str | None 
     found = Contents.read(folder, recipe)
     called = handle or (found.name if found.entry else "path/to/this/folder")
     parts = [
-        f"# {found.name}",
+        f"# {markdown(found.name)}",
         _what(found),
         _use(found, called),
         *_pictures(found),
         *_results(found),
-        *recipe_table(found),
+        *_classes(found),
+        *recipe_table(replace(found, recipe=all_text(found.recipe))),
         *_provenance(found),
         *_limits(found),
         *_citation(found),
@@ -67,17 +69,18 @@ def validate(text: str) -> None:
 
 
 def _what(found: Contents) -> str:
-    axes = found.axes
-    backbone = BACKBONES.get(axes.get("backbone", ""), found.config["class_name"])
-    told = [axes["size"]] if "size" in axes else []
-    told += [f"{count(found.weights)} weights without head and decoder"] if found.weights else []
-    first = f"{backbone} ({', '.join(told)})" if told else backbone
+    axes = all_text(found.axes)
+    backbone = BACKBONES.get(axes.get("backbone", ""), markdown(found.config["class_name"]))
+    size = [axes["size"]] if "size" in axes else []
+    size += [f"{count(found.weights)} weights without head and decoder"] if found.weights else []
+    first = f"{backbone} ({', '.join(size)})" if size else backbone
     if "method" in axes:
         first += f", pretrained with {METHODS.get(axes['method'], axes['method'])}"
         first += f" on {data_set(axes['data']).words} for {length(axes['length'])}"
     first += _tuned(found)
     home = "A preset of mimzoo, for Keras 3 on JAX, torch or TensorFlow."
-    return f"{first}. {_sees(found)}\n\n{home}"
+    sentences = (f"{first}.", _takes(found), _saw(found), _accuracy(found))
+    return " ".join(filter(None, sentences)) + f"\n\n{home}"
 
 
 def _tuned(found: Contents) -> str:
@@ -85,15 +88,14 @@ def _tuned(found: Contents) -> str:
         data, _, side = found.entry.finetuned.rpartition("_")
         return f", then fine-tuned to classify {data_set(data).words} at {side} px"
     if found.recipe.get("kind") == "finetune":
-        start = f" from `{found.run['start']}`" if "start" in found.run else ""
-        lasted = length(found.recipe["length"])
-        return (
-            f", fine-tuned{start} to classify {data_set(found.recipe['data']).words} for {lasted}"
-        )
+        start = f" from {code(found.run['start'])}" if "start" in found.run else ""
+        words = markdown(data_set(str(found.recipe["data"])).words)
+        lasted = markdown(length(str(found.recipe["length"])))
+        return f", fine-tuned{start} to classify {words} for {lasted}"
     return ""
 
 
-def _sees(found: Contents) -> str:
+def _takes(found: Contents) -> str:
     height, width, _ = found.image_shape
     size = f"It takes RGB images, at {width} x {height} px as it was trained"
     if found.kind == "classifier":
@@ -103,19 +105,42 @@ def _sees(found: Contents) -> str:
     config = found.task["config"]
     ratio = config["masking"]["config"]["mask_ratio"]
     target = config["target"]["class_name"]
-    target = TARGETS.get(target, target)
+    target = TARGETS.get(target, markdown(target))
     shown = "covered by another image" if found.task["class_name"] == "MixMIM" else "hidden"
-    return (
-        f"{size}; in pretraining {ratio:.0%} of each was {shown}, and {target} had to be predicted."
-    )
+    return f"{size}; in pretraining {ratio:.0%} of each was {shown}, and {target} were predicted."
+
+
+def _saw(found: Contents) -> str:
+    """The images that this very training was run on."""
+    if "source" not in found.run:
+        return ""
+    classes = found.run.get("num_classes")
+    inside = f" in {classes} classes" if found.kind == "classifier" and classes else ""
+    done = "Fine-tuned" if found.recipe.get("kind") == "finetune" else "Trained"
+    number = found.run.get("num_examples", "an unknown number of")
+    number = f"{number:,}" if isinstance(number, int) else markdown(number)
+    return f"{done} on {code(found.run['source'])}, {number} images{inside}."
+
+
+def _accuracy(found: Contents) -> str:
+    for result in found.results:
+        if found.kind == "classifier" and "accuracy" in str(result["metric"]):
+            return f"{_capital(result['metric'])} {_value(result)} on {markdown(result['data'])}."
+    return ""
+
+
+def _capital(text: object) -> str:
+    plain = markdown(text)
+    return plain[:1].upper() + plain[1:]
 
 
 def _use(found: Contents, called: str) -> str:
+    name = json.dumps(one_line(called), ensure_ascii=False)
     if found.kind == "classifier":
         lines = [
             "import keras",
             "",
-            f'model = mimzoo.models.ImageClassifier.from_preset("{called}")',
+            f"model = mimzoo.models.ImageClassifier.from_preset({name})",
             'photo = keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))',
             "print(model.decode_predictions(model.predict(photo[None])))",
         ]
@@ -123,13 +148,13 @@ def _use(found: Contents, called: str) -> str:
         lines = [
             "",
             "# To fine-tune on images and labels: model.fit(images, labels)",
-            f'model = mimzoo.models.ImageClassifier.from_preset("{called}", num_classes=10)',
+            f"model = mimzoo.models.ImageClassifier.from_preset({name}, num_classes=10)",
         ]
-        if found.kind == "mim":
-            method = found.task["class_name"]
+        method = str(found.task.get("class_name"))
+        if found.kind == "mim" and method.isidentifier():
             lines += [
-                "# To go on pretraining, or to look: task.fit(images), task.reconstruct(images)",
-                f'task = mimzoo.pretraining.{method}.from_preset("{called}")',
+                "# To continue pretraining: task.fit(images); to look: task.reconstruct(images)",
+                f"task = mimzoo.pretraining.{method}.from_preset({name})",
             ]
     return "\n".join(["```python", "import mimzoo", *lines, "```"])
 
@@ -138,8 +163,8 @@ def _pictures(found: Contents) -> list[str]:
     shown = []
     if "reconstruction.png" in found.has:
         shown.append(
-            "![Original, masked and reconstructed images](reconstruction.png)\n\nEach row is "
-            "named beside it: the image first, what the model makes of it last."
+            "![Original, masked and reconstructed images](reconstruction.png)\n\nRows are named at "
+            "their left: the image first, the model's reconstruction last."
         )
     if "curve.png" in found.has:
         shown.append("![Loss over epochs](curve.png)")
@@ -151,14 +176,20 @@ def _results(found: Contents) -> list[str]:
     if found.results:
         names = ("measured with mimzoo", "value", "on", "date", "command")
         rows = [
-            (r["metric"], _value(r), r["data"], r["date"], f"`{r['command']}`")
+            (
+                markdown(r["metric"]),
+                _value(r),
+                markdown(r["data"]),
+                markdown(r["date"]),
+                code(r["command"]),
+            )
             for r in found.results
         ]
         parts.append(table(names, rows))
     if found.conversion.get("published"):
         names = ("published by others, not measured here", "value", "of", "source")
         rows = [
-            (r["metric"], r["value"], f"`{r['file']}`", r["source"])
+            (markdown(r["metric"]), markdown(r["value"]), code(r["file"]), markdown(r["source"]))
             for r in found.conversion["published"]
         ]
         parts.append(table(names, rows))
@@ -168,15 +199,32 @@ def _results(found: Contents) -> list[str]:
 def _value(result: dict[str, Any]) -> str:
     """A result, and what it is to be compared with."""
     beside = {"from_scratch": "from scratch", "random_network": "a random network"}
-    told = [f"{words}: {result[name]:.4f}" for name, words in beside.items() if name in result]
-    value = result["value"]
-    value = f"{value:.4f}" if isinstance(value, float) else str(value)
-    return f"{value} ({', '.join(told)})" if told else value
+    others = [
+        f"{words}: {_number(result[name])}" for name, words in beside.items() if name in result
+    ]
+    value = _number(result["value"])
+    return f"{value} ({', '.join(others)})" if others else value
+
+
+def _number(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else markdown(value)
+
+
+def _classes(found: Contents) -> list[str]:
+    if found.kind != "classifier":
+        return []
+    names = found.task["config"].get("class_names")
+    if names == "imagenet":
+        return ["## Classes", "The 1,000 classes of ImageNet-1K, in its order."]
+    if not isinstance(names, list) or not names:
+        return ["## Classes", "The classes have no names: predictions are numbers, from 0."]
+    more = f", and {len(names) - MOST_NAMES} more in `task.json`" if len(names) > MOST_NAMES else ""
+    return ["## Classes", ", ".join(map(markdown, names[:MOST_NAMES])) + f"{more}."]
 
 
 def _provenance(found: Contents) -> list[str]:
-    licence = f"{found.licence}" + (f" ({found.licence_source})" if found.licence_source else "")
-    rows = [("licence of the weights", licence)]
+    source = f" ({markdown(found.licence_source)})" if found.licence_source else ""
+    rows = [("licence of the weights", f"{markdown(found.licence)}{source}")]
     if found.conversion:
         record = found.conversion
         url = record["source"]
@@ -184,51 +232,54 @@ def _provenance(found: Contents) -> list[str]:
             url = found.entry.checkpoint.url
         rows = [
             ("source", _link(url)),
-            ("file", f"`{record['file']}`"),
-            ("sha256", f"`{record['sha256']}`"),
-            ("layout", f"`{record['layout']}` ({record['origin']})"),
-            ("converted by", f"mimzoo {record['mimzoo']}; every number is that of the file"),
+            ("file", code(record["file"])),
+            ("sha256", code(record["sha256"])),
+            ("layout", f"{code(record['layout'])} ({markdown(record['origin'])})"),
+            ("converted by", f"mimzoo {markdown(record['mimzoo'])}; every number is the file's"),
             *rows,
         ]
         if found.entry and found.entry.checkpoint and found.entry.checkpoint.note:
-            rows.append(("note", found.entry.checkpoint.note))
+            rows.append(("note", markdown(found.entry.checkpoint.note)))
     elif found.run:
-        run = found.run
-        images = f"{run['source']}, {run['num_examples']} images"
+        backend = f"{found.run.get('backend')}, {found.run.get('precision')}"
         rows = [
-            ("made by", f"the recipe in `recipe.json` on {images}"),
-            ("backend, precision", f"{run['backend']}, {run['precision']}"),
+            ("made by", "the recipe in `recipe.json`"),
+            ("backend, precision", markdown(backend)),
             *rows,
         ]
     return ["## Where the weights come from", table(("", ""), rows)]
 
 
-def _link(url: str) -> str:
+def _link(url: object) -> str:
     """An address to click on, where there is one."""
-    if not url.startswith(HF_PREFIX):
-        return f"<{url}>" if url.startswith("https://") else f"`{url}`"
-    handle = Handle.parse(url)
+    text = one_line(url)
+    if re.fullmatch(r"https://[\w./?=&%#:~+,@-]+", text, re.ASCII):
+        return f"<{text}>"
+    try:
+        handle = Handle.parse(text) if text.startswith(HF_PREFIX) else None
+    except ValueError:
+        handle = None
+    if handle is None or not re.fullmatch(r"[\w./@%-]*", f"{handle.revision}{handle.path}"):
+        return code(text)
     tail = f"/blob/{handle.revision or 'main'}/{handle.path}" if handle.path else ""
-    return f"[{url}](https://huggingface.co/{handle.repo}{tail})"
+    return f"[{text}](https://huggingface.co/{handle.repo}{tail})"
 
 
 def _limits(found: Contents) -> list[str]:
-    told = []
+    lines = []
     if found.kind != "classifier":
-        told.append("It knows no classes: its features are for fine-tuning or a linear probe.")
+        lines.append("It knows no classes: its features are for fine-tuning or a linear probe.")
     if found.conversion:
-        told.append("mimzoo has not trained it, and its authors' figures were not measured again.")
+        lines.append("mimzoo has not trained it, and its authors' results were not measured again.")
     if found.kind == "mim" and "reconstruction.png" not in found.has:
-        told.append("There is no picture of a reconstruction: no images of its data were at hand.")
-    if found.axes.get("data") == "fmnist":
-        told.append("It has seen small grey pictures of clothes, and nothing else.")
+        lines.append("No picture of a reconstruction: none of its training images were available.")
     if "-nc-" in f"{found.licence.lower()}-":
-        told.append(f"{found.licence}: not for commercial use.")
+        lines.append(f"{markdown(found.licence)}: not for commercial use.")
     if found.licence == UNKNOWN:
-        told.append("No licence of the weights is known: ask their owner before you use them.")
+        lines.append("No licence of the weights is known: ask their owner before you use them.")
     if found.conversion and found.recipe.get("inferred"):
-        told.append("Part of the recipe was never published; the table marks what was inferred.")
-    return ["## Limits", "\n".join(f"- {line}" for line in told)] if told else []
+        lines.append("Part of the recipe was never published; the table marks what was inferred.")
+    return ["## Limits", "\n".join(f"- {line}" for line in lines)] if lines else []
 
 
 def _citation(found: Contents) -> list[str]:
@@ -241,6 +292,6 @@ def _citation(found: Contents) -> list[str]:
 
 
 def handle_of(repo: str) -> str:
-    """What `from_preset` takes for a repository on the Hub."""
+    """The argument of `from_preset` for a repository on the Hub."""
     organisation, name = repo.split("/")
     return name if organisation == ORGANISATION and name in catalogue() else f"hf://{repo}"

@@ -5,17 +5,20 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from mimzoo.hub.contents import Contents
+from mimzoo.hub.escape import one_line
 from mimzoo.hub.licences import hub_licence
-from mimzoo.hub.words import data_set, measured_on, source_url
+from mimzoo.hub.papers import source_url
+from mimzoo.hub.vocabulary import data_set, measured_on
 
 
 def metadata(found: Contents) -> ModelCardData:
     """The front matter of a preset's card."""
     axes = found.axes
-    trained_on = {axes.get("data"), found.recipe.get("data")}
     if found.entry and found.entry.finetuned:
-        trained_on.add(found.entry.finetuned.rpartition("_")[0])
-    ids = {data_set(short).hub_id for short in trained_on if short}
+        trained_on = found.entry.finetuned.rpartition("_")[0]
+    else:  # a fine-tuned model is of the data that it was tuned on
+        trained_on = found.recipe.get("data") or axes.get("data") or ""
+    ids = {data_set(str(trained_on)).hub_id}
     tags = ["keras", "mimzoo", "masked-image-modeling", axes.get("method"), axes.get("backbone")]
     results = _evaluations(found)
     kind = "classification" if found.kind == "classifier" else "feature-extraction"
@@ -23,9 +26,9 @@ def metadata(found: Contents) -> ModelCardData:
         **hub_licence(found.licence),
         library_name="keras-hub",
         pipeline_tag=f"image-{kind}",
-        tags=list(dict.fromkeys(tag for tag in tags if tag)),
+        tags=list(dict.fromkeys(one_line(tag) for tag in tags if tag)),
         datasets=sorted(one for one in ids if one) or None,
-        model_name=found.name if results else None,
+        model_name=one_line(found.name) if results else None,
         eval_results=results or None,
     )
 
@@ -41,15 +44,16 @@ def _evaluations(found: Contents) -> list[EvalResult]:
 
 
 def _measured(result: dict[str, Any]) -> EvalResult:
-    data, split = measured_on(result["data"])
+    data, split = measured_on(one_line(result["data"]))
+    metric = one_line(result["metric"])
     return EvalResult(
-        task_type=_task(result["metric"]),
+        task_type=_task(metric),
         dataset_type=data.hub_id or data.name,
         dataset_name=data.name,
         dataset_split=split,
-        metric_type=_metric(result["metric"]),
+        metric_type=_metric(metric),
         metric_value=result["value"],
-        metric_name=f"{result['metric']} (measured with mimzoo)",
+        metric_name=f"{metric} (measured with mimzoo)",
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mimzoo import lengths
 from mimzoo.hub.contents import Contents
-from mimzoo.hub.words import data_set, length
+from mimzoo.hub.vocabulary import data_set, length
 
 Recipe = dict[str, Any]
 
@@ -34,20 +34,12 @@ def _crop(r: Recipe) -> str:
     return f"random, {least:g} to {most:g} of the area"
 
 
-def _mask(r: Recipe) -> str:
-    return f"{r['mask_ratio']:g} of cells of {r.get('mask_patch_size') or r['patch_size']} px"
-
-
-def _target(r: Recipe) -> str:
-    window = f", window of {r['target_window']} px" if r.get("target_window") else ""
-    teacher = r.get("target_options", {}).get("teacher")
-    return r["target"].replace("_", " ") + window + (f" of {teacher}" if teacher else "")
-
-
-def _decoder(r: Recipe) -> str:
-    if not r.get("decoder_depth"):
-        return "one linear layer"
-    return f"{r['decoder_depth']} blocks of width {r['decoder_dim']}, {r['decoder_heads']} heads"
+def _object(r: Recipe, part: str) -> str:
+    """An object of the task with its arguments: "RandomMasking: mask_ratio 0.75"."""
+    spec = r["task"]["config"][part]
+    name = spec["class_name"].rpartition(">")[2]
+    options = ", ".join(f"{key} {_plain(value)}" for key, value in spec["config"].items())
+    return f"{name}: {options}" if options else name
 
 
 def _mixing(r: Recipe) -> str:
@@ -71,10 +63,6 @@ _ROWS: dict[str, tuple[Callable[[Recipe], str], tuple[str, ...]]] = {
     "drop path": (lambda r: f"{r['drop_path_rate']:g}", ("drop_path_rate",)),
     "image": (lambda r: f"{r['image_size']} px", ("image_size",)),
     "crop": (_crop, ("crop", "crop_scale", "crop_padding")),
-    "mask": (_mask, ("mask_ratio", "mask_patch_size")),
-    "target": (_target, ("target", "target_window", "target_options")),
-    "loss": (lambda r: r["loss"], ("loss",)),
-    "decoder": (_decoder, ("decoder_depth", "decoder_dim", "decoder_heads")),
     "layer decay": (lambda r: f"{r['layer_decay']:g}", ("layer_decay",)),
     "mixing": (_mixing, ("mixup", "cutmix", "label_smoothing")),
     "augmentation": (_erasing, ("rand_augment", "random_erasing")),
@@ -99,14 +87,30 @@ def recipe_table(found: Contents) -> list[str]:
         if fields[0] in recipe:
             rules = [inferred.pop(one) for one in fields if one in inferred]
             rows.append((name, told(recipe), "; ".join(rules)))
-    rows += [(f"`{name}`", _plain(recipe[name]), rule) for name, rule in inferred.items()]
+    for part in recipe.get("task", {}).get("config", {}):
+        if part != "backbone" and "class_name" in str(recipe["task"]["config"][part]):
+            names = [name for name in inferred if name.partition(".")[0] == part]
+            rows.append((part, _object(recipe, part), "; ".join(map(inferred.pop, names))))
+    rows += [(f"`{name}`", _value(recipe, name), rule) for name, rule in inferred.items()]
     which = f"`{recipe['name']}`; figures {recipe['origin']}."
     if found.conversion:
         which += " So far as it is known: others ran it, in their own code."
     return ["## Recipe", which, table(("", "", "not published, but"), rows)]
 
 
+def _value(recipe: Recipe, name: str) -> str:
+    """A field, or with a dot an argument of an object of the task."""
+    part, _, argument = name.partition(".")
+    if not argument:
+        return _plain(recipe.get(name, ""))
+    return _plain(recipe["task"]["config"][part]["config"].get(argument, ""))
+
+
 def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        if "class_name" not in value:
+            return ", ".join(f"{key} {_plain(one)}" for key, one in value.items())
+        return f"{value['class_name'].rpartition('>')[2]} ({_plain(value['config'])})"
     if isinstance(value, list):
         return ", ".join(_plain(one) for one in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The catalogue: one JSON file a grid, one cell a pretrained model, and its classifiers."""
+"""The catalogue: a JSON file for each grid, with its pretrained models and their classifiers."""
 
 import functools
 import json
@@ -26,7 +26,7 @@ class Checkpoint:
         by: who trained it: "official", or another project.
         digest: "sha256:…" or "md5:…", perhaps only the first digits, where they are known.
         note: what else is known, or not known.
-        facts: what the file does not tell, see `mimzoo.convert.convert`.
+        hints: settings that its tensors do not show, see `mimzoo.convert.convert`.
     """
 
     url: str
@@ -37,11 +37,11 @@ class Checkpoint:
     by: str = "official"
     digest: str | None = None
     note: str = ""
-    facts: dict = field(default_factory=dict)
+    hints: dict = field(default_factory=dict)
 
     @property
     def by_hand(self) -> bool:
-        """Whether only a browser can fetch it."""
+        """Whether only a browser can download it."""
         return self.url.startswith("https://drive.google.com/")
 
 
@@ -121,7 +121,7 @@ def catalogue() -> dict[str, Preset]:
 
 
 def _read(stem: str, grid: dict) -> Iterator[Preset]:
-    """What a file leaves out follows from the names."""
+    """The presets of a grid; what its file leaves out follows from the names."""
     for cell in grid["cells"]:
         released = [(grid["hosts"][entry["in"]], entry) for entry in cell.get("released", [])]
         kinds = dict.fromkeys(["", *(host.get("classifier", "") for host, _ in released)])
@@ -172,7 +172,7 @@ def _checkpoint(host: dict, entry: dict) -> Checkpoint:
         file=entry["file"] if host["url"] == "hf://{file}" else entry["file"].rpartition("/")[2],
         **{name: host[name] for name in ("layout", "licence", "source")},
         **{name: host[name] for name in ("by",) if name in host},
-        **{name: entry[name] for name in ("digest", "note", "facts") if name in entry},
+        **{name: entry[name] for name in ("digest", "note", "hints") if name in entry},
     )
 
 
@@ -195,7 +195,7 @@ def _measured(folder: Path) -> list:
 
 
 def _of_study(study: dict, cell: dict) -> dict:
-    """What a study's file tells of a cell: results of all its seeds, of which 0 is the preset's."""
+    """The results of an entry of a study: of all its seeds, of which 0 is the preset's."""
     run = f"mimzoo study {study['name']} --data {study['data']} --workdir runs/{study['name']}"
     command = f"{run} --only {cell['cell']}_seed"
     shared = {"date": study["date"], "command": command, "backend": study["backend"]}

@@ -1,4 +1,4 @@
-"""What the files of a preset's folder say of it."""
+"""The records in a preset's folder: configuration, recipe, run, results, origin."""
 
 import json
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import Any, Self
 from mimzoo.hub.catalogue import Preset, catalogue, grids
 from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.hub.licences import UNKNOWN
+from mimzoo.hub.resolve import read_object
 
 CONVERSION = "conversion.json"
 # Weights of a run that begins from nothing are ours; so is a preset's licence in the catalogue.
@@ -29,7 +30,7 @@ class Contents:
         run: what the recipe ran on; empty where others ran it.
         results: measured by us.
         conversion: where converted weights come from; empty if they are ours.
-        weights: how many numbers the backbone has; 0 if nobody counted.
+        weights: number of the backbone's parameters; 0 if it is not known.
     """
 
     path: Path
@@ -59,18 +60,24 @@ class Contents:
             raise ValueError(f"{path} has no config.json, so it is no folder of a preset.")
         stored = _json(path / "recipe.json", {})
         conversion = _json(path / CONVERSION, {})
+        results = _json(path / "results.json", [])
+        if conversion:
+            _check(path / CONVERSION, [conversion], _OF_CONVERSION)
+        _check(path / CONVERSION, conversion.get("published") or [], _OF_PUBLISHED)
+        _check(path / "results.json", results, _OF_RESULT)
+        _check(path / "recipe.json", [stored.get("recipe") or {}, stored.get("run") or {}], ())
         made_by = stored.get("recipe") or recipe or {}
         name = _official_name(conversion) or ("" if conversion else made_by.get("name", ""))
-        name = name or _plain_name(path, conversion)
+        name = str(name or _plain_name(path, conversion))
         return cls(
             path=path,
             name=name,
             entry=catalogue().get(name),
-            config=_json(path / "config.json", {}),
-            task=_json(path / "task.json", {}),
+            config=read_object(path / "config.json"),
+            task=read_object(path / "task.json") if (path / "task.json").is_file() else {},
             recipe=made_by,
             run=stored.get("run") or {},
-            results=_json(path / "results.json", []),
+            results=results,
             conversion=conversion,
             weights=_json(path / "metadata.json", {}).get("parameter_count", 0),
         )
@@ -103,26 +110,26 @@ class Contents:
         names = ("method", "backbone", "size", "data", "length")
         if self.recipe.get("kind") == "finetune":
             names = ("backbone", "size")
-        return {name: self.recipe[name] for name in names if name in self.recipe}
+        return {name: str(self.recipe[name]) for name in names if name in self.recipe}
 
     @property
     def papers(self) -> list[str]:
-        """What the catalogue cites for it, the grid's paper and the method's."""
+        """The papers of its grid and of its method, as the catalogue cites them."""
         wanted = [self.entry.grid if self.entry else "", self.axes.get("method", "")]
         found = (grids()[name]["paper"] for name in wanted if name in grids())
         return list(dict.fromkeys(paper for paper in found if paper))
 
     @property
     def licences(self) -> list[str]:
-        """All that hold for the weights, "unknown" where nobody says."""
+        """All licences of the weights, "unknown" where none is stated."""
         if self.conversion:
-            found = [self.conversion.get("licence") or UNKNOWN]
+            found = [str(self.conversion.get("licence") or UNKNOWN)]
             return found + ([self.entry.licence] if self.entry else [])
         if self.recipe.get("kind") == "pretrain":
             return [OURS]
         if self.recipe:
-            # What was fine-tuned keeps the licence of what it was made of.
-            return [self.run.get("start_licence") or self._start_licence()]
+            # Fine-tuned weights keep the licence of those they started from.
+            return [str(self.run.get("start_licence") or self._start_licence())]
         return [self.entry.licence if self.entry else UNKNOWN]
 
     @property
@@ -140,7 +147,7 @@ class Contents:
         return "made by mimzoo" if self.licence == OURS else ""
 
     def _start_licence(self) -> str:
-        start = self.run.get("start", "")
+        start = str(self.run.get("start", ""))
         if start.endswith("_scratch"):
             return OURS
         known = catalogue().get(start.removesuffix("_probe"))
@@ -163,16 +170,35 @@ def _official_name(conversion: dict[str, Any]) -> str:
 
 
 def _plain_name(path: Path, conversion: dict[str, Any]) -> str:
-    """What a folder is called that the catalogue does not know."""
+    """The name of a folder that the catalogue does not know."""
     if conversion:
-        return Path(conversion["file"]).name.split(".")[0]
+        return Path(str(conversion["file"])).name.split(".")[0]
     return path.resolve().name
+
+
+_OF_CONVERSION = ("source", "file", "sha256", "layout", "origin", "mimzoo")
+_OF_PUBLISHED = ("metric", "value", "file", "by", "source")
+_OF_RESULT = ("metric", "value", "data", "date", "command")
 
 
 def _json(path: Path, default: Any) -> Any:
     if not path.is_file():
         return default
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON file: make the preset again.") from error
+    if type(found) is not type(default):
+        kind = "object" if isinstance(default, dict) else "list"
+        raise ValueError(f"{path} is no JSON {kind}: make the preset again.")
+    return found
+
+
+def _check(path: Path, entries: Any, names: tuple[str, ...]) -> None:
+    for entry in entries if isinstance(entries, list) else [entries]:
+        missing = [n for n in names if not isinstance(entry, dict) or n not in entry]
+        if missing or not isinstance(entry, dict):
+            raise ValueError(
+                f"{path} has an entry without {' and '.join(missing) or 'fields'}: make the preset "
+                "again."
+            )

@@ -1,35 +1,36 @@
-"""Presets and checkpoints from the Hub, through the Hub's own cache.
+"""Presets and checkpoints from the Hub, in huggingface_hub's cache.
 
-Every file is checked against the hash that the Hub lists, once; what was checked is remembered in
-mimzoo's cache, so that a later load asks nobody and hashes nothing.
+Every file is compared once with the hash that the Hub lists. The result is cached, so that a later
+load sends no request and hashes nothing.
 """
 
 import contextlib
+import glob
 import hashlib
-import os
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from mimzoo.hub.cache import (
-    PARTIAL,
     cache_folder,
     check_space,
     digest,
+    disk_errors,
+    hub_cache_folder,
     read_record,
-    repository_folder,
     write_record,
 )
-from mimzoo.hub.fetch import Refused, Unreachable, WrongFile, fetch, told_disk_errors
+from mimzoo.hub.errors import Unreachable, WrongFile, hub_error, is_offline
 from mimzoo.hub.handle import Handle
 from mimzoo.hub.listing import (
     AGENT,
+    CHECKPOINT_ENDINGS,
+    PRESET_ENDINGS,
     HubFile,
     Listing,
     ask,
-    cached_listing,
-    hub_error,
+    listing_of,
     preset_file,
 )
 from mimzoo.hub.manifest import MANIFEST, ManifestError, check_manifest
@@ -37,202 +38,169 @@ from mimzoo.hub.manifest import MANIFEST, ManifestError, check_manifest
 VARIABLE = "HF_HOME"
 
 
-def download(handle: Handle) -> Path:
-    """The local folder or file of a handle, downloaded if need be.
+@dataclass(frozen=True)
+class Downloaded:
+    """A folder or file on this machine, and the commit that it is of."""
 
-    A commit that is in the cache takes no request, another revision one. When the Hub cannot be
-    reached, what the cache has of that revision is used, and a line on stderr says so.
+    path: Path
+    commit: str
+
+
+def download(handle: Handle) -> Downloaded:
+    """The folder or file of a handle, downloaded if need be.
+
+    A cached commit takes no request, another revision one. When the Hub cannot be reached, the
+    cached copy of that revision is used, and a line on stderr says so.
 
     Args:
         handle: of a preset or checkpoint on the Hub.
 
     Raises:
-        ValueError: it cannot be read, or what came is not what the Hub lists; a file that is
-            wrong is removed. `Unreachable` where trying again may help, `NoRepository` where
-            there is nothing of that name.
+        ValueError: it cannot be read, or a file is not what the Hub lists; such a file is removed.
+            `Unreachable` where trying again may help, `NoRepository` for an unknown name.
         OSError: no space, or a cache that cannot be written.
     """
-    if handle.is_commit and (found := _checked_before(handle)):
+    if handle.is_commit and (found := _recall(handle)):
         return found
     try:
         listing = ask(handle)
     except Unreachable as error:
         if (found := cached(handle)) is None:
             raise
-        if not _offline():
-            print(f"{error} Using the cached copy, {commit_of(found)[:7]}.", file=sys.stderr)
+        if not is_offline():
+            print(f"{error} Using the cached copy, {found.commit[:7]}.", file=sys.stderr)
         return found
     exact = handle.at(listing.commit)
-    found = _checked_before(exact) or _download(exact, listing)
+    found = _recall(exact) or _download(exact, listing)
     if not handle.is_commit:
-        write_record(_ref(handle), {"commit": listing.commit})
+        write_record(_record(handle), read_record(_record(exact)))
     return found
 
 
-def cached(handle: Handle) -> Path | None:
-    """What the cache has of a handle, without any request; None if it has not all of it."""
-    if handle.is_commit and (found := _checked_before(handle)):
-        return found
-    if commit := read_record(_ref(handle)).get("commit"):
-        return _checked_before(handle.at(commit))
-    return _downloaded_by_others(handle)
+def cached(handle: Handle) -> Downloaded | None:
+    """The cached copy of a handle, without any request; None if it is not complete.
+
+    What `hf download` or another library has put into the Hub's cache counts, too.
+    """
+    return _recall(handle) or _of_others(handle)
 
 
-def _downloaded_by_others(handle: Handle) -> Path | None:
-    """What `hf download` or another library has put into the Hub's cache, if it is complete."""
-    listing = cached_listing(handle)
-    if listing is None:
+def _of_others(handle: Handle) -> Downloaded | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    start = glob.escape(handle.path)
+    patterns = [f"{start}*{ending}" for ending in (*PRESET_ENDINGS, *CHECKPOINT_ENDINGS)]
+    try:
+        folder = snapshot_download(
+            handle.repo,
+            revision=handle.revision,
+            allow_patterns=[start, *patterns] if start else patterns,
+            local_files_only=True,
+        )
+        listing = listing_of(Path(folder), Path(folder).name)
+        wanted = listing.wanted(handle)
+    except (LocalEntryNotFoundError, ValueError):
         return None
-    exact = handle.at(listing.commit)
-    snapshot = repository_folder(handle.repo) / "snapshots" / listing.commit
-    wanted = listing.wanted(exact)
-    if not all((snapshot / file.name).is_file() for file in wanted):
-        return None
-    return _keep(exact, wanted, snapshot)
+    return _keep(handle.at(listing.commit), wanted, Path(folder))
 
 
-def commit_of(path: Path) -> str:
-    """The commit of a folder or file that `download` gave."""
-    parts = path.parts
-    return parts[len(parts) - 1 - parts[::-1].index("snapshots") + 1]
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return constants.HF_HUB_OFFLINE
-
-
-# --- what is remembered -------------------------------------------------------------------------
-
-
-def _folder(handle: Handle) -> Path:
-    return cache_folder() / "hub" / handle.repo.replace("/", "--")
-
-
-def _ref(handle: Handle) -> Path:
-    return _folder(handle) / "refs" / f"{quote(handle.revision or 'default', safe='')}.json"
+# --- what was checked before --------------------------------------------------------------------
 
 
 def _record(handle: Handle) -> Path:
-    name = quote(handle.path, safe="") or "top"
-    return _folder(handle) / str(handle.revision) / f"{name}.json"
+    name = hashlib.sha256(str(handle).encode()).hexdigest()[:32]
+    return cache_folder() / "hub" / f"{name}.json"
 
 
-def _checked_before(handle: Handle) -> Path | None:
-    """The local path of a handle at a commit, if all of it was checked and is still there."""
-    files = read_record(_record(handle)).get("files")
-    if not files:
+def _recall(handle: Handle) -> Downloaded | None:
+    """What a handle was resolved to, if all of it was checked and is still there."""
+    record = read_record(_record(handle))
+    folder = Path(record.get("folder", ""))
+    if not record.get("files") or not folder.is_relative_to(hub_cache_folder()):
         return None
-    snapshot = repository_folder(handle.repo) / "snapshots" / str(handle.revision)
-    for name, size in files.items():
-        path = snapshot / name
+    for name, size in record["files"].items():
+        path = folder / name
         if not path.is_file() or path.stat().st_size != size:
             return None
-    return snapshot / handle.path
+    return Downloaded(folder / handle.path, record["commit"])
+
+
+def _keep(handle: Handle, wanted: list[HubFile], folder: Path) -> Downloaded:
+    """Checks all files, and records that."""
+    _check(handle, wanted, folder)
+    files = {file.name: file.size for file in wanted}
+    record = {"folder": str(folder), "commit": handle.revision, "files": files}
+    write_record(_record(handle), record)
+    return Downloaded(folder / handle.path, str(handle.revision))
 
 
 # --- downloading --------------------------------------------------------------------------------
 
 
-def _download(handle: Handle, listing: Listing) -> Path:
-    wanted = listing.wanted(handle)
-    repository = repository_folder(handle.repo)
-    snapshot = repository / "snapshots" / listing.commit
-    check_space(repository, sum(_to_come(repository, f) for f in wanted), str(handle), VARIABLE)
-    # Small ones first: where something is refused, it shows before the large ones.
-    fetched = set()
-    with told_disk_errors(repository, str(handle), VARIABLE), _quiet():
-        for file in sorted(wanted, key=lambda file: file.large):
-            if _get(handle, file, snapshot):
-                fetched.add(file)
-    return _keep(handle, wanted, snapshot, fetched)
-
-
-def _to_come(repository: Path, file: HubFile) -> int:
-    """How many bytes of a file are not in the cache yet."""
-    blob = repository / "blobs" / file.blob
-    if blob.exists():
-        return 0
-    partial = blob.with_name(blob.name + PARTIAL)
-    return max(file.size - (partial.stat().st_size if partial.exists() else 0), 0)
-
-
-def _keep(
-    handle: Handle, wanted: list[HubFile], snapshot: Path, fetched: Container[HubFile] = ()
-) -> Path:
-    """Checks what came and remembers that."""
-    _check(handle, wanted, snapshot, fetched)
-    write_record(_record(handle), {"files": {file.name: file.size for file in wanted}})
-    return snapshot / handle.path
-
-
-def _get(handle: Handle, file: HubFile, snapshot: Path) -> bool:
-    """Brings one file into the Hub's cache; True if it was checked on the way."""
-    from huggingface_hub import constants, hf_hub_download, hf_hub_url
+def _download(handle: Handle, listing: Listing) -> Downloaded:
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from huggingface_hub.utils import build_hf_headers
 
-    if (snapshot / file.name).is_file():
-        return False
-    blob = repository_folder(handle.repo) / "blobs" / file.blob
-    checked = file.large and not blob.exists()
-    if checked:
-        # huggingface_hub starts a file anew after a process was killed, `fetch` goes on with it.
-        # Where the blob is there, huggingface_hub makes only the link.
+    wanted = listing.wanted(handle)
+    to_come = sum(
+        file.size
+        for file in wanted
+        if not isinstance(
+            try_to_load_from_cache(handle.repo, file.name, revision=listing.commit), str
+        )
+    )
+    check_space(hub_cache_folder(), to_come, str(handle), VARIABLE)
+    with disk_errors(hub_cache_folder(), str(handle), VARIABLE), _bars_on_terminals():
         try:
-            fetch(
-                hf_hub_url(handle.repo, file.name, revision=handle.revision),
-                blob,
-                check=f"sha256:{file.blob}",
-                size=file.size,
-                headers=build_hf_headers(**AGENT),
-                label=str(Handle(handle.repo, handle.revision, file.name)),
-                variable=VARIABLE,
-                http=constants.ENDPOINT.startswith("http://"),  # a mirror that somebody chose
+            folder = snapshot_download(
+                handle.repo,
+                revision=listing.commit,
+                allow_patterns=[glob.escape(file.name) for file in wanted],
+                **AGENT,
             )
-        except Refused:  # huggingface_hub tells better why
-            checked = False
-    try:
-        hf_hub_download(handle.repo, file.name, revision=handle.revision, **AGENT)
-    except HTTPError as error:
-        raise hub_error(error, handle) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        if isinstance(error.__cause__, HTTPError):
-            raise hub_error(error.__cause__, handle) from error
-        raise Unreachable(f"{file.name} of {handle} cannot be read from the Hub.") from error
-    except OSError as error:
-        if error.errno is not None:  # the disk
-            raise
-        raise Unreachable(f"{file.name} of {handle} did not come whole: try again.") from error
-    return checked
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+            cause = error.__cause__
+            if isinstance(cause, HTTPError):
+                raise hub_error(cause, handle) from error
+            raise Unreachable(f"{handle} cannot be read from the Hub: try again.") from error
+        except HTTPError as error:
+            raise hub_error(error, handle) from error
+        except OSError as error:
+            if error.errno is not None:  # the disk
+                raise
+            raise Unreachable(f"{handle} was not received completely: try again.") from error
+    return _keep(handle, wanted, Path(folder))
 
 
-def _check(
-    handle: Handle, wanted: list[HubFile], snapshot: Path, fetched: Container[HubFile]
-) -> None:
-    """Compares all files with the Hub's list, and a preset with its manifest; once."""
+def _check(handle: Handle, wanted: list[HubFile], folder: Path) -> None:
+    """Compares all files with the Hub's list, and a preset with its manifest."""
+    wrong = []
     for file in wanted:
-        if file in fetched or not file.blob:
+        path = folder / file.name
+        if not path.is_file():
+            raise Unreachable(f"{file.name} of {handle} cannot be read from the Hub: try again.")
+        if not file.digest:
             continue
-        path = snapshot / file.name
         found = digest(path) if file.large else _git_hash(path)
-        if found != file.blob:
+        if found != file.digest:
             _remove(path)
-            raise WrongFile(
-                f"{file.name} of {handle} came with the hash {found}, and the Hub lists "
-                f"{file.blob}. It was removed; try again."
+            wrong.append(
+                f"{file.name} of {handle} was received with the hash {found}, the Hub lists "
+                f"{file.digest}: it was removed, try again."
             )
-    if (snapshot / handle.path / MANIFEST).is_file():
+    if wrong:
+        raise WrongFile(wrong[0])
+    if (folder / handle.path / MANIFEST).is_file():
         prefix = f"{handle.path}/" if handle.path else ""
-        known = {f.name.removeprefix(prefix): f.blob for f in wanted if f.large}
+        known = {file.name.removeprefix(prefix): file.digest for file in wanted if file.large}
         try:
-            check_manifest(snapshot / handle.path, preset_file, known)
+            check_manifest(folder / handle.path, preset_file, known)
         except ManifestError as error:
-            _remove(snapshot / handle.path / error.file)
+            _remove(folder / handle.path / error.file)
             raise WrongFile(
-                f"{handle} is not what its publisher listed: {error} The file was removed; if "
-                "this stays so, tell the publisher."
+                f"{handle} is not what its publisher listed: {error} The file was removed: try "
+                "again, then report it to the publisher."
             ) from error
 
 
@@ -242,23 +210,19 @@ def _git_hash(path: Path) -> str:
 
 
 def _remove(path: Path) -> None:
-    """Removes a file of the Hub's cache: the link, and what it points at."""
-    if path.is_symlink():
-        blob = path.parent / os.readlink(path)
-        path.unlink()
-        if blob.is_symlink():  # into the store that repositories share
-            blob.resolve().unlink(missing_ok=True)
-        blob.unlink(missing_ok=True)
+    """Removes a file of the Hub's cache and what its link leads to."""
+    path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without huggingface_hub's bars, one for each small file."""
+def _bars_on_terminals() -> Iterator[None]:
+    """huggingface_hub's progress bars only where somebody sees them."""
     from huggingface_hub import constants, utils
 
-    # Where the environment has decided, asking for something else gives a warning.
-    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or utils.are_progress_bars_disabled():
+    # Where the environment decides, asking for something else gives a warning.
+    decided = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None
+    if decided or sys.stderr.isatty() or utils.are_progress_bars_disabled():
         yield
         return
     utils.disable_progress_bars()

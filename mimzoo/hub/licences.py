@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 UNKNOWN = "unknown"
 
-# They let anybody pass on what was changed, for every use, if the licence and its source are told.
+# Anybody may pass on changed weights under them, for every use, with licence and source named.
 FREE = {
     "afl-3.0",
     "apache-2.0",
@@ -35,11 +36,11 @@ RESTRICTED = {
 
 
 class LicenceRefused(ValueError):
-    """Weights that must not be passed on, or not without being told to."""
+    """Weights that may not be passed on, or only with --allow-licence."""
 
 
 def hub_licence(licence: str) -> dict[str, str]:
-    """A licence as the front matter of a model card tells it.
+    """A licence as the front matter of a model card names it.
 
     Args:
         licence: such as "CC-BY-NC-4.0", or "unknown".
@@ -54,7 +55,7 @@ def hub_licence(licence: str) -> dict[str, str]:
 
 
 def check_licences(licences: Iterable[str], allowed: Iterable[str] = ()) -> None:
-    """Looks whether weights may be passed on.
+    """Checks whether weights may be passed on.
 
     Args:
         licences: all that hold for the weights.
@@ -80,3 +81,15 @@ def check_licences(licences: Iterable[str], allowed: Iterable[str] = ()) -> None
         raise LicenceRefused(
             f"{licence} has conditions; read it, and if they are kept, --allow-licence {licence}."
         )
+
+
+def card_licence(folder: Path) -> str | None:
+    """The licence in the front matter of a model card that lies beside the tensors."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    found = re.match(
+        r"---\n(.*?\n)---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL
+    )
+    line = re.search(r"^license:[ \t]*(\S+)", found[1], re.MULTILINE) if found else None
+    return line[1] if line else None

@@ -10,10 +10,13 @@ from huggingface_hub import constants
 
 from mimzoo.hub.cache import cache_folder, read_record, write_record
 from mimzoo.hub.catalogue import Checkpoint, Preset
-from mimzoo.hub.download import cached, commit_of, download
-from mimzoo.hub.fetch import Unreachable, WrongFile, differs, fetch, shown
+from mimzoo.hub.download import cached, download
+from mimzoo.hub.errors import NoRepository, Unreachable, WrongFile
+from mimzoo.hub.escape import one_line
 from mimzoo.hub.handle import HF_PREFIX, Handle
-from mimzoo.hub.listing import NoRepository
+from mimzoo.hub.importer import import_checkpoint
+from mimzoo.hub.licences import card_licence
+from mimzoo.hub.web import differs, fetch, shown
 from mimzoo.version import __version__
 
 
@@ -31,25 +34,22 @@ def find(entry: Preset) -> Path:
         return found
     ours = Handle(entry.hub_id)
     try:
-        folder = download(ours)
+        found = download(ours)
     except NoRepository:
         failure = None
     except Unreachable as error:
         failure = error
     else:
-        from mimzoo.convert.record import card_licence
-
-        exact = ours.at(commit_of(folder))
-        licence = card_licence(folder) or entry.licence
+        exact = ours.at(found.commit)
+        licence = one_line(card_licence(found.path) or entry.licence)
         print(f"{entry.name}: from {exact}, licence of the weights {licence}", flush=True)
         _remember(entry, handle=str(exact))
-        return folder
+        return found.path
     checkpoint = entry.checkpoint
     if checkpoint is None:
         raise ValueError(
             f"preset {entry.name!r} has a recipe but no weights yet: make them with "
-            f"`{entry.made_by}`."
-            + (f" Whether there are some by now is not known: {failure}" if failure else "")
+            f"`{entry.made_by}`." + (f" The Hub may have some: {failure}" if failure else "")
         ) from failure
     if checkpoint.by_hand:
         raise ValueError(
@@ -65,14 +65,14 @@ def find(entry: Preset) -> Path:
         print(f"{failure} Using {path.name}, which is in the cache.", file=sys.stderr)
     wrong = checkpoint.digest and path.is_file() and differs(path, checkpoint.digest)
     if wrong:
-        raise WrongFile(f"{checkpoint.url} is not the file of the catalogue any more: {wrong}.")
+        raise WrongFile(f"{checkpoint.url} is no longer the file of the catalogue: {wrong}.")
     folder = _converted(entry, checkpoint, path)
     if failure is None:
         _remember(entry, converted=str(folder))
     return folder
 
 
-# --- what a name was resolved to ----------------------------------------------------------------
+# --- the cached result of a name -----------------------------------------------------------------
 
 
 def _record(entry: Preset) -> Path:
@@ -89,7 +89,8 @@ def _recall(entry: Preset) -> Path | None:
     if (record.get("mimzoo"), record.get("hub_id")) != (__version__, entry.hub_id):
         return None
     if handle := record.get("handle"):
-        return cached(Handle.parse(handle))
+        found = cached(Handle.parse(handle))
+        return found.path if found else None
     folder = Path(record.get("converted", ""))
     return folder if (folder / "config.json").is_file() else None
 
@@ -100,7 +101,8 @@ def _recall(entry: Preset) -> Path | None:
 def _in_cache(checkpoint: Checkpoint) -> Path | None:
     """The file or folder of a checkpoint, if it was downloaded before."""
     if checkpoint.url.startswith(HF_PREFIX):
-        return cached(Handle.parse(checkpoint.url))
+        found = cached(Handle.parse(checkpoint.url))
+        return found.path if found else None
     path = _place(checkpoint)
     return path if path.is_file() else None
 
@@ -108,10 +110,10 @@ def _in_cache(checkpoint: Checkpoint) -> Path | None:
 def _downloaded(checkpoint: Checkpoint) -> Path:
     """The file or folder of a checkpoint, from where it was released, checked."""
     if checkpoint.url.startswith(HF_PREFIX):
-        return download(Handle.parse(checkpoint.url))
+        return download(Handle.parse(checkpoint.url)).path
     path = _place(checkpoint)
     print(f"downloading {shown(checkpoint.url)} into {path.parent}", file=sys.stderr)
-    return fetch(checkpoint.url, path, check=checkpoint.digest)
+    return fetch(checkpoint.url, path, checkpoint.digest)
 
 
 def _place(checkpoint: Checkpoint) -> Path:
@@ -124,19 +126,17 @@ def _place(checkpoint: Checkpoint) -> Path:
 
 
 def _converted(entry: Preset, checkpoint: Checkpoint, path: Path) -> Path:
-    from mimzoo.convert.cache import converted
-
-    return converted(
+    return import_checkpoint(
         path,
         entry.name,
         source=checkpoint.url,
         layout=checkpoint.layout,
         licence=checkpoint.licence,
-        facts=checkpoint.facts,
+        hints=checkpoint.hints,
     )
 
 
 def _command(checkpoint: Checkpoint) -> str:
     """What converts a file that somebody has downloaded."""
-    facts = (f"--set {shlex.quote(f'{k}={json.dumps(v)}')}" for k, v in checkpoint.facts.items())
-    return " ".join(["mimzoo convert FILE --out DIR --layout", checkpoint.layout, *facts])
+    hints = (f"--set {shlex.quote(f'{k}={json.dumps(v)}')}" for k, v in checkpoint.hints.items())
+    return " ".join(["mimzoo convert FILE --out DIR --layout", checkpoint.layout, *hints])

@@ -44,9 +44,9 @@ def grid(name: str) -> Any:
     known = grids()
     if name not in known:
         raise ValueError(f"unknown grid {name!r}: there are {', '.join(known)}.")
-    cells = [p for p in catalogue().values() if p.grid == name and p.task == "pretraining"]
+    presets = [p for p in catalogue().values() if p.grid == name and p.task == "pretraining"]
     keys = [*known[name]["metrics"], *known[name].get("study", {}).get("results", {})]
-    rows = Rows(_row(cell, keys) for cell in cells)
+    rows = Rows(_row(preset, keys) for preset in presets)
     try:
         import pandas
     except ImportError:
@@ -54,10 +54,16 @@ def grid(name: str) -> Any:
     return pandas.DataFrame(rows)
 
 
-def _row(cell: Preset, keys: list[str]) -> dict[str, Any]:
-    by = cell.checkpoint.by if cell.checkpoint else None
-    found = {entry["key"]: entry["value"] for entry in cell.published if entry["by"] == by}
-    found |= {entry["key"]: entry["value"] for entry in cell.measured if "key" in entry}
-    axes = {axis: cell.axes[axis] for axis in AXES}
+def _row(preset: Preset, keys: list[str]) -> dict[str, Any]:
+    by = preset.checkpoint.by if preset.checkpoint else None
+    found = {entry["key"]: entry["value"] for entry in preset.published if entry["by"] == by}
+    found |= {entry["key"]: entry["value"] for entry in preset.measured if "key" in entry}
+    axes = {axis: preset.axes[axis] for axis in AXES}
     results = {key: found.get(key) for key in keys}
-    return {"name": cell.name, **axes, "state": cell.state, "licence": cell.licence, **results}
+    return {
+        "name": preset.name,
+        **axes,
+        "state": preset.state,
+        "licence": preset.licence,
+        **results,
+    }

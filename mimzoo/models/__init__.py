@@ -1,15 +1,16 @@
 """Backbones and classifiers. Nothing here knows of masks, losses or files."""
 
 from mimzoo.models.backbone import Backbone
-from mimzoo.models.image_classifier import ImageClassifier
-from mimzoo.models.mixmim import MixMIMBackbone, MixMIMImageClassifier
-from mimzoo.models.swin import (
-    SwinBackbone,
+from mimzoo.models.classifiers import (
+    MixMIMImageClassifier,
     SwinImageClassifier,
-    SwinV2Backbone,
     SwinV2ImageClassifier,
+    ViTImageClassifier,
 )
-from mimzoo.models.vit import ViTBackbone, ViTImageClassifier
+from mimzoo.models.image_classifier import ImageClassifier
+from mimzoo.models.mixmim import MixMIMBackbone
+from mimzoo.models.swin import SwinBackbone, SwinV2Backbone
+from mimzoo.models.vit import ViTBackbone
 
 __all__ = [
     "Backbone",

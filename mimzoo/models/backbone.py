@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -39,9 +40,13 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
 
     `backbone(images)` gives the features that fine-tuning uses. A MIM method works between the
     two halves, which are public: `embed(images) -> tokens`, `encode(tokens, ...) -> features`.
+
+    Attributes:
+        family: short name of the class, as in the names of presets and recipes.
     """
 
     image_shape: tuple[int, int, int]
+    family = ""
     grid: tuple[int, int]
 
     def __init__(self, *, dtype: str | keras.DTypePolicy | None = None, **kwargs):
@@ -172,12 +177,16 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
 
         Raises:
             TypeError: an argument that the backbone does not have.
-            ValueError: an unknown preset; the message offers the nearest names.
+            ValueError: an unknown preset (the message offers the nearest names), or one with a
+                file that is missing, damaged or of another model.
         """
         from mimzoo.hub import preset_class, resolve
+        from mimzoo.hub.complete import check_preset
 
         folder = resolve(preset)
         backbone_cls = preset_class(folder)
+        if load_weights:
+            check_preset(folder, backbone_cls)
         if not issubclass(backbone_cls, cls):
             raise ValueError(
                 f"preset {preset!r} holds a {backbone_cls.__name__}, not a {cls.__name__}: "
@@ -191,6 +200,13 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
                 return made
             kwargs = backbone_cls.adapt_config(stored, kwargs)
         return super().from_preset(str(folder), load_weights=load_weights, **kwargs)
+
+    def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size: float = 10) -> None:
+        """KerasHub's, with a `manifest.json` of the files, by which loading checks them."""
+        from mimzoo.hub.manifest import is_read, write_manifest
+
+        super().save_to_preset(str(preset_dir), max_shard_size)
+        write_manifest(Path(preset_dir), is_read)
 
 
 def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]:

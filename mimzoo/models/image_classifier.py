@@ -9,15 +9,13 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import fuse_adam
+from mimzoo.models import cross_entropy
+from mimzoo.models.flops import backbone_flops
+from mimzoo.models.inputs import TaskInputs
 from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.task import PresetTask, mark_built
 
 POOLINGS = ("avg", "token")
-_CROSS_ENTROPIES = {
-    "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
-    "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-    "binary_crossentropy": keras.losses.BinaryCrossentropy,
-}
 
 
 class ImageClassifierPreprocessor(keras_hub.models.ImageClassifierPreprocessor):
@@ -29,24 +27,28 @@ class ImageClassifierPreprocessor(keras_hub.models.ImageClassifierPreprocessor):
         return cls(image_converter=cls.image_converter_cls(image_size=image_shape[:2]))
 
 
-class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
+class ImageClassifier(TaskInputs, PresetTask, keras_hub.models.ImageClassifier):
     """Backbone, pooling, one linear layer.
+
+    `fit`, `evaluate` and `predict` take labelled images in any form; see `TaskInputs`. Labels are
+    integers 0..num_classes-1, or (N, num_classes) shares; with `num_classes=1`, 0 or 1.
 
     Features are normalised exactly once: by the backbone's final norm if it has one, else after
     pooling (`final_norm=False`: MAE's fine-tuning, models_vit.py, `fc_norm`).
 
     Args:
         backbone: a mimzoo backbone.
-        num_classes: size of the output.
+        num_classes: size of the output; 1: one number for two classes.
         preprocessor: "auto": resize to the backbone's image size and normalise as ImageNet;
             None: images come as the backbone wants them.
         pooling: "avg", the mean over patches, or "token", the class token.
         activation: of the output; None gives logits.
         dropout: before the linear layer.
-        head_init_std: deviation of the truncated normal that the linear layer starts from.
+        head_init_std: standard deviation of the truncated normal that the linear layer starts
+            from.
             MAE and MixMIM fine-tune with 2e-5 (main_finetune.py).
-        class_names: what the outputs stand for, in their order; "imagenet": the 1,000 of
-            ImageNet-1K, as KerasHub names them.
+        class_names: what the outputs stand for, in their order (two with `num_classes=1`);
+            "imagenet": the 1,000 of ImageNet-1K, as KerasHub names them.
         head_dtype: of head and output; default: the backbone's.
 
     Raises:
@@ -62,6 +64,9 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
     """
 
     reset_weights_arguments = ("num_classes", "pooling")
+    labelled = True
+    # Of the order of images.
+    seed = 0
 
     def __init__(
         self,
@@ -74,6 +79,7 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
         head_init_std: float = 2e-5,
         class_names: Sequence[str] | str | None = None,
         head_dtype: str | None = None,
+        compile: bool = True,
         **kwargs,
     ):
         if class_names is not None and not isinstance(class_names, str):
@@ -122,7 +128,9 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
         if self.head_norm is not None:
             x = self.head_norm(x)
         outputs = self.output_dense(self.output_dropout(x))
-        keras_hub.models.Task.__init__(self, inputs=inputs, outputs=outputs, **kwargs)
+        keras_hub.models.Task.__init__(
+            self, inputs=inputs, outputs=outputs, compile=False, **kwargs
+        )
 
         # === Config ===
         self.num_classes = num_classes
@@ -131,6 +139,8 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
         self.dropout = dropout
         self.head_init_std = head_init_std
         self.class_names = class_names
+        if compile:
+            self.compile()
 
     @classmethod
     def from_config(cls, config: dict) -> "ImageClassifier":
@@ -174,7 +184,10 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
             raise ValueError(
                 f"predictions must be (images, {self.num_classes}), got {scores.shape}."
             )
-        if self.activation is None:
+        if self.num_classes == 1:
+            shares = 1 / (1 + np.exp(-scores)) if self.gives_logits else scores
+            scores = np.concatenate([1 - shares, shares], axis=1)
+        elif self.gives_logits:
             scores = np.exp(scores - scores.max(axis=1, keepdims=True))
             scores /= scores.sum(axis=1, keepdims=True)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
@@ -183,10 +196,45 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
             for row, best in zip(scores, order, strict=True)
         ]
 
+    @property
+    def gives_logits(self) -> bool:
+        """Whether the outputs are logits, not probabilities."""
+        return self.activation in (None, "linear")
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Raises ValueError for labels that are no class, or of another shape."""
+        count = max(self.num_classes, 2)
+        if labels.ndim == 2 and labels.shape[1] == self.num_classes > 1:
+            return
+        if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] != 1):
+            raise ValueError(
+                f"labels must be (N,) integers or (N, {self.num_classes}) shares, got the shape "
+                f"{labels.shape}."
+            )
+        flat = labels.reshape(-1)
+        whole = flat.dtype.kind in "iub" or (
+            flat.dtype.kind == "f" and (self.num_classes == 1 or (flat == np.round(flat)).all())
+        )
+        bad = np.flatnonzero(~((flat >= 0) & (flat < count))) if whole else np.arange(1)
+        if len(bad):
+            raise ValueError(
+                f"label {flat[bad[0]]!r} of image {bad[0]} is no class: {count} classes are "
+                f"numbered 0 to {count - 1}."
+            )
+
+    def preprocess(self, images: Any) -> np.ndarray:
+        """Images as users have them -> float32 (B, H, W, C) as the backbone takes them."""
+        images = self.preprocessor(images) if self.preprocessor is not None else images
+        return self.input_rules(training=False).checked(ops.convert_to_numpy(images))
+
+    def forward_flops(self) -> float:
+        """Floating-point operations of a forward pass over one image."""
+        return backbone_flops(self.backbone) + 2 * self.backbone.output_dim * self.num_classes
+
     def _name_of(self, number: int) -> str:
         if isinstance(self.class_names, str):
             return keras_hub.utils.imagenet_id_to_name(int(number))
-        return self.class_names[number] if self.class_names else str(number)
+        return str(self.class_names[number] if self.class_names else number)
 
     @classmethod
     def for_backbone(cls, backbone_cls: type) -> type:
@@ -197,19 +245,39 @@ class ImageClassifier(PresetTask, keras_hub.models.ImageClassifier):
         raise ValueError(f"mimzoo has no image classifier on {backbone_cls.__name__}.")
 
     def compile(
-        self, optimizer: Any = "auto", loss: Any = "auto", metrics: Any = "auto", **kwargs
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        metrics: Any = "auto",
+        weighted_metrics: Any = None,
+        **kwargs,
     ) -> None:
         """`keras.Model.compile` with the defaults of keras_hub.models.ImageClassifier.
 
-        A cross-entropy given by name is computed from logits unless the classifier has an
-        activation: Keras' own default would take logits for probabilities.
+        Cross-entropies and their like, in any form that Keras takes, are computed from logits where
+        the classifier gives logits: Keras' own default would take them for probabilities.
+
+        Raises:
+            ValueError: a loss of logits, and the classifier has an activation.
         """
-        if isinstance(loss, str) and loss in _CROSS_ENTROPIES and self.activation is None:
-            loss = _CROSS_ENTROPIES[loss](from_logits=True)
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = keras.optimizers.Adam(5e-5)  # KerasHub's
             fuse_adam(optimizer)
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        if isinstance(loss, str) and loss == "auto":
+            loss = cross_entropy.default_loss(self.num_classes, self.gives_logits)
+        if isinstance(metrics, str) and metrics == "auto":
+            metrics = cross_entropy.default_metrics(self.num_classes, self.gives_logits)
+        metrics, weighted_metrics = (
+            cross_entropy.fitted_metrics(some, self.num_classes, self.gives_logits)
+            for some in (metrics, weighted_metrics)
+        )
+        super().compile(
+            optimizer=optimizer,
+            loss=cross_entropy.fitted_loss(loss, self.gives_logits),
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            **kwargs,
+        )
 
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
         """The backbone's groups; the head belongs to the last."""
@@ -228,7 +296,32 @@ def _fits(class_names: Sequence[str] | str | None, num_classes: int) -> bool:
                 f'class_names must be a list of names, "imagenet" or None, got {class_names!r}.'
             )
         return num_classes == 1000
-    return class_names is None or len(class_names) == num_classes
+    return class_names is None or len(class_names) == (2 if num_classes == 1 else num_classes)
+
+
+def make_classifier(backbone_cls: type, module: str) -> type[ImageClassifier]:
+    """The classes with which KerasHub finds and stores classifiers on a backbone's class.
+
+    Args:
+        backbone_cls: `XBackbone`; `XImageConverter`, `XImageClassifierPreprocessor` and
+            `XImageClassifier` are made and registered.
+        module: where they are said to be.
+
+    Returns:
+        The classifier's class.
+    """
+    stem = backbone_cls.__name__.removesuffix("Backbone")
+    register = keras.saving.register_keras_serializable(package="mimzoo")
+
+    def make(base: type, **attributes: Any) -> type:
+        name = stem + base.__name__
+        doc = f"{base.__name__} of presets on {backbone_cls.__name__}; see there."
+        attributes |= {"backbone_cls": backbone_cls, "__module__": module, "__doc__": doc}
+        return register(type(name, (base,), attributes))
+
+    converter = make(ImageConverter)
+    preprocessor = make(ImageClassifierPreprocessor, image_converter_cls=converter)
+    return make(ImageClassifier, preprocessor_cls=preprocessor)
 
 
 def _subclasses(cls: type) -> set[type]:

@@ -1,7 +1,7 @@
 """Loading a task so that every argument arrives."""
 
 import contextlib
-import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +12,14 @@ import keras_hub
 from mimzoo.backend import TorchParameters
 from mimzoo.models.backbone import check_arguments, constructor_arguments
 
+logger = logging.getLogger("mimzoo")
+
 
 class PresetTask(TorchParameters):
-    """Mixin of classifiers and MIM tasks: `from_preset` with every backbone argument.
+    """Mixin of classifiers and MIM tasks: presets in KerasHub's format, and `.keras` files.
 
-    KerasHub's own forwards `dtype` and `image_shape` only, the rest is lost without a word.
+    KerasHub's own `from_preset` forwards `dtype` and `image_shape` to the backbone and drops all
+    other arguments silently.
     """
 
     @classmethod
@@ -32,12 +35,16 @@ class PresetTask(TorchParameters):
 
         Raises:
             TypeError: an argument that neither the task nor its backbone has.
-            ValueError: an unknown preset, or one of another kind.
+            ValueError: an unknown preset, one of another kind, or one with a file that is
+                missing, damaged or of another model.
         """
         from mimzoo.hub import preset_class, resolve
+        from mimzoo.hub.complete import check_preset, check_tensors, one_sentence_about
 
         folder = Path(resolve(preset))
         backbone_cls = preset_class(folder)
+        if load_weights:
+            check_preset(folder, backbone_cls)
         stored = _read_json(folder / "task.json")
         stored_cls = (
             keras.saving.get_registered_object(stored["registered_name"]) if stored else None
@@ -56,7 +63,8 @@ class PresetTask(TorchParameters):
         config = dict(stored["config"]) if same_task else {}
         for name in ("backbone", "preprocessor", "name"):
             config.pop(name, None)
-        config = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
+        with one_sentence_about(folder / "task.json"):
+            config = {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
         config = task_cls.adapt_config(config, for_task)
         if "backbone" not in for_task:
             for_task["backbone"] = backbone_cls.from_preset(
@@ -71,22 +79,55 @@ class PresetTask(TorchParameters):
             for_task["preprocessor"] = task_cls.load_preprocessor(
                 folder, for_task["backbone"].image_shape
             )
-        task = task_cls(**{**config, **for_task})
+        # What a caller gives may be wrong, too: that error is his.
+        with contextlib.nullcontext() if kwargs else one_sentence_about(folder / "task.json"):
+            task = task_cls(**{**config, **for_task})
         weights = folder / "task.weights.h5"
         replaced = task_cls.replaced_parts(config, for_task)
-        if load_weights and same_task and weights.exists() and not replaced:
-            task.load_task_weights(os.fspath(weights))
+        if load_weights and same_task:
+            # Positions may be resized, so only the number of tensors has to agree.
+            if replaced:
+                logger.warning(
+                    "%s: %s given anew, so these weights start at random: %s",
+                    preset,
+                    " and ".join(sorted(replaced)),
+                    ", ".join(sorted({v.path.split("/")[-2] for v in task.own_weights()})),
+                )
+            else:
+                check_tensors(weights, task.own_weights(), config="task.json", count_only=True)
+                task.load_task_weights(os.fspath(weights))
         return task
 
+    def own_weights(self) -> list[keras.Variable]:
+        """What `task.weights.h5` holds: the weights without the backbone's and a teacher's."""
+        teacher = getattr(self, "teacher", None)
+        others = [*self.backbone.weights, *(teacher.weights if teacher is not None else ())]
+        known = {id(w) for w in others}
+        return [weight for weight in self.weights if id(weight) not in known]
+
+    has_task_weights = keras_hub.models.Task.has_task_weights
+
+    def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size: float = 10) -> None:
+        """KerasHub's, with a `manifest.json` of the files, by which loading checks them."""
+        from mimzoo.hub.manifest import is_read, write_manifest
+
+        keras_hub.models.Task.save_to_preset(self, str(preset_dir), max_shard_size)
+        write_manifest(Path(preset_dir), is_read)
+
     def save_task_weights(self, filepath: str | os.PathLike) -> None:
-        """Saves what the backbone does not hold."""
-        with _without_optimizer(self):
-            super().save_task_weights(filepath)
+        """Saves what the backbone does not hold, without optimizer and teacher."""
+        with _weights_alone(self):
+            keras_hub.models.Task.save_task_weights(self, filepath)
 
     def load_task_weights(self, filepath: str | os.PathLike) -> None:
         """Loads what `save_task_weights` saved."""
-        with _without_optimizer(self):
-            super().load_task_weights(filepath)
+        with _weights_alone(self):
+            keras_hub.models.Task.load_task_weights(self, filepath)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles as a `.keras` file says: Keras does not where `compile` is overridden."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     @classmethod
     def adapt_config(cls, stored: dict, given: dict) -> dict:
@@ -99,7 +140,8 @@ class PresetTask(TorchParameters):
     @classmethod
     def replaced_parts(cls, stored: dict, given: dict) -> set[str]:
         """Which of the given arguments mean new weights, where the stored ones are `stored`."""
-        return set(given) & set(cls.reset_weights_arguments)
+        names = set(given) & set(cls.reset_weights_arguments)
+        return {name for name in names if given[name] != stored.get(name)}
 
     @classmethod
     def for_backbone(cls, backbone_cls: type) -> type:
@@ -115,23 +157,34 @@ class PresetTask(TorchParameters):
             return None
         if stored is None:
             return preprocessor_cls.for_image_shape(image_shape)
-        converter = keras.saving.deserialize_keras_object(stored)
-        converter.image_size = tuple(image_shape[:2])
+        from mimzoo.hub.complete import one_sentence_about
+
+        with one_sentence_about(folder / "image_converter.json"):
+            converter = keras.saving.deserialize_keras_object(stored)
+            converter.image_size = tuple(image_shape[:2])
         return preprocessor_cls(image_converter=converter)
 
 
 @contextlib.contextmanager
-def _without_optimizer(model: keras.Model) -> Iterator[None]:
-    # Keras would store its state too, which a preset has no use for.
+def _weights_alone(model: keras.Model) -> Iterator[None]:
+    # Keras would store the optimizer's state, too, and a teacher that follows the student.
     optimizer, model.optimizer = getattr(model, "optimizer", None), None
+    teacher = getattr(model, "teacher", None)
+    saved = teacher is not None and teacher.saved
     try:
+        if saved:
+            teacher.saved = False
         yield
     finally:
         model.optimizer = optimizer
+        if saved:
+            teacher.saved = True
 
 
 def _read_json(path: Path) -> dict | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    from mimzoo.hub.resolve import read_object
+
+    return read_object(path) if path.exists() else None
 
 
 def mark_built(preprocessor: keras.layers.Layer | None) -> None:

@@ -1,6 +1,15 @@
 """MIM pretraining: backbone + masking + decoder + target, one method a file."""
 
+from mimzoo.pretraining.data2vec import (
+    ConvDecoder,
+    Data2Vec,
+    Data2VecBackbone,
+    Data2VecImageClassifier,
+    Data2VecTarget,
+    InverseBlockMasking,
+)
 from mimzoo.pretraining.decoders import LinearDecoder, MAEDecoder, MixMIMDecoder
+from mimzoo.pretraining.ema import EMA, Teacher
 from mimzoo.pretraining.features import FeatureTarget
 from mimzoo.pretraining.hog import HOGTarget
 from mimzoo.pretraining.mae import MAE
@@ -12,9 +21,16 @@ from mimzoo.pretraining.targets import PixelTarget, SlidingWindowTarget, Target
 from mimzoo.pretraining.task import MIMTask
 
 __all__ = [
+    "EMA",
     "MAE",
+    "ConvDecoder",
+    "Data2Vec",
+    "Data2VecBackbone",
+    "Data2VecImageClassifier",
+    "Data2VecTarget",
     "FeatureTarget",
     "HOGTarget",
+    "InverseBlockMasking",
     "LinearDecoder",
     "MAEDecoder",
     "MIMTask",
@@ -26,4 +42,5 @@ __all__ = [
     "SimMIM",
     "SlidingWindowTarget",
     "Target",
+    "Teacher",
 ]

@@ -9,15 +9,20 @@ from mimzoo.backend import Tensor, gather_tokens
 from mimzoo.layers.linear import Linear
 from mimzoo.layers.positions import PositionEmbedding
 from mimzoo.layers.transformer_block import TransformerBlock
+from mimzoo.models.flops import block_flops
+
+# The narrowest backbone that MAE and MixMIM were published for: ViT-B.
+PUBLISHED_FROM = 768
 
 
 class TransformerDecoder(keras.layers.Layer):
-    """A ViT over all cells, with a token of its own for hidden ones; base of MAE's and MixMIM's.
+    """A ViT over all positions, with a token for hidden ones; base of MAE's and MixMIM's.
 
     Args:
-        embed_dim: width E of the decoder.
-        depth: blocks.
-        num_heads: attention heads of a block.
+        embed_dim: width E of the decoder. Default: 512, as published, for backbones from ViT-B on;
+            for smaller ones half of their width, in multiples of 32 (ours).
+        depth: blocks. Default: 8, as published; for smaller backbones a third of theirs (ours).
+        num_heads: attention heads of a block. Default: heads of 32 channels, as published.
         mlp_ratio: hidden width of a block's MLP over `embed_dim`.
         layer_norm_epsilon: of all norms; default: that of the official code.
     """
@@ -26,9 +31,9 @@ class TransformerDecoder(keras.layers.Layer):
 
     def __init__(
         self,
-        embed_dim: int = 512,
-        depth: int = 8,
-        num_heads: int = 16,
+        embed_dim: int | None = None,
+        depth: int | None = None,
+        num_heads: int | None = None,
         mlp_ratio: float = 4.0,
         layer_norm_epsilon: float | None = None,
         **kwargs,
@@ -42,8 +47,12 @@ class TransformerDecoder(keras.layers.Layer):
             self.official_epsilon if layer_norm_epsilon is None else layer_norm_epsilon
         )
 
-    def _create(self, grid: tuple[int, int], width: int, output_dim: int) -> None:
-        """Creates the weights for tokens of `width` on `grid`."""
+    def _create(self, grid: tuple[int, int], width: int, blocks: int, output_dim: int) -> None:
+        """Creates the weights for tokens of `width` on `grid`, after so many blocks."""
+        large = width >= PUBLISHED_FROM
+        self.embed_dim = self.embed_dim or (512 if large else max(32, round(width / 64) * 32))
+        self.depth = self.depth or (8 if large else max(1, blocks // 3))
+        self.num_heads = self.num_heads or max(1, self.embed_dim // 32)
         shared = {"dtype": self.dtype_policy}
         epsilon = self.layer_norm_epsilon
         self.embed = Linear(self.embed_dim, name="embed", **shared)
@@ -75,6 +84,10 @@ class TransformerDecoder(keras.layers.Layer):
         """The mask token in place of the tokens (B, N, E) where `hidden` (B, N) is true."""
         return ops.where(hidden[..., None], ops.cast(self.mask_token, tokens.dtype), tokens)
 
+    def flops(self, tokens: int) -> float:
+        """Forward pass of the blocks over one image of so many tokens."""
+        return self.depth * block_flops(tokens, self.embed_dim, self.mlp_ratio)
+
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {
@@ -89,7 +102,7 @@ class TransformerDecoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="mimzoo")
 class MAEDecoder(TransformerDecoder):
-    """The transformer decoder of MAE (models_mae.py, `forward_decoder`; papers.md 6.3 step 4).
+    """The transformer decoder of MAE (models_mae.py, `forward_decoder`).
 
     Args:
         embed_dim, depth, num_heads, mlp_ratio, layer_norm_epsilon: see TransformerDecoder.
@@ -97,7 +110,7 @@ class MAEDecoder(TransformerDecoder):
 
     official_epsilon = 1e-6
 
-    def attach(self, backbone: keras.Model, output_dim: int) -> None:
+    def build_for(self, backbone: keras.Model, output_dim: int) -> None:
         """Creates the weights for a backbone; the task calls it once.
 
         Args:
@@ -105,7 +118,7 @@ class MAEDecoder(TransformerDecoder):
             output_dim: numbers to predict per patch.
         """
         self.class_token = backbone.class_token
-        self._create(backbone.grid, backbone.embed_dim, output_dim)
+        self._create(backbone.grid, backbone.embed_dim, backbone.depth, output_dim)
 
     def call(self, features: Tensor, masks: Tensor) -> Tensor:
         """Predictions for all patches.
@@ -119,8 +132,8 @@ class MAEDecoder(TransformerDecoder):
         """
         x = self.embed(features)
         first = 1 if self.class_token else 0
-        # Where each cell of the grid finds its token: the k-th visible cell takes row k. The
-        # rows of hidden cells are replaced, so whatever they gather gets no gradient.
+        # Where each patch of the grid finds its token: the k-th visible one takes row k. The rows
+        # of hidden ones are replaced, so whatever they gather gets no gradient.
         rank = ops.cumsum(1 - ops.cast(masks, "int32"), axis=1) - 1
         tokens = gather_tokens(x, ops.maximum(rank, 0) + first)
         tokens = self.positions(self._hide(tokens, ops.cast(masks, "bool")))
@@ -133,9 +146,9 @@ class MAEDecoder(TransformerDecoder):
 
 @keras.saving.register_keras_serializable(package="mimzoo")
 class MixMIMDecoder(TransformerDecoder):
-    """The transformer decoder of MixMIM (models_mixmim.py; papers.md 6.1 steps 6 to 8).
+    """The transformer decoder of MixMIM (models_mixmim.py, `forward_decoder`).
 
-    Each mixture is decoded twice: with the cells of the partner hidden, which gives the image
+    Each mixture is decoded twice: with the positions of the partner hidden, which gives the image
     itself, and with its own hidden, which gives the partner.
 
     Args:
@@ -144,21 +157,22 @@ class MixMIMDecoder(TransformerDecoder):
 
     official_epsilon = 1e-5
 
-    def attach(self, backbone: keras.Model, output_dim: int) -> None:
+    def build_for(self, backbone: keras.Model, output_dim: int) -> None:
         """Creates the weights for a backbone; the task calls it once.
 
         Args:
             backbone: whose last stage and `output_dim` the decoder follows.
-            output_dim: numbers to predict per cell.
+            output_dim: numbers to predict per position.
         """
-        self._create(backbone.stage_grids[-1], backbone.output_dim, output_dim)
+        blocks = sum(backbone.depths)
+        self._create(backbone.stage_grids[-1], backbone.output_dim, blocks, output_dim)
 
     def decode(self, features: Tensor, shows_partner: Tensor) -> Tensor:
         """Tokens of both branches before the prediction.
 
         Args:
             features: (B, M, D) of the mixtures.
-            shows_partner: (B, M) boolean, which cells show the partner.
+            shows_partner: (B, M) boolean, which positions show the partner.
 
         Returns:
             (2 B, M, E): those of the images themselves, then those of the partners.
@@ -172,14 +186,14 @@ class MixMIMDecoder(TransformerDecoder):
         return tokens
 
     def call(self, features: Tensor, shows_partner: Tensor) -> Tensor:
-        """Predictions (B, M, output_dim) for each image, every cell from where it was hidden.
+        """Predictions (B, M, output_dim) for each image, each position from where it was hidden.
 
         Args:
             features, shows_partner: see `decode`.
         """
         own, partner = ops.split(self.decode(features, shows_partner), 2)
         # What was predicted for the partner is needed at that image's place in the batch. Each
-        # cell is predicted once, so the last layer works on half of the tokens.
+        # position is predicted once, so the last layer works on half of the tokens.
         hidden = ops.where(shows_partner[..., None], own, swap_neighbours(partner))
         return self.prediction(self.norm(hidden))
 
@@ -199,7 +213,7 @@ class LinearDecoder(keras.layers.Layer):
     (row, col, channel) order here, which `unpatchify` lays out.
     """
 
-    def attach(self, backbone: keras.Model, output_dim: int) -> None:
+    def build_for(self, backbone: keras.Model, output_dim: int) -> None:
         """Creates the weights for a backbone; the task calls it once.
 
         Args:

@@ -1,4 +1,4 @@
-"""Features of a frozen teacher as a target."""
+"""Features of a teacher as a target: a frozen one, or one that follows the student."""
 
 import functools
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from keras import ops
 from mimzoo.backend import Constant, Tensor, no_gradient
 from mimzoo.layers.resize import image_matrix
 from mimzoo.pretraining import teachers
+from mimzoo.pretraining.ema import EMA, FollowingTeacher, Teacher
 from mimzoo.pretraining.feature_pictures import principal_colours
-from mimzoo.pretraining.targets import Target
+from mimzoo.pretraining.targets import WHERE, Step, Target
 
 FEATURE_LOSSES = ("smooth_l1", "mse", "cosine")
-WHERE = ("masked", "all")
 EPSILON = 1e-5  # of torch.nn.functional.layer_norm, which data2vec and FD call
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
 class FeatureTarget(Target):
-    """What a frozen teacher makes of the whole image, at each cell of the student.
+    """What a teacher makes of the whole image, at each position of the student.
 
     The rules, in their order:
 
@@ -35,29 +35,30 @@ class FeatureTarget(Target):
        `layer_norm_target_layer`; Feature Distillation, arXiv 2205.14141, whitening).
     5. Several layers: their mean (data2vec, the same section).
     6. The teacher's grid is brought to the student's: the same grid as it is; where its sides are
-       whole multiples, by the mean over the tokens inside a cell; anything else is an error that
-       names sizes that fit. The rule is ours.
+       whole multiples, by the mean over the tokens inside a position; anything else is an error
+       that names sizes that fit. The rule is ours.
 
-    Losses are means over the D features of a cell: "smooth_l1" is error² / (2 beta) up to `beta`
-    and |error| - beta / 2 from there on (data2vec, section 3.3; beta is 2 in Feature Distillation);
-    "mse"; "cosine" is 1 - cosine similarity (EVA, arXiv 2211.07636, section 2.1, plus 1).
+    Losses are means over the D features of a position: "smooth_l1" is error² / (2 beta) up to
+    `beta` and |error| - beta / 2 from there on (data2vec, section 3.3; beta is 2 in Feature
+    Distillation); "mse"; "cosine" is 1 - cosine similarity (EVA, arXiv 2211.07636, section 2.1,
+    plus 1).
 
-    A task's preset and checkpoints do not hold the teacher: they hold its name and the sha256 of
-    its weights. Loading the task finds it again by that name and compares. A teacher that was
+    A task's preset and checkpoints do not hold a frozen teacher: they hold its name and the sha256
+    of its weights. Loading the task finds it again by that name and compares. A teacher that was
     given as a model has no name: give it again, `MAE.from_preset(..., target=FeatureTarget(teacher,
     ...))`, and the task's own weights are kept if the digest and the options are the same.
 
     Args:
         teacher: a preset's name, folder or hf:// handle, of mimzoo or KerasHub (whose kaggle://
             handles work, too), or a backbone of either as an object, of which a copy is kept.
-            A CLIP gives its vision encoder.
+            A CLIP gives its vision encoder. Or `EMA(...)`: a copy of the student that follows it.
         layers: numbers of the blocks whose outputs are used, from 0, or from -1 backwards. Default:
             the backbone's output, with its final norm if it has one.
         layer_norm: rule 4.
         loss: "smooth_l1", "mse" or "cosine".
         beta: of "smooth_l1".
-        on: "masked": hidden cells only; "all": every cell counts alike.
-        dtype: the precision policy of the teacher.
+        loss_on: "masked": hidden positions only; "all": every one counts alike.
+        dtype: the precision policy of a frozen teacher; one that follows has the student's.
         image_size: side or (height, width) of the teacher's images in pixels, for a teacher given
             by name. Default: the preset's.
         mean, std: that the teacher's images have, of pixels in 0..1. Default: what the preset's
@@ -77,19 +78,19 @@ class FeatureTarget(Target):
 
     def __init__(
         self,
-        teacher: str | keras.Model | None,
+        teacher: str | keras.Model | EMA | None,
         layers: int | Sequence[int] | None = None,
         layer_norm: bool = True,
         loss: str = "smooth_l1",
         beta: float = 2.0,
-        on: str = "masked",
+        loss_on: str = "masked",
         dtype: str = "mixed_bfloat16",
         image_size: int | tuple[int, int] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         digest: str | None = None,
     ):
-        for name, value, known in (("loss", loss, FEATURE_LOSSES), ("on", on, WHERE)):
+        for name, value, known in (("loss", loss, FEATURE_LOSSES), ("loss_on", loss_on, WHERE)):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
         if beta <= 0:
@@ -97,20 +98,22 @@ class FeatureTarget(Target):
         if (mean is None) != (std is None):
             raise ValueError("mean and std go together: give both, or neither.")
         given = isinstance(teacher, keras.Model)
-        if given and image_size is not None:
+        self.ema = teacher if isinstance(teacher, EMA) else None
+        if (given or self.ema) and image_size is not None:
             raise ValueError(
                 "image_size is for a teacher given by name: build the model for that size."
             )
-        self.name = None if given else teacher
+        self.name = None if given or self.ema else teacher
         self.layers = [layers] if isinstance(layers, int) else layers and list(layers)
         self.layer_norm = layer_norm
         self.loss_name = loss
         self.beta = float(beta)
-        self.on = on
+        self.loss_on = loss_on
         self.dtype = dtype
         self.image_size = (image_size,) * 2 if isinstance(image_size, int) else image_size
         self.teacher_normalization = None if mean is None else (tuple(mean), tuple(std))
         self.digest = digest
+        self.backbone: keras.Model | None = None
         self.model: keras.Model | None = None
         self._from_student: tuple[Constant, Constant] | None = None
         if given:
@@ -143,41 +146,55 @@ class FeatureTarget(Target):
         if self.teacher_normalization is None:
             found = teachers.find_normalization(self.name) if self.name else None
             self.teacher_normalization = found or teachers.DEFAULT_NORMALIZATION
-        copy = teachers.frozen_copy(backbone, self.dtype)
-        self.model = teachers.feature_model(copy, self.layers)
+        self.backbone = teachers.frozen_copy(backbone, self.dtype)
+        self.model = teachers.feature_model(self.backbone, self.layers)
         self.digest = digest
-        self.variables = self.model.variables
+        self.teacher = Teacher(self.model.variables)
 
-    def attach(self, image_shape: tuple[int, int, int], stride: int, converter: Any = None) -> None:
-        """Loads the teacher and raises ValueError where it does not fit the task; see Target."""
-        super().attach(image_shape, stride, converter)
+    def build(self, task: Any) -> None:
+        """Loads or makes the teacher; raises ValueError where it does not fit. See Target."""
+        super().build(task)
+        if self.ema is not None:
+            self._follow(task.backbone)
         self.load()
         self._from_student = None
-        if converter is not None and self.normalization != self.teacher_normalization:
+        known = self.normalization != ((), ()) and self.teacher_normalization is not None
+        if known and self.normalization != self.teacher_normalization:
             (own_mean, own_std), (mean, std) = np.float64(
                 [self.normalization, self.teacher_normalization]
             )
             self._from_student = tuple(
                 Constant(np.float32(x)) for x in (own_std / std, (own_mean - mean) / std)
             )
+        image_shape = task.backbone.image_shape
         channels = self.model.inputs[0].shape[-1]
         if channels != image_shape[-1]:
             raise ValueError(
                 f"the teacher takes images of {channels} channels, the task's have "
                 f"{image_shape[-1]}: use a backbone with image_shape=(H, W, {channels})."
             )
-        self._pooling(image_shape[:2], stride)
+        self._pooling(image_shape[:2], task.prediction_stride)
+
+    def _follow(self, student: keras.Model) -> None:
+        if self.teacher is not None:
+            raise ValueError(
+                "this target's teacher follows the student of another task: make a target for "
+                "each task."
+            )
+        self.backbone = teachers.frozen_copy(student, student.dtype_policy)
+        self.model = teachers.feature_model(self.backbone, self.layers)
+        self.teacher = FollowingTeacher(self.backbone, self.ema)
 
     def size(self, stride: int, channels: int) -> int:
-        """Features of the teacher, whatever the cell."""
+        """Features of the teacher, whatever the stride."""
         self.load()
         return self.model.outputs[0].shape[-1]
 
-    def targets(self, images: Tensor, stride: int) -> Tensor:
-        """What predictions are compared with: (B, H, W, C) -> (B, N, D) float32."""
-        down, across = self._pooling(images.shape[1:3], stride)
+    def targets(self, step: Step) -> Tensor:
+        """What predictions are compared with: (B, N, D) float32."""
+        down, across = self._pooling(step.images.shape[1:3], step.stride)
         with no_gradient():
-            x = ops.stop_gradient(self.features(images))
+            x = ops.stop_gradient(self.features(step.images))
             _, rows, cols, width = x.shape
             rows, cols = rows // down, cols // across
             if down * across > 1:
@@ -190,7 +207,7 @@ class FeatureTarget(Target):
         maps = self.model(self._to_teacher(images), training=False)
         maps = [ops.cast(x, "float32") for x in (maps if isinstance(maps, list) else [maps])]
         if self.layer_norm:
-            maps = [_normalize(x) for x in maps]
+            maps = [normalize(x) for x in maps]
         return sum(maps[1:], maps[0]) / len(maps)
 
     def _to_teacher(self, images: Tensor) -> Tensor:
@@ -222,10 +239,8 @@ class FeatureTarget(Target):
             )
         return tuple(t // s for t, s in zip(theirs, student, strict=True))
 
-    def loss(self, images: Tensor, predictions: Tensor, stride: int) -> Tensor:
-        """Error of each cell, float32: (B, H, W, C), (B, N, D) -> (B, N)."""
-        targets = self.targets(images, stride)
-        predictions = ops.cast(predictions, "float32")
+    def error(self, targets: Tensor, predictions: Tensor) -> Tensor:
+        """Error of each position, float32: (..., N, D) both -> (..., N)."""
         if self.loss_name == "cosine":
             return 1.0 - ops.sum(_unit(predictions) * _unit(targets), axis=-1)
         error = predictions - targets
@@ -235,40 +250,41 @@ class FeatureTarget(Target):
         near, far = ops.square(error) * (0.5 / self.beta), size - 0.5 * self.beta
         return ops.mean(ops.where(size < self.beta, near, far), axis=-1)
 
-    def pictures(self, images: Tensor, predictions: Tensor, stride: int) -> np.ndarray:
-        """Predictions in colours (B, H, W, 3), in the scale of `images`.
+    def pictures(self, step: Step, predictions: Tensor) -> np.ndarray:
+        """Predictions in colours (B, H, W, 3), in the scale of the images.
 
         Red, green and blue are the first three principal components of the targets of all these
         images; what the targets' 2nd to 98th percentile spans is 0 to 1.
         """
-        batches = range(0, len(images), 32)
-        targets = [
-            ops.convert_to_numpy(self.targets(ops.convert_to_tensor(images[i : i + 32]), stride))
-            for i in batches
-        ]
+        targets = []
+        for i in range(0, len(step.images), 32):
+            part = ops.convert_to_tensor(step.images[i : i + 32])
+            targets.append(ops.convert_to_numpy(self.targets(Step(part, step.stride))))
         colours = principal_colours(np.concatenate(targets), ops.convert_to_numpy(predictions))
-        rows, cols = images.shape[1] // stride, images.shape[2] // stride
-        cells = colours.reshape(-1, rows, cols, 3).repeat(stride, axis=1).repeat(stride, axis=2)
-        return self.in_scale_of_images(cells)
+        positions = colours.reshape(-1, *step.grid, 3)
+        positions = positions.repeat(step.stride, axis=1).repeat(step.stride, axis=2)
+        return self.in_scale_of_images(positions)
 
     def is_same(self, other: Any) -> bool:
         """Whether another target predicts the same: weights and options, not the name."""
         if not isinstance(other, FeatureTarget):
             return False
-        self.load()
+        if self.ema is None:
+            self.load()
         own, theirs = ({**x.get_config(), "teacher": None} for x in (self, other))
         return own == theirs
 
     def get_config(self) -> dict:
-        """The constructor's arguments; the teacher by its name, None where it was an object."""
+        """The constructor's arguments; the teacher by its name, None where it was a model."""
         mean, std = self.teacher_normalization or (None, None)
+        following = self.ema and keras.saving.serialize_keras_object(self.ema)
         return {
-            "teacher": self.name,
+            "teacher": following or self.name,
             "layers": self.layers,
             "layer_norm": self.layer_norm,
             "loss": self.loss_name,
             "beta": self.beta,
-            "on": self.on,
+            "loss_on": self.loss_on,
             "dtype": self.dtype,
             "image_size": self.image_size and list(self.image_size),
             "mean": mean and list(mean),
@@ -276,16 +292,24 @@ class FeatureTarget(Target):
             "digest": self.digest,
         }
 
+    @classmethod
+    def from_config(cls, config: dict) -> "FeatureTarget":
+        """The inverse of `get_config`; also of that of mimzoo 0.1, which called `loss_on` `on`."""
+        config = {("loss_on" if name == "on" else name): v for name, v in config.items()}
+        return cls(
+            **{**config, "teacher": keras.saving.deserialize_keras_object(config["teacher"])}
+        )
+
 
 @functools.cache
 def _resize_constant(old: int, new: int) -> Constant:
     return Constant(image_matrix(old, new))
 
 
-def _normalize(x: Tensor) -> Tensor:
-    """LayerNorm over the last axis, without weights."""
-    mean = ops.mean(x, axis=-1, keepdims=True)
-    variance = ops.mean(ops.square(x - mean), axis=-1, keepdims=True)
+def normalize(x: Tensor, axis: int | tuple[int, ...] = -1) -> Tensor:
+    """Mean 0 and variance 1 along some axes, without weights: LayerNorm along the last."""
+    mean = ops.mean(x, axis=axis, keepdims=True)
+    variance = ops.mean(ops.square(x - mean), axis=axis, keepdims=True)
     return (x - mean) * ops.rsqrt(variance + EPSILON)
 
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from mimzoo.backend import Tensor
 from mimzoo.layers.patches import patchify, unpatchify
-from mimzoo.pretraining.targets import LOSSES, Target
+from mimzoo.pretraining.targets import LOSSES, Step, Target, pixel_error
 
 GRADIENTS = ("sobel", "central")
 
@@ -80,10 +80,11 @@ class HOGTarget(Target):
             )
         return (stride // self.cell_size) ** 2 * (channels if self.per_channel else 1) * self.bins
 
-    def attach(self, image_shape: tuple[int, int, int], stride: int, converter: Any = None) -> None:
+    def build(self, task: Any) -> None:
         """As in Target; raises ValueError where cells, patches and image do not divide."""
-        super().attach(image_shape, stride, converter)
-        self.size(stride, image_shape[-1])
+        super().build(task)
+        image_shape = task.backbone.image_shape
+        self.size(task.prediction_stride, image_shape[-1])
         self._check_image(image_shape)
 
     def _check_image(self, image_shape: tuple[int, ...]) -> None:
@@ -144,27 +145,26 @@ class HOGTarget(Target):
         above = [ops.cast(gx * c >= gy * s, "float32") for c, s in zip(cosines, sines, strict=True)]
         return sum(above, ops.zeros_like(gx))
 
-    def targets(self, images: Tensor, stride: int) -> Tensor:
-        """What predictions are compared with: (B, H, W, C) -> (B, N, size) float32."""
-        histograms = ops.stop_gradient(self.histograms(images))
+    def targets(self, step: Step) -> Tensor:
+        """What predictions are compared with: (B, N, size) float32."""
+        histograms = ops.stop_gradient(self.histograms(step.images))
         _, rows, cols, channels, bins = histograms.shape
         flat = ops.reshape(histograms, (-1, rows, cols, channels * bins))
-        return patchify(flat, stride // self.cell_size)
+        return patchify(flat, step.stride // self.cell_size)
 
-    def loss(self, images: Tensor, predictions: Tensor, stride: int) -> Tensor:
-        """Mean error of each cell: (B, H, W, C), (B, N, size) -> (B, N) float32."""
-        error = ops.cast(predictions, "float32") - self.targets(images, stride)
-        return ops.mean(ops.square(error) if self.loss_name == "mse" else ops.abs(error), axis=-1)
+    def error(self, targets: Tensor, predictions: Tensor) -> Tensor:
+        """Mean error of each square: (..., N, size) both -> (..., N) float32."""
+        return pixel_error(self.loss_name, targets, predictions)
 
-    def pictures(self, images: Tensor, predictions: Tensor, stride: int) -> np.ndarray:
-        """Histograms as glyphs (B, H, W, C), in the scale of `images`.
+    def pictures(self, step: Step, predictions: Tensor) -> np.ndarray:
+        """Histograms as glyphs (B, H, W, C), in the scale of the images.
 
         In each square every bin draws its edge direction, across the gradient, as bright as it is
         strong; the channels have their own colours.
         """
-        grid = (images.shape[1] // stride, images.shape[2] // stride)
+        images = step.images
         flat = unpatchify(
-            ops.convert_to_tensor(predictions, "float32"), grid, stride // self.cell_size
+            ops.convert_to_tensor(predictions, "float32"), step.grid, step.stride // self.cell_size
         )
         flat = ops.convert_to_numpy(flat)
         histograms = flat.reshape(*flat.shape[:3], -1, self.bins)

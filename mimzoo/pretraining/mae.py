@@ -1,12 +1,13 @@
 """Masked autoencoder: the encoder sees the visible patches only.
 
-He et al., arXiv 2111.06377; models_mae.py of the official code; papers.md 6.3.
+He et al., arXiv 2111.06377; models_mae.py of the official code.
 """
 
 import keras
 from keras import ops
 
 from mimzoo.backend import Tensor, gather_tokens
+from mimzoo.models.flops import backbone_flops
 from mimzoo.pretraining.decoders import MAEDecoder
 from mimzoo.pretraining.masking import RandomMasking
 from mimzoo.pretraining.targets import PixelTarget, Target
@@ -20,9 +21,10 @@ class MAE(MIMTask):
     Args:
         backbone: a ViTBackbone.
         masking: which patches are hidden. Default: 75 % at random.
-        decoder: default: MAE's, width 512, 8 blocks, 16 heads.
+        decoder: default: MAE's, of a size that follows the backbone; see MAEDecoder.
         target: what hidden patches are reconstructed as. Default: pixels normalised per patch.
-        preprocessor: "auto": resize to the backbone's image size and normalise as ImageNet.
+        preprocessor: "auto": resize to the backbone's image size and normalise as ImageNet; None:
+            images come as the backbone takes them.
 
     Example:
     ```python
@@ -56,35 +58,33 @@ class MAE(MIMTask):
             **kwargs,
         )
 
-    def attach(self) -> None:
+    def build_parts(self) -> None:
         """Counts the visible patches and gives the decoder its weights."""
         backbone = self.backbone
         count = backbone.grid[0] * backbone.grid[1]
         self.num_visible = count - self.masking.num_hidden(backbone.grid, backbone.patch_size)
         size = self.target.size(backbone.patch_size, backbone.image_shape[-1])
-        self.decoder.attach(backbone, size)
+        self.decoder.build_for(backbone, size)
 
-    def call(self, inputs: dict) -> Tensor:
+    def call(self, inputs: dict, training: bool | None = None) -> Tensor:
         """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, N, P)."""
+        self.follow(training)
         return self.decoder(self.encode_visible(inputs), inputs["masks"])
 
     def encode_visible(self, inputs: dict) -> Tensor:
         """Features of the visible patches, in the order of the grid: (B, [1 +] K, D)."""
-        # Visible cells first, then in the order of the grid: not every backend's sort is stable.
+        # Visible patches first, then in the order of the grid: not every backend's sort is stable.
         index = ops.argsort(ops.cast(inputs["masks"], "int32"), axis=1)[:, : self.num_visible]
         index = ops.sort(index, axis=1)
         tokens = gather_tokens(self.backbone.embed(inputs["images"]), index)
         return self.backbone.encode(tokens, index=index)
 
-    def compute_loss(
-        self,
-        x: dict | None = None,
-        y: None = None,
-        y_pred: Tensor | None = None,
-        sample_weight: Tensor | None = None,
-        training: bool = True,
-    ) -> Tensor:
-        """Mean loss over the hidden patches, or all of them if the target says so."""
-        self.check_no_labels(y, sample_weight)
-        loss = self.target.loss(x["images"], y_pred, self.backbone.patch_size)
-        return self.mean_loss(x, loss, self.loss_weights(x["masks"]))
+    def forward_flops(self) -> float:
+        """Floating-point operations of a forward pass over one image."""
+        backbone, decoder = self.backbone, self.decoder
+        count, first = backbone.grid[0] * backbone.grid[1], int(backbone.class_token)
+        size = self.target.size(backbone.patch_size, backbone.image_shape[-1])
+        embed = 2 * (self.num_visible + first) * backbone.embed_dim * decoder.embed_dim
+        predict = 2 * count * decoder.embed_dim * size
+        encode = backbone_flops(backbone, self.num_visible)
+        return encode + embed + decoder.flops(count + first) + predict

@@ -14,16 +14,16 @@ from mimzoo.data.random import uniform
 
 @keras.saving.register_keras_serializable(package="mimzoo")
 class RandomMasking:
-    """Uniformly random cells of each image, the same number in every image.
+    """Uniformly random units of each image, the same number in every image.
 
-    ceil(ratio x cells) cells are hidden, which is what SimMIM hides (data/data_simmim.py,
+    ceil(ratio x units) units are hidden, which is what SimMIM hides (data/data_simmim.py,
     `MaskGenerator`) and what MAE leaves when it keeps int((1 - ratio) x patches) (models_mae.py,
     `random_masking`).
 
     Args:
-        mask_ratio: hidden share, in (0, 1). MAE uses 0.75 of the patches, SimMIM 0.6 of the cells.
+        mask_ratio: hidden share, in (0, 1). MAE uses 0.75 of the patches, SimMIM 0.6 of the units.
         seed: of all masks.
-        mask_patch_size: side of a cell in pixels, a multiple of the backbone's patch that divides
+        mask_patch_size: side of a unit in pixels, a multiple of the backbone's patch that divides
             the image. SimMIM uses 32. Default: the backbone's patch.
 
     Raises:
@@ -44,32 +44,32 @@ class RandomMasking:
         self.mask_patch_size = mask_patch_size
 
     def num_hidden(self, grid: tuple[int, int], patch_size: int) -> int:
-        """How many patches of a grid are hidden.
+        """How many patches of a grid are hidden in each row of masks.
 
         Args:
             grid: rows and columns of patches.
             patch_size: side of a patch in pixels.
 
         Raises:
-            ValueError: cells that do not fit patch or image; none, or all, hidden.
+            ValueError: units that do not fit patch or image; none, or all, hidden.
         """
-        rows, cols, side = self._cells(grid, patch_size)
-        cells = rows * cols
-        hidden = self._count(cells)
-        if not 0 < hidden < cells:
+        rows, cols, side = self._units(grid, patch_size)
+        units = rows * cols
+        hidden = self._count(units)
+        if not 0 < hidden < units:
             raise ValueError(
-                f"mask_ratio {self.mask_ratio} of {cells} patches or cells leaves "
-                f"{cells - hidden} visible: use smaller ones, a larger image or a ratio nearer "
+                f"mask_ratio {self.mask_ratio} of {units} units leaves "
+                f"{units - hidden} visible: use smaller ones, a larger image or a ratio nearer "
                 "to 0.5."
             )
         return hidden * side**2
 
-    def _count(self, cells: int) -> int:
+    def _count(self, units: int) -> int:
         # Less than half a rounding error above a whole number is that number.
-        return math.ceil(self.mask_ratio * cells - 1e-9)
+        return math.ceil(self.mask_ratio * units - 1e-9)
 
-    def _cells(self, grid: tuple[int, int], patch_size: int) -> tuple[int, int, int]:
-        """Rows and columns of cells, and patches along a side of a cell."""
+    def _units(self, grid: tuple[int, int], patch_size: int) -> tuple[int, int, int]:
+        """Rows and columns of units, and patches along a side of a unit."""
         if self.mask_patch_size is None:
             return (*grid, 1)
         side, rest = divmod(self.mask_patch_size, patch_size)
@@ -87,7 +87,13 @@ class RandomMasking:
         return grid[0] // side, grid[1] // side, side
 
     def draw(
-        self, index: np.ndarray, epoch: int, grid: tuple[int, int], patch_size: int
+        self,
+        index: np.ndarray,
+        epoch: int,
+        grid: tuple[int, int],
+        patch_size: int,
+        seed: int | None = None,
+        training: bool = False,
     ) -> np.ndarray:
         """Masks of the examples `index` in an epoch.
 
@@ -96,21 +102,33 @@ class RandomMasking:
             epoch: counted from 0; evaluation always takes 0.
             grid: rows and columns of patches.
             patch_size: side of a patch in pixels.
+            seed: in place of the masking's own.
+            training: whether a training step draws them; random masks are the same anyway.
 
         Returns:
             (B, N) uint8 over patches, 1 = hidden.
         """
-        rows, cols, side = self._cells(grid, patch_size)
+        rows, cols, side = self._units(grid, patch_size)
         visible = rows * cols - self.num_hidden(grid, patch_size) // side**2
-        noise = uniform(self.seed, epoch, index, rows * cols, stream="mask")
+        seed = self.seed if seed is None else seed
+        noise = uniform(seed, epoch, index, rows * cols, stream="mask")
         order = np.argsort(noise, axis=1, kind="stable")
         masks = np.ones(noise.shape, "uint8")
         np.put_along_axis(masks, order[:, :visible], 0, axis=1)
         return self._to_patches(masks, rows, cols, side)
 
+    def check(self, masks: np.ndarray, grid: tuple[int, int], patch_size: int) -> None:
+        """Raises ValueError unless masks (B, N) hide what `draw` would hide in each row."""
+        count, hidden = grid[0] * grid[1], self.num_hidden(grid, patch_size)
+        if masks.shape[1:] != (count,) or not np.all((masks != 0).sum(1) == hidden):
+            raise ValueError(
+                f"masks must be (N, {count}) with {hidden} ones in each row (1 = hidden), "
+                f"got shape {masks.shape}."
+            )
+
     @staticmethod
     def _to_patches(masks: np.ndarray, rows: int, cols: int, side: int) -> np.ndarray:
-        """Masks of cells as masks of patches."""
+        """Masks of units as masks of patches."""
         if side == 1:
             return masks
         masks = masks.reshape(-1, rows, cols).repeat(side, axis=1).repeat(side, axis=2)

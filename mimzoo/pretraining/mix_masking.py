@@ -1,4 +1,4 @@
-"""Which cells of a mixture show the partner."""
+"""Which units of a mixture show the partner."""
 
 import keras
 import numpy as np
@@ -11,18 +11,19 @@ SHARED = ("pair", "batch")
 
 @keras.saving.register_keras_serializable(package="mimzoo")
 class MixMasking(RandomMasking):
-    """Random cells, the same for the two images that MixMIM mixes.
+    """Random units, the same for the two images that MixMIM mixes.
 
-    int(ratio x cells) cells show the partner (models_mixmim.py, `random_masking`). Images 2k and
+    int(ratio x units) units show the partner (models_mixmim.py, `random_masking`). Images 2k and
     2k + 1 of a batch are partners; their mask follows from (seed, epoch, index of the first).
 
     Args:
-        mask_ratio: share of the cells that show the partner, in (0, 1).
+        mask_ratio: share of the units that show the partner, in (0, 1).
         seed: of all masks.
-        mask_patch_size: side of a cell in pixels, a multiple of the backbone's stride that
+        mask_patch_size: side of a unit in pixels, a multiple of the backbone's stride that
             divides the image.
-        shared: "pair": each pair has a mask of its own, so that a loss does not depend on the
-            size of the batches; "batch": one mask for all images of a batch, as published.
+        shared: "pair": each pair has a mask of its own; "batch": in training, one mask for all
+            images of a batch, as published. Evaluation has one a pair, so that a loss does not
+            depend on the size of the batches.
         mask_ratio_range: a number from [0, mask_ratio_range) is added to the ratio of each mask
             (models_mixmim.py, `range_mask_ratio`, default 0).
 
@@ -48,19 +49,24 @@ class MixMasking(RandomMasking):
         self.shared = shared
         self.mask_ratio_range = float(mask_ratio_range)
 
-    def _count(self, cells: int) -> int:
-        return int(self.mask_ratio * cells + 1e-9)
+    def _count(self, units: int) -> int:
+        return int(self.mask_ratio * units + 1e-9)
 
     def draw(
-        self, index: np.ndarray, epoch: int, grid: tuple[int, int], patch_size: int
+        self,
+        index: np.ndarray,
+        epoch: int,
+        grid: tuple[int, int],
+        patch_size: int,
+        seed: int | None = None,
+        training: bool = False,
     ) -> np.ndarray:
         """Masks of the examples of a batch.
 
         Args:
             index: (B,) example indices in the order of the batch; B is even.
-            epoch: counted from 0; evaluation always takes 0.
-            grid: rows and columns of patches.
-            patch_size: side of a patch in pixels.
+            epoch, grid, patch_size, seed: see RandomMasking.
+            training: whether `shared` applies.
 
         Returns:
             (B, N) uint8 over patches, 1 = shows the partner; rows 2k and 2k + 1 are equal.
@@ -69,16 +75,17 @@ class MixMasking(RandomMasking):
             ValueError: an odd number of examples.
         """
         check_even(len(index))
-        rows, cols, side = self._cells(grid, patch_size)
-        cells = rows * cols
-        first = index[::2] if self.shared == "pair" else index[:1]
-        noise = uniform(self.seed, epoch, first, cells + 1, stream="mix")
+        rows, cols, side = self._units(grid, patch_size)
+        units = rows * cols
+        shared = training and self.shared == "batch"
+        first = index[:1] if shared else index[::2]
+        noise = uniform(self.seed if seed is None else seed, epoch, first, units + 1, stream="mix")
         ratio = self.mask_ratio + self.mask_ratio_range * noise[:, -1:]
-        counts = np.clip((ratio * cells + 1e-9).astype(int), 1, cells - 1)
+        counts = np.clip((ratio * units + 1e-9).astype(int), 1, units - 1)
         order = np.argsort(noise[:, :-1], axis=1, kind="stable")
-        masks = np.zeros((len(first), cells), "uint8")
-        np.put_along_axis(masks, order, (np.arange(cells) < counts).astype("uint8"), axis=1)
-        masks = masks.repeat(2 if self.shared == "pair" else len(index), axis=0)
+        masks = np.zeros((len(first), units), "uint8")
+        np.put_along_axis(masks, order, (np.arange(units) < counts).astype("uint8"), axis=1)
+        masks = masks.repeat(len(index) if shared else 2, axis=0)
         return self._to_patches(masks, rows, cols, side)
 
     def get_config(self) -> dict:

@@ -1,6 +1,6 @@
 """MixMIM: two images mixed, and both reconstructed.
 
-Liu et al., arXiv 2205.13137; models_mixmim.py of the official code; papers.md 6.1.
+Liu et al., arXiv 2205.13137; models_mixmim.py of the official code.
 """
 
 import keras
@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import Tensor
+from mimzoo.models.flops import backbone_flops
 from mimzoo.pretraining.decoders import MixMIMDecoder, swap_neighbours
 from mimzoo.pretraining.mix_masking import MixMasking, check_even
 from mimzoo.pretraining.targets import PixelTarget, Target
@@ -16,10 +17,10 @@ from mimzoo.pretraining.task import MIMTask
 
 @keras.saving.register_keras_serializable(package="mimzoo")
 class MixingEmbedding(keras.layers.Layer):
-    """Adds to each token a learned vector that tells which of the two images it is from.
+    """Adds to each token a learned vector for the one of the two images that it is from.
 
-    The paper describes it (papers.md 6.1 step 5); no public code has it. Starts from a normal of
-    deviation 0.02, as the mask token does.
+    The paper describes it (section 3.2); no public code has it. Starts from a normal distribution
+    of standard deviation 0.02, as the mask token does.
     """
 
     def build(self, input_shape: tuple) -> None:
@@ -52,16 +53,16 @@ class MixMIM(MIMTask):
 
     Args:
         backbone: a hierarchical backbone; windows may be shifted.
-        masking: which cells show the partner. Default: half of the cells of the backbone's
+        masking: which units show the partner. Default: half of the units of the backbone's
             stride (32 px with patch 4 and four stages), one mask a pair.
         decoder: default: MixMIM's, width 512, 8 blocks, 16 heads.
-        target: what patches are reconstructed as. Default: pixels normalised per cell. Whether it
-            is `on` masked or all cells is the same here: each is hidden once.
-        mixing_embedding: whether tokens are told which image they are from; see MixingEmbedding.
-        preprocessor: "auto": resize to the backbone's image size and normalise as ImageNet.
+        target: what positions are reconstructed as. Default: pixels normalised per position. Its
+            `loss_on` makes no difference here: each position is hidden once.
+        mixing_embedding: whether tokens carry which image they are from; see MixingEmbedding.
+        preprocessor: see MAE.
 
     Raises:
-        ValueError: an image that the backbone's stride does not divide, cells that mix two images
+        ValueError: an image that the backbone's stride does not divide, units that mix two images
             in one token, or a backbone without stages.
 
     Example:
@@ -71,6 +72,8 @@ class MixMIM(MIMTask):
     task.fit(images, batch_size=128, validation_data=held_out, epochs=100)
     ```
     """
+
+    multiple = 2
 
     def __init__(
         self,
@@ -98,16 +101,16 @@ class MixMIM(MIMTask):
             **kwargs,
         )
 
-    def attach(self) -> None:
-        """Checks that cells fit, and gives the decoder its weights."""
+    def build_parts(self) -> None:
+        """Checks that units fit, and gives the decoder its weights."""
         backbone = self.backbone
         *_, channels = backbone.image_shape
         self.check_stride()
         self.masking.num_hidden(backbone.grid, backbone.patch_size)
-        cell = self.masking.mask_patch_size or backbone.patch_size
-        if cell % backbone.stride:
+        unit = self.masking.mask_patch_size or backbone.patch_size
+        if unit % backbone.stride:
             raise ValueError(
-                f"mask_patch_size {cell} would mix two images in one token of the last stage: "
+                f"mask_patch_size {unit} would mix two images in one token of the last stage: "
                 f"choose a multiple of the backbone's stride {backbone.stride}."
             )
         self.mixing_embedding = None
@@ -116,13 +119,14 @@ class MixMIM(MIMTask):
                 dtype=backbone.dtype_policy, name="mixing_embedding"
             )
             self.mixing_embedding.build((None, None, backbone.embed_dim))
-        self.decoder.attach(backbone, self.target.size(backbone.stride, channels))
+        self.decoder.build_for(backbone, self.target.size(backbone.stride, channels))
 
     # --- forward ------------------------------------------------------------------------------
 
-    def call(self, inputs: dict) -> Tensor:
-        """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, M, P) for each cell."""
-        return self.decoder(self.encode_mixed(inputs), self._cells(inputs["masks"]))
+    def call(self, inputs: dict, training: bool | None = None) -> Tensor:
+        """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, M, P) of positions."""
+        self.follow(training)
+        return self.decoder(self.encode_mixed(inputs), self._of_positions(inputs["masks"]))
 
     def encode_mixed(self, inputs: dict) -> Tensor:
         """Features of the mixtures: (B, M, D)."""
@@ -136,54 +140,46 @@ class MixMIM(MIMTask):
             tokens = self.mixing_embedding(tokens, shows_partner)
         return self.backbone.encode(tokens, masks)
 
-    def _cells(self, masks: Tensor) -> Tensor:
-        """Masks of patches (B, N) as boolean masks of cells (B, M)."""
+    def _of_positions(self, masks: Tensor) -> Tensor:
+        """Masks of patches (B, N) as boolean masks of the last stage's positions (B, M)."""
         backbone = self.backbone
         step = backbone.stride // backbone.patch_size
         masks = ops.reshape(ops.cast(masks, "bool"), (-1, *backbone.grid))[:, ::step, ::step]
         return ops.reshape(masks, (-1, masks.shape[1] * masks.shape[2]))
 
-    def compute_loss(
-        self,
-        x: dict | None = None,
-        y: None = None,
-        y_pred: Tensor | None = None,
-        sample_weight: Tensor | None = None,
-        training: bool = True,
-    ) -> Tensor:
-        """Mean loss over all cells of all images."""
-        self.check_no_labels(y, sample_weight)
-        loss = self.target.loss(x["images"], y_pred, self.backbone.stride)
-        return self.mean_loss(x, loss, ops.ones_like(loss))
+    def loss_weights(self, inputs: dict) -> Tensor:
+        """Ones: every position of every image is hidden in one of the two mixtures."""
+        return ops.ones_like(ops.cast(self._of_positions(inputs["masks"]), "float32"))
 
-    # --- data ---------------------------------------------------------------------------------
+    def forward_flops(self) -> float:
+        """Floating-point operations of a forward pass over one image, decoded in two halves."""
+        backbone, decoder = self.backbone, self.decoder
+        count = backbone.stage_grids[-1][0] * backbone.stage_grids[-1][1]
+        size = self.target.size(backbone.stride, backbone.image_shape[-1])
+        embed = 2 * count * backbone.output_dim * decoder.embed_dim
+        predict = 2 * count * decoder.embed_dim * size
+        return backbone_flops(backbone) + embed + 2 * decoder.flops(count) + predict
 
-    def check_count(self, count: int) -> None:
-        """Raises ValueError for an odd number of images in a batch."""
-        check_even(count)
-
-    def check_inputs(self, inputs: dict) -> None:
-        """Raises ValueError unless `inputs` are {"images", "masks"} that fit the backbone."""
-        self.check_keys(inputs)
-        masks = np.asarray(ops.convert_to_numpy(inputs["masks"]))
-        backbone = self.backbone
-        count, step = backbone.grid[0] * backbone.grid[1], backbone.stride // backbone.patch_size
+    def check_masks(self, masks: np.ndarray) -> None:
+        """Raises ValueError unless masks are equal for partners and within a token's square."""
         check_even(len(masks))
+        grid, stride = self.backbone.grid, self.backbone.stride
+        count, step = grid[0] * grid[1], stride // self.backbone.patch_size
         if masks.shape[1:] == (count,):
-            grid = masks.reshape(-1, *backbone.grid)
-            cells = grid[:, ::step, ::step].repeat(step, 1).repeat(step, 2)
-            if np.array_equal(cells, grid) and np.array_equal(masks[::2], masks[1::2]):
+            squares = masks.reshape(-1, *grid)
+            tokens = squares[:, ::step, ::step].repeat(step, 1).repeat(step, 2)
+            if np.array_equal(tokens, squares) and np.array_equal(masks[::2], masks[1::2]):
                 return
         raise ValueError(
-            f"masks must be (N, {count}) (1 = shows the partner), equal within cells of "
-            f"{backbone.stride} px and for images 2k and 2k + 1, got shape {masks.shape}."
+            f"masks must be (N, {count}) (1 = shows the partner), equal within squares of "
+            f"{stride} px and for images 2k and 2k + 1, got shape {masks.shape}."
         )
 
     # --- pictures -----------------------------------------------------------------------------
 
     @property
     def prediction_stride(self) -> int:
-        """Side in pixels of a cell: the backbone's stride."""
+        """Side in pixels of what one prediction stands for: the backbone's stride."""
         return self.backbone.stride
 
     def reconstruct(self, images: np.ndarray, epoch: int = 0, batch_size: int = 32) -> dict:
@@ -203,9 +199,10 @@ class MixMIM(MIMTask):
         check_even(len(images))
         check_even(batch_size)
         x = self.preprocess(images)
-        masks = self.draw_masks(np.arange(len(x)), epoch)
+        inputs = {"images": x, **self.draw(np.arange(len(x)), epoch)}
+        masks = inputs["masks"]
         shows_partner = self.to_image(masks)
-        painted, perfect = self.paint(x, masks, batch_size)
+        painted, perfect = self.paint(inputs, batch_size)
         other = _swapped(perfect)
         shown = {}
         if not self.target.per_pixel:

@@ -1,6 +1,5 @@
 """What a MIM task sees, has to predict and predicts, as pictures."""
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -15,7 +14,7 @@ class Pictures:
         return backbone.patch_size if self.target.per_pixel else backbone.stride
 
     def reconstruct(self, images: np.ndarray, epoch: int = 0, batch_size: int = 32) -> dict:
-        """Pictures of what the model sees and makes of it.
+        """Pictures of what the model sees and predicts.
 
         Args:
             images: (N, H, W, 1 or 3) in [0, 255].
@@ -24,13 +23,15 @@ class Pictures:
 
         Returns:
             "original", "masked" (hidden patches grey) and "reconstruction" (what is visible
-            pasted back), each (N, H, W, C) uint8, and "masks" (N, patches). Where the target is
-            not of pixels also "target", its picture; what "reconstruction" shows is then pasted
-            into that one.
+            pasted back), each (N, H, W, C) uint8, and "masks" (N, patches), the first where an
+            image has several. Where the target is not of pixels also "target", its picture; what
+            "reconstruction" shows is then pasted into that one.
         """
         x = self.preprocess(images)
-        masks = self.draw_masks(np.arange(len(x)), epoch)
-        painted, perfect = self.paint(x, masks, batch_size)
+        inputs = {"images": x, **self.draw(np.arange(len(x)), epoch)}
+        painted, perfect = self.paint(inputs, batch_size)
+        masks = inputs["masks"]
+        masks = masks[:, 0] if masks.ndim == 3 else masks
         hidden = self.to_image(masks)
         shown = {"target": self.to_pixels(perfect)} if not self.target.per_pixel else {}
         return {
@@ -41,29 +42,31 @@ class Pictures:
             "masks": masks,
         }
 
-    def paint(self, x: np.ndarray, masks: np.ndarray, batch_size: int) -> tuple:
+    def paint(self, inputs: dict[str, np.ndarray], batch_size: int) -> tuple:
         """Pictures of the predictions, and of what would be perfect: (N, H, W, C) each.
 
         Of pixels, the image itself is perfect.
 
         Args:
-            x: (N, H, W, C), preprocessed.
-            masks: (N, patches).
+            inputs: of a step: preprocessed "images" (N, H, W, C) and what was drawn.
             batch_size: images per forward pass.
         """
-        inputs = {"images": x, "masks": masks}
-        predictions = keras.Model.predict(self, inputs, batch_size=batch_size, verbose=0)
-        stride = self.prediction_stride
-        painted = ops.convert_to_numpy(self.target.pictures(x, predictions, stride))
+        x = inputs["images"]
+        predictions = self.one_mask(self.predict(inputs, batch_size=batch_size, verbose=0))
+        step = self.step(inputs)
+        painted = ops.convert_to_numpy(self.target.pictures(step, predictions))
         if self.target.per_pixel:
             return painted, x
-        perfect = np.concatenate(
-            [
-                ops.convert_to_numpy(self.target.targets(x[i : i + batch_size], stride))
-                for i in range(0, len(x), batch_size)
-            ]
-        )
-        return painted, ops.convert_to_numpy(self.target.pictures(x, perfect, stride))
+        parts = [
+            self.step({name: values[i : i + batch_size] for name, values in inputs.items()})
+            for i in range(0, len(x), batch_size)
+        ]
+        perfect = [ops.convert_to_numpy(self.target.targets(part)) for part in parts]
+        return painted, ops.convert_to_numpy(self.target.pictures(step, np.concatenate(perfect)))
+
+    def one_mask(self, predictions: np.ndarray) -> np.ndarray:
+        """Predictions (N, positions, P) to show; a method with several masks gives the first's."""
+        return predictions
 
     def to_image(self, masks: np.ndarray) -> np.ndarray:
         """Masks of patches (N, patches) as boolean masks of pixels (N, H, W, 1)."""

@@ -1,6 +1,6 @@
 """What a hidden patch has to be reconstructed as: the base of all targets, and pixels."""
 
-from collections.abc import Sequence
+import dataclasses
 from typing import Any, Self
 
 import keras
@@ -9,47 +9,69 @@ from keras import ops
 
 from mimzoo.backend import Constant, Tensor, exact_matmul
 from mimzoo.layers.patches import patchify, unpatchify
+from mimzoo.pretraining.ema import Teacher
 
 LOSSES = ("mse", "l1")
+WHERE = ("masked", "all")
 EPSILON = 1e-6  # under the root of every variance
 
 
-class Target:
-    """Base of all targets: what a cell of the image has to be predicted as.
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a target sees of a step.
 
-    The cells are squares of `stride` pixels, row by row: N = (H / stride) (W / stride). A target of
-    one's own needs `size`, `targets`, `loss`, `pictures` and `get_config`, and the decorator
+    Attributes:
+        images: (B, H, W, C), as the backbone takes them.
+        stride: side in pixels of what one row of the predictions stands for.
+        inputs: all inputs of the step, "images" and what the task drew.
+        task: whose step it is.
+    """
+
+    images: Tensor
+    stride: int
+    inputs: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    task: Any = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of predictions."""
+        height, width = self.images.shape[1:3]
+        return height // self.stride, width // self.stride
+
+
+class Target:
+    """Base of all targets: what a square of `stride` pixels has to be predicted as.
+
+    Squares come row by row: N = (H / stride) (W / stride). A target of one's own needs `size`,
+    `targets`, `error`, `pictures` and `get_config`, and the decorator
     `keras.saving.register_keras_serializable`. Its loss is float32, whatever the precision of the
     predictions. It serves one task, or several whose images are normalised alike.
 
     Attributes:
-        per_pixel: True: predictions are the cell's numbers pixel by pixel, (row, col, channel), so
-            that those of a cell of several patches can be cut into patches. False: they are
-            numbers of the cell as a whole, and loss and mask are taken cell by cell: a cell
+        per_pixel: True: predictions are the square's numbers pixel by pixel, (row, col, channel),
+            so that those of a square of several patches can be cut into patches. False: they are
+            numbers of the square as a whole, and loss and mask are taken square by square: each
             counts as much as the share of it that is hidden.
-        on: "masked", the loss is the mean over what is hidden, or "all": every cell counts alike.
-        variables: Keras variables that a step reads but does not train. A task keeps them out of
-            its presets and checkpoints, so the target has to find them again by itself.
+        loss_on: "masked", the loss is the mean over what is hidden, or "all": all count alike.
+        teacher: a `Teacher` whose variables a step reads, or None. The task holds it.
     """
 
     per_pixel: bool = False
-    on: str = "masked"
-    variables: Sequence[Any] = ()
-    # Mean and deviation of the images' channels, of pixels in 0..1; (), () where nobody told.
+    loss_on: str = "masked"
+    teacher: Teacher | None = None
+    # Mean and standard deviation of the images' channels, of pixels in 0..1; (), () if unknown.
     normalization: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
-    def attach(self, image_shape: tuple[int, int, int], stride: int, converter: Any = None) -> None:
+    def build(self, task: Any) -> None:
         """Checks that target and task fit; a task calls it once, before anything else.
 
         Args:
-            image_shape: (H, W, C) of the task's images.
-            stride: side of a cell in pixels.
-            converter: the task's ImageConverter, whose `mean` and `std` the images have; None:
-                images are given as they are.
+            task: has `backbone`, `preprocessor` and `prediction_stride`.
 
         Raises:
             ValueError: they do not fit, or the target has a task of another normalisation.
         """
+        converter = getattr(task.preprocessor, "image_converter", None)
         if converter is None:
             return
         found = tuple(converter.mean), tuple(converter.std)
@@ -61,19 +83,34 @@ class Target:
         self.normalization = found
 
     def size(self, stride: int, channels: int) -> int:
-        """Numbers to predict per cell."""
+        """Numbers to predict for each square."""
         raise NotImplementedError
 
-    def targets(self, images: Tensor, stride: int) -> Tensor:
-        """What predictions are compared with: (B, H, W, C) -> (B, N, size) float32."""
+    def targets(self, step: Step) -> Tensor:
+        """What predictions are compared with: (B, N, size) float32."""
         raise NotImplementedError
 
-    def loss(self, images: Tensor, predictions: Tensor, stride: int) -> Tensor:
-        """Error of each cell, float32: (B, H, W, C), (B, N, size) -> (B, N)."""
+    def error(self, targets: Tensor, predictions: Tensor) -> Tensor:
+        """Error of each square, float32: (..., N, size) both -> (..., N)."""
         raise NotImplementedError
 
-    def pictures(self, images: Tensor, predictions: Tensor, stride: int) -> Tensor:
-        """Predictions as pictures (B, H, W, 1 or 3), in the scale of `images`."""
+    def loss(self, step: Step, predictions: Tensor) -> Tensor:
+        """Error of each square, float32.
+
+        Args:
+            step: images and all else that the step sees.
+            predictions: (B, N, size), or (B, M, N, size) for M masks of each image.
+
+        Returns:
+            (B, N) or (B, M, N).
+        """
+        targets = self.targets(step)
+        if len(predictions.shape) == 4:
+            targets = ops.expand_dims(targets, 1)
+        return self.error(targets, ops.cast(predictions, "float32"))
+
+    def pictures(self, step: Step, predictions: Tensor) -> Tensor:
+        """Predictions (B, N, size) as pictures (B, H, W, 1 or 3), in the scale of the images."""
         raise NotImplementedError
 
     def in_scale_of_images(self, pictures: np.ndarray) -> np.ndarray:
@@ -93,6 +130,12 @@ class Target:
     def from_config(cls, config: dict) -> Self:
         """The inverse of `get_config`."""
         return cls(**config)
+
+
+def pixel_error(loss: str, targets: Tensor, predictions: Tensor) -> Tensor:
+    """Mean over the last axis of the squared ("mse") or absolute ("l1") error."""
+    error = predictions - targets
+    return ops.mean(ops.square(error) if loss == "mse" else ops.abs(error), axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -120,39 +163,29 @@ class PixelTarget(Target):
         """Numbers to predict per patch."""
         return patch_size**2 * channels
 
-    def targets(self, images: Tensor, patch_size: int) -> Tensor:
-        """What predictions are compared with: (B, H, W, C) -> (B, N, patch_size² C) float32."""
-        patches = patchify(ops.cast(images, "float32"), patch_size)
+    def targets(self, step: Step) -> Tensor:
+        """What predictions are compared with: (B, N, patch_size² C) float32."""
+        patches = patchify(ops.cast(step.images, "float32"), step.stride)
         if self.normalize:
-            mean, deviation = _patch_statistics(patches)
-            patches = (patches - mean) / deviation
+            mean, std = _patch_statistics(patches)
+            patches = (patches - mean) / std
         return patches
 
-    def loss(self, images: Tensor, predictions: Tensor, patch_size: int) -> Tensor:
-        """Mean error of each patch, float32.
+    def error(self, targets: Tensor, predictions: Tensor) -> Tensor:
+        """Mean error of each patch: (..., N, patch_size² C) both -> (..., N) float32."""
+        return pixel_error(self.loss_name, targets, predictions)
 
-        Args:
-            images: (B, H, W, C).
-            predictions: (B, N, patch_size² C).
-            patch_size: side of a patch in pixels.
+    def pictures(self, step: Step, predictions: Tensor) -> Tensor:
+        """Predictions as images (B, H, W, C), in the scale of the images.
 
-        Returns:
-            (B, N).
-        """
-        error = ops.cast(predictions, "float32") - self.targets(images, patch_size)
-        return ops.mean(ops.square(error) if self.loss_name == "mse" else ops.abs(error), axis=-1)
-
-    def pictures(self, images: Tensor, predictions: Tensor, patch_size: int) -> Tensor:
-        """Predictions as images (B, H, W, C), in the scale of `images`.
-
-        What was normalised gets its own mean and deviation back, from the original.
+        What was normalised gets its own mean and standard deviation back, from the original.
         """
         predictions = ops.cast(predictions, "float32")
         if self.normalize:
-            mean, deviation = _patch_statistics(patchify(ops.cast(images, "float32"), patch_size))
-            predictions = predictions * deviation + mean
-        grid = (images.shape[1] // patch_size, images.shape[2] // patch_size)
-        return unpatchify(predictions, grid, patch_size)
+            patches = patchify(ops.cast(step.images, "float32"), step.stride)
+            mean, std = _patch_statistics(patches)
+            predictions = predictions * std + mean
+        return unpatchify(predictions, step.grid, step.stride)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -186,21 +219,20 @@ class SlidingWindowTarget(PixelTarget):
         self.window_size = window_size
         self._constants: dict[tuple[int, int], tuple[Constant, ...]] = {}
 
-    def targets(self, images: Tensor, patch_size: int) -> Tensor:
-        """What predictions are compared with: (B, H, W, C) -> (B, N, patch_size² C) float32."""
-        difference, deviation = self._statistics(ops.cast(images, "float32"))
-        return patchify(difference / deviation, patch_size)
+    def targets(self, step: Step) -> Tensor:
+        """What predictions are compared with: (B, N, patch_size² C) float32."""
+        difference, std = self._statistics(ops.cast(step.images, "float32"))
+        return patchify(difference / std, step.stride)
 
-    def pictures(self, images: Tensor, predictions: Tensor, patch_size: int) -> Tensor:
-        """Predictions as images (B, H, W, C), in the scale of `images`.
+    def pictures(self, step: Step, predictions: Tensor) -> Tensor:
+        """Predictions as images (B, H, W, C), in the scale of the images.
 
-        Every pixel gets the mean and deviation of its window back, from the original.
+        Every pixel gets the mean and standard deviation of its window back, from the original.
         """
-        images = ops.cast(images, "float32")
-        grid = (images.shape[1] // patch_size, images.shape[2] // patch_size)
-        painted = unpatchify(ops.cast(predictions, "float32"), grid, patch_size)
-        difference, deviation = self._statistics(images)
-        return painted * deviation + (images - difference)
+        images = ops.cast(step.images, "float32")
+        painted = unpatchify(ops.cast(predictions, "float32"), step.grid, step.stride)
+        difference, std = self._statistics(images)
+        return painted * std + (images - difference)
 
     def _statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Each pixel less the mean of the window around it, and the window's deviation."""

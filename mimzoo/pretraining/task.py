@@ -1,7 +1,7 @@
 """The base of all MIM tasks: backbone + masking + decoder + target, trained by `fit`.
 
-A method adds `call` and `compute_loss`. Nothing overrides `train_step`: every backend, wrapper
-and distribution that Keras supports works.
+A method adds `call`. Nothing overrides `train_step`: every backend, wrapper and distribution that
+Keras supports works.
 """
 
 from typing import Any
@@ -11,15 +11,15 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from mimzoo.backend import Tensor, share_of_replica
+from mimzoo.backend import Tensor, is_traced, share_of_replica
 from mimzoo.models.image_classifier import ImageClassifier
+from mimzoo.models.inputs import TaskInputs, is_fed
 from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.task import PresetTask, mark_built
 from mimzoo.optimizers import AdamW
-from mimzoo.pretraining.batches import masked_batches
-from mimzoo.pretraining.frozen import FrozenVariables
+from mimzoo.pretraining.ema import Teacher
 from mimzoo.pretraining.pictures import Pictures
-from mimzoo.pretraining.targets import Target
+from mimzoo.pretraining.targets import Step, Target
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -31,17 +31,19 @@ class MIMPreprocessor(keras_hub.models.Preprocessor):
         self.image_converter = image_converter
 
     def call(self, images: np.ndarray) -> np.ndarray:
-        """(B, H, W, 1 or 3) in [0, 255] -> float32 at the backbone's size."""
+        """(B, H, W, 1 or 3), see ImageConverter -> float32 at the backbone's size."""
         return self.image_converter(images)
 
 
-class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
+class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
     """Base class of the methods.
 
-    `fit`, `evaluate` and `predict` take images, without labels or masks: an array, or any data
-    set of images that Keras takes. Masks are drawn from (seed, epoch, example index);
-    evaluation always uses epoch 0. A data set that yields {"images", "masks"}, such as
-    `mimzoo.data.Loader` does, is used as it is.
+    `fit`, `evaluate` and `predict` take images, without labels or masks; see `TaskInputs` for what
+    that may be. What a step needs beside images is drawn by `draw` from (seed, epoch, example
+    index); evaluation always uses epoch 0. Ready inputs, {"images", "masks"}, are used as they are.
+
+    A method says what its step needs (`draw`, `check_inputs`) and computes predictions (`call`).
+    The target gives the loss of each prediction, `loss_weights` what each counts.
 
     Args:
         backbone: a mimzoo backbone; the only part that fine-tuning keeps.
@@ -53,6 +55,8 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
 
     preprocessor_cls = MIMPreprocessor
     reset_weights_arguments = ("decoder", "target")
+    # Added to the denominator of the mean loss.
+    loss_epsilon = 0.0
 
     def __init__(
         self,
@@ -64,7 +68,9 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
         compile: bool = True,
         **kwargs,
     ):
-        super().__init__(compile=False, **kwargs)
+        # Not a subclass of KerasHub's Task: its constructor takes `Functional` away from the bases
+        # of every classifier in the process.
+        super().__init__(**kwargs)
         if preprocessor == "auto":
             converter_cls = self._converter_cls(type(backbone))
             preprocessor = MIMPreprocessor(converter_cls(image_size=backbone.image_shape[:2]))
@@ -75,17 +81,16 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
         self.decoder = decoder
         self.target = target
         self.dtype_policy = backbone.dtype_policy
-        converter = preprocessor.image_converter if preprocessor is not None else None
-        target.attach(backbone.image_shape, backbone.stride, converter)
-        # Without this, JAX would compile the values into its step as constants.
-        self.frozen = FrozenVariables(target.variables) if target.variables else None
-        self.attach()
+        target.build(self)
+        # Held here, or JAX would compile its values into the step as constants.
+        self.teacher: Teacher | None = target.teacher
+        self.build_parts()
         self.built = True
         if compile:
             self.compile()
 
-    def attach(self) -> None:
-        """Fits masking, decoder and target to the backbone; the constructor calls it once."""
+    def build_parts(self) -> None:
+        """Fits masking and decoder to the backbone; the constructor calls it once."""
         raise NotImplementedError(f"{type(self).__name__} does not say how its parts fit.")
 
     def check_stride(self) -> None:
@@ -99,38 +104,52 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
                 f"image_shape=({fit[0]}, {fit[1]}, {channels})."
             )
 
-    def check_count(self, count: int) -> None:
-        """Raises ValueError for a number of images that makes no batch; any does for most."""
-
     @property
     def frozen_variables(self) -> list[keras.Variable]:
-        """Variables that a step reads but that belong to the target: no file holds them."""
-        return self.frozen.variables if self.frozen is not None else []
+        """Variables that a step reads and no file holds: those of a frozen teacher."""
+        return self.teacher.held if self.teacher is not None and not self.teacher.saved else []
 
     @staticmethod
     def _converter_cls(backbone_cls: type) -> type:
         return ImageClassifier.for_backbone(backbone_cls).preprocessor_cls.image_converter_cls
 
-    def draw_masks(self, index: np.ndarray, epoch: int = 0) -> np.ndarray:
-        """Masks (B, N) of the examples `index` (B,) in an epoch; 1 = hidden."""
+    # --- inputs -------------------------------------------------------------------------------
+
+    @property
+    def seed(self) -> int:
+        """Of masks and order, unless `fit` gets another: the masking's."""
+        return self.masking.seed
+
+    def draw(
+        self, index: np.ndarray, epoch: int = 0, seed: int | None = None, training: bool = False
+    ) -> dict[str, np.ndarray]:
+        """{"masks": (B, N) uint8 over patches, 1 = hidden} of the examples `index`."""
         backbone = self.backbone
-        return self.masking.draw(np.asarray(index), epoch, backbone.grid, backbone.patch_size)
+        masks = self.masking.draw(
+            np.asarray(index), epoch, backbone.grid, backbone.patch_size, seed, training
+        )
+        return {"masks": masks}
 
-    def compile(self, optimizer: Any = "auto", **kwargs) -> None:
-        """`keras.Model.compile` without a loss: the target brings it.
+    def check_inputs(self, inputs: dict) -> None:
+        """Raises ValueError unless `inputs` are {"images", "masks"} that fit the backbone."""
+        known = {"images", *self.draw(np.arange(self.multiple))}
+        if set(inputs) - {"weights"} != known:
+            raise ValueError(
+                f"expected the keys {', '.join(map(repr, sorted(known)))}, got {sorted(inputs)}."
+            )
+        masks = np.asarray(ops.convert_to_numpy(inputs["masks"]))
+        if len(masks) != len(inputs["images"]):
+            raise ValueError(
+                f"there are {len(inputs['images'])} images and {len(masks)} masks: give one mask "
+                "for each image."
+            )
+        self.check_masks(masks)
 
-        "auto" is mimzoo's AdamW as MAE pretrains at batch 256 (learning rate 1.5e-4, betas 0.9 and
-        0.95, weight decay 0.05, none of 1-D weights and biases; papers.md section 2).
-        """
-        if kwargs.get("loss") is not None:
-            raise ValueError("a MIM task takes its loss from its target: compile without `loss`.")
-        if isinstance(optimizer, str) and optimizer == "auto":
-            optimizer = AdamW(self, 1.5e-4)
-        super().compile(optimizer=optimizer, **kwargs)
+    def check_masks(self, masks: np.ndarray) -> None:
+        """Raises ValueError unless masks given by hand hide what the masking would."""
+        self.masking.check(masks, self.backbone.grid, self.backbone.patch_size)
 
-    # --- data ---------------------------------------------------------------------------------
-
-    def preprocess(self, images: np.ndarray) -> np.ndarray:
+    def preprocess(self, images: Any) -> np.ndarray:
         """Images as users have them -> float32 (B, H, W, C) as the backbone takes them.
 
         Raises:
@@ -138,107 +157,90 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
         """
         if self.preprocessor is not None:
             images = self.preprocessor(images)
-        images = np.asarray(keras.ops.convert_to_numpy(images), "float32")
-        if images.shape[1:] != self.backbone.image_shape:
-            raise ValueError(
-                f"images have shape {images.shape}, the backbone takes "
-                f"(N, {', '.join(map(str, self.backbone.image_shape))}): "
-                "resize them, or load the backbone with another image_shape."
-            )
-        return images
+        return self.input_rules(training=False).checked(ops.convert_to_numpy(images))
 
-    def check_keys(self, inputs: dict) -> None:
-        """Raises ValueError unless `inputs` has "images" and "masks", perhaps "weights"."""
-        if set(inputs) - {"weights"} != {"images", "masks"}:
-            raise ValueError(f"expected the keys 'images' and 'masks', got {sorted(inputs)}.")
-
-    def check_inputs(self, inputs: dict) -> None:
-        """Raises ValueError unless `inputs` are {"images", "masks"} that fit the backbone."""
-        self.check_keys(inputs)
-        masks = np.asarray(ops.convert_to_numpy(inputs["masks"]))
-        grid = self.backbone.grid
-        count, hidden = grid[0] * grid[1], self.masking.num_hidden(grid, self.backbone.patch_size)
-        if masks.shape[1:] != (count,) or not np.all((masks != 0).sum(1) == hidden):
-            raise ValueError(
-                f"masks must be (N, {count}) with {hidden} ones in each row (1 = hidden), "
-                f"got shape {masks.shape}."
-            )
-
-    def fit(
-        self,
-        x: Any = None,
-        *,
-        batch_size: int | None = None,
-        validation_data: Any = None,
-        epochs: int = 1,
-        shuffle: bool = True,
-        **kwargs,
-    ) -> keras.callbacks.History:
-        """Trains on images; see the class for what `x` and `validation_data` may be.
-
-        Args:
-            x: images.
-            batch_size: of both, default 32.
-            validation_data: images, evaluated after each epoch with masks that never change.
-            epochs: passes over `x`.
-            shuffle: whether arrays are visited in a new order each epoch.
-            **kwargs: of `keras.Model.fit`.
-        """
-        data = masked_batches(self, x, batch_size, training=True, shuffle=shuffle)
-        if validation_data is not None:
-            validation_data = masked_batches(self, validation_data, batch_size, training=False)
-        return keras.Model.fit(
-            self,
-            data,
-            batch_size=batch_size if isinstance(data, dict) else None,
-            validation_data=validation_data,
-            epochs=epochs,
-            shuffle=shuffle,
-            **kwargs,
+    def check_labels(self, labels: Any) -> None:
+        """Raises ValueError: a MIM task has no use for labels."""
+        raise ValueError(
+            f"{type(self).__name__} takes images only: pass neither labels nor sample weights."
         )
 
-    def evaluate(self, x: Any = None, *, batch_size: int | None = None, **kwargs) -> Any:
-        """Loss on images with the masks of epoch 0: the same for every batch size and backend."""
-        if not kwargs.get("_use_cached_eval_dataset"):
-            x = masked_batches(self, x, batch_size, training=False)
-            batch_size = batch_size if isinstance(x, dict) else None
-        return keras.Model.evaluate(self, x, batch_size=batch_size, **kwargs)
+    # --- the step -----------------------------------------------------------------------------
 
-    def predict(self, x: Any = None, *, batch_size: int | None = None, **kwargs) -> np.ndarray:
-        """Predictions (N, patches or cells, P) with the masks of epoch 0."""
-        x = masked_batches(self, x, batch_size, training=False)
-        batch_size = batch_size if isinstance(x, dict) else None
-        return keras.Model.predict(self, x, batch_size=batch_size, **kwargs)
+    def __call__(self, inputs: dict, training: bool | None = None, **kwargs) -> Tensor:
+        """`call`, once inputs that are given by hand were checked."""
+        if not is_fed() and not any(map(is_traced, keras.tree.flatten(inputs))):
+            self.check_inputs(inputs)
+        return super().__call__(inputs, training=training, **kwargs)
 
-    def check_no_labels(self, y: Any, sample_weight: Any) -> None:
-        """Raises ValueError where labels or weights reach a task that has no use for them."""
+    def compile(self, optimizer: Any = "auto", **kwargs) -> None:
+        """`keras.Model.compile` without a loss: the target brings it.
+
+        "auto" is mimzoo's AdamW as MAE pretrains at batch 256 (main_pretrain.py: learning rate
+        1.5e-4, betas 0.9 and 0.95, weight decay 0.05, none of 1-D weights and biases).
+        """
+        if kwargs.get("loss") is not None:
+            raise ValueError("a MIM task takes its loss from its target: compile without `loss`.")
+        if isinstance(optimizer, str) and optimizer == "auto":
+            optimizer = AdamW(self, 1.5e-4)
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def follow(self, training: bool | None) -> None:
+        """A teacher that follows the student does so; a method calls it first in its `call`."""
+        if training and self.teacher is not None:
+            self.teacher.follow(self.backbone)
+
+    def compute_loss(
+        self,
+        x: dict | None = None,
+        y: None = None,
+        y_pred: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+        training: bool = True,
+    ) -> Tensor:
+        """The target's loss, averaged as `loss_weights` says."""
         if y is not None or sample_weight is not None:
-            raise ValueError(
-                f"{type(self).__name__} takes images only: pass neither labels nor sample weights."
-            )
+            self.check_labels(y)
+        loss = self.target.loss(self.step(x), y_pred)
+        return self.mean_loss(x, loss, self.loss_weights(x))
 
-    def loss_weights(self, masks: Tensor) -> Tensor:
-        """What each patch counts in the loss, float32: the masks (B, N), or ones."""
-        masks = ops.cast(masks, "float32")
-        return masks if self.target.on == "masked" else ops.ones_like(masks)
+    def step(self, inputs: dict) -> Step:
+        """What the target sees of a step."""
+        return Step(inputs["images"], self.prediction_stride, inputs, self)
 
-    def mean_loss(self, x: dict, loss: Tensor, counts: Tensor, nothing: float = 0.0) -> Tensor:
-        """sum(loss * counts) / sum(counts), times each example's weight where `x` has weights.
+    def loss_weights(self, inputs: dict) -> Tensor:
+        """What each prediction counts in the loss, float32: the masks, or ones if the target says
+        so. Where a prediction stands for several patches, the share of them that is hidden.
+        """
+        masks = ops.cast(inputs["masks"], "float32")
+        if self.target.loss_on == "all":
+            masks = ops.ones_like(masks)
+        side = self.prediction_stride // self.backbone.patch_size
+        if side == 1:
+            return masks
+        rows, cols = (count // side for count in self.backbone.grid)
+        masks = ops.mean(ops.reshape(masks, (-1, rows, side, cols, side)), axis=(2, 4))
+        return ops.reshape(masks, (-1, rows * cols))
+
+    def mean_loss(self, inputs: dict, loss: Tensor, counts: Tensor) -> Tensor:
+        """sum(loss * counts) / sum(counts), times each example's weight where there are weights.
 
         Args:
-            x: the inputs of the step; "weights" (B,) have the mean 1 over an evaluation, 0 for
-                copies that fill its last batch.
-            loss: (B, N).
-            counts: (B, N), what each number counts; the same sum for each example.
-            nothing: added to the denominator.
+            inputs: of the step; "weights" (B,) have the mean 1 over an evaluation, 0 for copies
+                that fill its last batch.
+            loss: (B, ...).
+            counts: as loss, what each number counts; the same sum for each example.
 
         Returns:
             A scalar; under `tf.distribute` this replica's share of it.
         """
         weighted = loss * counts
-        if "weights" in x:
-            weighted = weighted * ops.cast(x["weights"], "float32")[:, None]
-        return share_of_replica(ops.sum(weighted) / (ops.sum(counts) + nothing))
+        if "weights" in inputs:
+            weights = ops.cast(inputs["weights"], "float32")
+            weighted = weighted * ops.reshape(weights, (-1,) + (1,) * (len(loss.shape) - 1))
+        return share_of_replica(ops.sum(weighted) / (ops.sum(counts) + self.loss_epsilon))
+
+    # --- files --------------------------------------------------------------------------------
 
     @classmethod
     def replaced_parts(cls, stored: dict, given: dict) -> set[str]:
@@ -257,10 +259,11 @@ class MIMTask(Pictures, PresetTask, keras_hub.models.Task):
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        config = super().get_config()
-        for name in ("masking", "decoder", "target"):
-            config[name] = keras.saving.serialize_keras_object(getattr(self, name))
-        return config
+        parts = ("backbone", "preprocessor", "masking", "decoder", "target")
+        return {
+            "name": self.name,
+            **{part: keras.saving.serialize_keras_object(getattr(self, part)) for part in parts},
+        }
 
     @classmethod
     def from_config(cls, config: dict) -> "MIMTask":

@@ -1,6 +1,7 @@
 """Teachers: finding one, telling it from others, and reading maps of features out of it."""
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from keras import ops
 
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from mimzoo.hub import preset_class, resolve
+from mimzoo.hub.errors import is_offline
+from mimzoo.hub.escape import one_line
+from mimzoo.hub.handle import HF_PREFIX
 from mimzoo.models.backbone import Backbone
 
 DEFAULT_NORMALIZATION = (tuple(IMAGENET_MEAN), tuple(IMAGENET_STD))
@@ -33,6 +37,10 @@ def find_teacher(name: str, image_shape: tuple | None = None) -> keras.Model:
     if image_shape is not None:
         options["image_shape"] = image_shape
     try:
+        # Named before it is fetched: a task.json of others may ask for any.
+        if _of_kaggle(name) or name.startswith(HF_PREFIX):
+            host = "Kaggle" if _of_kaggle(name) else "the Hub or its cache"
+            print(f"loading the teacher {one_line(name)} from {host}", file=sys.stderr, flush=True)
         handle = _handle(name)
         cls = preset_class(Path(handle)) if Path(handle).is_dir() else keras_hub.models.Backbone
         if not issubclass(cls, Backbone):
@@ -58,8 +66,14 @@ def find_normalization(name: str) -> Normalization | None:
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
+def _of_kaggle(name: str) -> bool:
+    return name.startswith("kaggle://") or name in keras_hub.models.Backbone.presets
+
+
 def _handle(name: str) -> str:
-    if name.startswith("kaggle://") or name in keras_hub.models.Backbone.presets:
+    if _of_kaggle(name):
+        if is_offline():  # Kaggle's client asks its host even for a cached copy
+            raise ValueError(f"{name} is on Kaggle, and HF_HUB_OFFLINE forbids every request")
         return name
     return str(resolve(name))
 

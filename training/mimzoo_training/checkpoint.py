@@ -1,5 +1,9 @@
-"""The state of a run in one safetensors file: tensors, and a little JSON. No pickle."""
+"""The state of a run in one safetensors file: tensors, and a little JSON. No pickle.
 
+What is saved is finite, and carries a digest by which damage to the file is noticed.
+"""
+
+import hashlib
 import json
 import os
 import shutil
@@ -11,10 +15,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimzoo_training.workdir import RunError, write_file
+from mimzoo_training.files import RunError, read_json, write_file, write_json
 
 KEEP = 2
 BEST = "best.safetensors"
+MODEL = "model.json"
+
+
+class DamagedError(RunError):
+    """A checkpoint that cannot be used; there may be another one."""
 
 
 def own(model: keras.Model, variables: list[Any]) -> list[Any]:
@@ -23,9 +32,11 @@ def own(model: keras.Model, variables: list[Any]) -> list[Any]:
     return [v for v in variables if id(v) not in frozen]
 
 
-def variables(model: keras.Model) -> dict[str, Any]:
+def variables(model: keras.Model, optimizer: bool = True) -> dict[str, Any]:
     """Name -> variable of all that a step changes: weights, random states, optimizer."""
-    groups = {"model": own(model, model.variables), "optimizer": model.optimizer.variables}
+    groups = {"model": own(model, model.variables)}
+    if optimizer:
+        groups["optimizer"] = model.optimizer.variables
     # By number: paths repeat, and Keras counts up the name of each new optimizer in a process.
     return {
         f"{group}/{number:04d}": variable
@@ -36,12 +47,23 @@ def variables(model: keras.Model) -> dict[str, Any]:
 
 def size(model: keras.Model) -> int:
     """Bytes of one checkpoint, about."""
-    return sum(4 * int(np.prod(v.shape)) for v in variables(model).values()) + 100_000
+    return sum(4 * int(np.prod(v.shape)) + 100 for v in variables(model).values())
 
 
-def room(model: keras.Model) -> int:
-    """Bytes a run needs at most: the last checkpoints, the best, one being written, the preset."""
-    return (KEEP + 3) * size(model)
+def missing_bytes(model: keras.Model, folder: Path) -> int:
+    """Bytes that the checkpoints of a run may take beyond those that lie in the folder.
+
+    There are at most the last ones, the best, and one that is being written.
+    """
+    # The best is often another name of one of the last.
+    there = {file.st_ino: file.st_size for file in (p.stat() for p in folder.glob("*.safetensors"))}
+    return max(0, (KEEP + 2) * size(model) - sum(there.values()))
+
+
+def preset_bytes(model: keras.Model) -> int:
+    """Bytes that its preset takes while it is written: twice, and pictures and text."""
+    weights = own(model, model.weights)
+    return sum(2 * 4 * int(np.prod(v.shape)) + 8_000 for v in weights) + 2_000_000
 
 
 def tensors(model: keras.Model, whole: Callable[[Any], np.ndarray]) -> dict[str, np.ndarray]:
@@ -64,14 +86,22 @@ def save(folder: Path, tensors: dict[str, np.ndarray], state: dict, best: bool =
         best: call it `best.safetensors`, too, and forget the one that was.
 
     Raises:
-        RunError: the file cannot be written; older ones are left as they are.
+        RunError: a tensor is not finite, or the file cannot be written; older ones stay.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
+    if (name := not_finite(tensors)) is not None:
+        raise RunError(
+            f"training diverged: {name} is not finite after step {state['step']}, so nothing was "
+            f"saved; {last_resort(folder)}"
+        )
+    text = json.dumps(state)
+    metadata = {"mimzoo": text, "sha256": digest(tensors, text)}
+
     def write(path: Path) -> None:
         try:
-            save_file(tensors, path, metadata={"mimzoo": json.dumps(state)})
+            save_file(tensors, path, metadata=metadata)
         except SafetensorError as error:  # its form of a full disk
             raise OSError(str(error)) from error
 
@@ -79,13 +109,56 @@ def save(folder: Path, tensors: dict[str, np.ndarray], state: dict, best: bool =
     write_file(path, write)
     if best:
         write_file(folder / BEST, lambda temporary: _second_name(path, temporary))
-    for old in sorted(folder.glob("step_*.safetensors"))[:-KEEP]:
+    # Those of later steps were skipped as damaged.
+    found = sorted(folder.glob("step_*.safetensors"))
+    kept = [other for other in found if other <= path][-KEEP:]
+    for old in set(found) - set(kept):
         old.unlink()
     return path
 
 
+def save_model(folder: Path, model: keras.Model) -> None:
+    """Writes `model.json`, of which `build_model` makes the model without its recipe or preset."""
+    config = keras.saving.serialize_keras_object(model)
+    write_json(folder / MODEL, {k: v for k, v in config.items() if k != "compile_config"})
+
+
+def build_model(folder: Path) -> keras.Model:
+    """The float32 model, with new weights, whose checkpoints lie in a folder.
+
+    Raises:
+        RunError: `model.json` is damaged.
+        OSError: there is none.
+    """
+    config = json.dumps(read_json(folder / MODEL, "class_name", "config"))
+    return keras.saving.deserialize_keras_object(
+        json.loads(config.replace('"mixed_bfloat16"', '"float32"'))
+    )
+
+
+def not_finite(tensors: dict[str, np.ndarray]) -> str | None:
+    """The name of the first tensor that holds an infinity or no number; None if all are finite."""
+    return next((name for name, value in tensors.items() if not np.isfinite(value).all()), None)
+
+
+def last_resort(folder: Path) -> str:
+    """What to do after a run diverged: the end of a sentence."""
+    where = "there is no checkpoint yet"
+    if (kept := latest(folder)) is not None:
+        where = f"the last finite checkpoint is {kept.name}, from which the same command resumes"
+    return f"{where}. Lower the learning rate in a new --workdir, or look at the data of that step."
+
+
+def digest(tensors: dict[str, np.ndarray], state: str) -> str:
+    """SHA-256 of the tensors, their names and shapes, and the JSON beside them."""
+    hashed = hashlib.sha256(state.encode())
+    for name, value in sorted(tensors.items()):
+        hashed.update(f"{name} {value.dtype.name} {value.shape}".encode())
+        hashed.update(np.ascontiguousarray(value).reshape(-1).view("uint8"))
+    return hashed.hexdigest()
+
+
 def _second_name(path: Path, name: Path) -> None:
-    name.unlink(missing_ok=True)
     try:
         os.link(path, name)
     except OSError:  # some file systems have no links
@@ -93,7 +166,7 @@ def _second_name(path: Path, name: Path) -> None:
 
 
 class Saver:
-    """Writes checkpoints in a thread of its own, one after the other, while training goes on."""
+    """Writes checkpoints in a thread of its own, one after the other, while training continues."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -107,7 +180,7 @@ class Saver:
             RunError: the one before could not be written.
         """
         self.wait()
-        # The run goes on and changes its state.
+        # The run continues and changes its state.
         state = json.loads(json.dumps(state))
         self._writing = self._thread.submit(save, self.folder, tensors, state, best)
 
@@ -123,26 +196,70 @@ def latest(folder: Path) -> Path | None:
     return max(folder.glob("step_*.safetensors"), default=None)
 
 
-def load(path: Path, model: keras.Model) -> dict:
-    """Puts a checkpoint into the model and its optimizer and returns its JSON.
+def resume(folder: Path, model: keras.Model, say: Callable[[str], None]) -> dict | None:
+    """Loads the newest checkpoint that is whole; its JSON, or None if there is no checkpoint.
+
+    Args:
+        folder: of the checkpoints.
+        model: compiled, its optimizer built.
+        say: gets a line for each damaged checkpoint.
 
     Raises:
-        RunError: the file is damaged or belongs to another model.
+        RunError: all are damaged, or they belong to another model.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as file:
-            state = json.loads(file.metadata()["mimzoo"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    found = sorted(folder.glob("step_*.safetensors"), reverse=True)
+    for path in found:
+        try:
+            return load(path, model)
+        except DamagedError as error:
+            say(f"{error}; it is skipped")
+    if found:
         raise RunError(
-            f"the checkpoint {path} is damaged ({error}): delete it to go on from the one before."
-        ) from error
-    targets = variables(model)
+            f"no checkpoint in {folder} can be used: remove the folder to start again from step 0."
+        )
+    return None
+
+
+def load(path: Path, model: keras.Model, optimizer: bool = True) -> dict:
+    """Puts a checkpoint into the model and its optimizer and returns its JSON.
+
+    Args:
+        path: of the file.
+        model: with its optimizer built.
+        optimizer: False: only the model's part, into a model that need not be compiled.
+
+    Raises:
+        DamagedError: the file is damaged.
+        RunError: it cannot be opened, or belongs to another model.
+    """
+    state, tensors = read(path)
+    targets = variables(model, optimizer)
+    if not optimizer:
+        tensors = {name: t for name, t in tensors.items() if name.startswith("model/")}
     if {n: tuple(v.shape) for n, v in targets.items()} != {n: t.shape for n, t in tensors.items()}:
         odd = sorted(set(targets) ^ set(tensors)) or ["shapes"]
         raise RunError(f"the checkpoint {path} belongs to another model ({odd[0]} differs).")
     for name, variable in targets.items():
         variable.assign(tensors[name])
     return state
+
+
+def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """The JSON and the tensors of a checkpoint, verified by their digest if it has one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata()
+            state = json.loads(metadata["mimzoo"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}.") from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"the checkpoint {path} is damaged ({error})") from error
+    # Files of earlier versions have no digest.
+    if metadata.get("sha256") not in (None, digest(tensors, metadata["mimzoo"])):
+        raise DamagedError(f"the checkpoint {path} is damaged (its digest differs)")
+    if (name := not_finite(tensors)) is not None:
+        raise DamagedError(f"the checkpoint {path} holds weights that are not finite ({name})")
+    return state, tensors

@@ -1,14 +1,13 @@
 """The parts of a fine-tuning run: classifier, loaders, optimizer, accuracy."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from mimzoo.data import Loader, Normalize, Source, check_labels
+from mimzoo.data import Loader, Source, check_labels
 from mimzoo.data.augment import KerasAugment, finetune_augment
 from mimzoo.hub import preset_class, resolve
 from mimzoo.models import ImageClassifier, ViTBackbone
@@ -16,6 +15,7 @@ from mimzoo.models.vit import VIT_SIZES, vit_size
 from mimzoo.optimizers import LayerDecayAdamW
 from mimzoo_training import parts
 from mimzoo_training.distribution import Devices
+from mimzoo_training.files import read_json, weights_of
 from mimzoo_training.recipes import get_recipe, list_recipes
 from mimzoo_training.recipes.kinds import FinetuneRecipe
 
@@ -28,9 +28,9 @@ def recipe_for(preset: str) -> FinetuneRecipe:
     """
     folder = Path(resolve(preset))
     cls = preset_class(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
+    config = read_json(folder / "config.json", "config")["config"]
     size = _size_of(cls, config)
-    family = next((name for name, known in parts.BACKBONES.items() if known is cls), None)
+    family = cls.family
     names = [n for n in list_recipes("finetune") if n.startswith(f"{family}_{size}_")]
     if not names:
         raise ValueError(
@@ -63,7 +63,7 @@ def preset_name(preset: str) -> str:
     """What a preset is called: by its recipe, or by its folder."""
     path = Path(resolve(preset)) / "recipe.json"
     if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))["recipe"]["name"]
+        return read_json(path, "recipe")["recipe"]["name"]
     return Path(str(preset).partition("@")[0].rstrip("/")).name
 
 
@@ -99,28 +99,34 @@ def build_classifier(
         "head_init_std": recipe.head_init_std,
     }
     if isinstance(preset, keras.Model):
-        return ImageClassifier.for_backbone(type(preset))(preset, **head)
-    cls = parts.backbone_class(recipe)
-    if preset_class(resolve(preset)) is not cls:
+        model = ImageClassifier.for_backbone(type(preset))(preset, **head)
+        model.preprocessor.image_converter.crop_fraction = recipe.crop_fraction
+        return model
+    cls = preset_class(resolve(preset))
+    if cls.family != recipe.backbone:
         raise ValueError(
-            f"{recipe.name} is a recipe for a {cls.__name__}, and {preset} holds a "
-            f"{preset_class(resolve(preset)).__name__}: name another recipe, or none."
+            f"{recipe.name} is a recipe for a backbone {recipe.backbone!r}, and {preset} holds a "
+            f"{cls.__name__}: name another recipe, or none."
         )
     architecture = dict(recipe.architecture)
-    if cls is ViTBackbone:
+    if issubclass(cls, ViTBackbone):
         # The mean of the patches is normalised after pooling, the class token before.
         architecture["final_norm"] = recipe.pooling == "token"
         if recipe.learned_positions:
             architecture["position_embedding"] = "learned"
-    return ImageClassifier.from_preset(
-        preset,
-        load_weights=load_weights,
-        image_shape=(recipe.image_size, recipe.image_size, 3),
-        drop_path_rate=recipe.drop_path_rate,
-        dtype=dtype,
-        **architecture,
-        **head,
-    )
+    with weights_of(preset):
+        model = ImageClassifier.from_preset(
+            preset,
+            load_weights=load_weights,
+            image_shape=(recipe.image_size, recipe.image_size, 3),
+            drop_path_rate=recipe.drop_path_rate,
+            dtype=dtype,
+            **architecture,
+            **head,
+        )
+    # As the run evaluates it, so `evaluate` does, too.
+    model.preprocessor.image_converter.crop_fraction = recipe.crop_fraction
+    return model
 
 
 def with_statistics_of(recipe: FinetuneRecipe, model: ImageClassifier) -> FinetuneRecipe:
@@ -159,7 +165,7 @@ def train_loader(
         seed=recipe.seed,
         epochs=None,
         labels=True,
-        finish=[augment],
+        batch_transform=[augment],
         shard=shard,
     )
 
@@ -197,23 +203,19 @@ def finetune_optimizer(recipe: FinetuneRecipe, model: ImageClassifier, rate: Any
 
 
 def measure(
-    model: ImageClassifier,
-    source: Source,
-    transform: Any,
-    normalize: Normalize,
-    batch_size: int,
-    devices: Devices | None = None,
+    model: ImageClassifier, source: Source, batch_size: int, devices: Devices | None = None
 ) -> dict[str, float]:
     """{"loss", "accuracy"} of a compiled classifier on a labelled source."""
+    rules = model.input_rules(training=False)
     loader = Loader(
         source,
         batch_size,
-        transform=transform,
-        normalize=normalize,
+        transform=rules.transform,
+        normalize=rules.normalize,
         shuffle=False,
         drop_remainder=False,
         labels=True,
-        finish=[KerasAugment([], model.num_classes)],
+        batch_transform=[KerasAugment([], model.num_classes)],
         **parts.padding(devices),
     )
     return parts.evaluate(model, loader, devices)

@@ -8,17 +8,18 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from mimzoo_training import errors, output
 from mimzoo_training.interrupt import Interrupted
-from mimzoo_training.workdir import RunError
 
-EXPECTED = (ValueError, TypeError, OSError, RunError, ModuleNotFoundError)
 SOURCES = (
     "embedded, fashion_mnist, tfds:NAME, shards:PATH, a folder of images, or a .tar file of one"
 )
 
 PRESET = "name, folder, hf://org/name[@revision][/folder], or a work directory"
 # Where a command is that is not in `commands`. Listings need neither Keras nor a backend.
-HOMES = {"list_all": "listing", "info": "listing", "cache": "listing", "publish": "publishing"}
+HOMES = {"list_all": "listing", "info": "listing", "cache": "listing", "publish": "publish"}
+# Their process computes nothing.
+WITHOUT_KERAS = {"list_all", "info", "cache", "study"}
 LAYOUT = "such as mae_full, hf_vit_mae or simmim_swinv2_pretrain; a wrong one names the nearest"
 
 
@@ -26,13 +27,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0 if all went well, 1 after an error that is told in one sentence on stderr (2 if the
+        0 if all went well, 1 after an error, printed as one sentence on stderr (2 if the
         arguments are wrong), 130 after Ctrl-C, 143 after SIGTERM.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser().parse_args(argv)
-    args.command_line = shlex.join(["mimzoo", *argv])
-    # TensorFlow tells much about itself, and KerasHub imports it on every backend.
+    with output.steady():
+        args = build_parser().parse_args(argv)
+        args.command_line = shlex.join(["mimzoo", *argv])
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    # TensorFlow logs much, and KerasHub imports it on every backend.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     unreadable = UnreadableImages()
     logger = logging.getLogger("mimzoo.data")
@@ -45,19 +51,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             line = backend.choose(getattr(args, "backend", None))
             if line:
                 print(line, file=sys.stderr)
+        if args.run not in WITHOUT_KERAS:
+            with output.without_native_logs():
+                importlib.import_module("mimzoo")
         commands = importlib.import_module(f"mimzoo_training.{home}")
         code = getattr(commands, args.run)(args)
-        unreadable.tell()
+        unreadable.report()
     except Interrupted as stop:
         print(f"mimzoo: {stop}", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:
-        print("mimzoo: stopped; the same command goes on from what was saved.", file=sys.stderr)
+        print("mimzoo: stopped; the same command resumes from what was saved.", file=sys.stderr)
         return 130
-    except EXPECTED as error:
-        if args.debug:
+    except Exception as error:
+        text = errors.sentence(error)
+        if args.debug or text is None:
             raise
-        print(f"mimzoo: {one_sentence(error)}", file=sys.stderr)
+        print(f"mimzoo: {text}", file=sys.stderr)
         return 1
     finally:
         logger.removeHandler(unreadable)
@@ -65,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class UnreadableImages(logging.Handler):
-    """Tells once, at the end, which images could not be read, instead of a line for each."""
+    """Reports once, at the end, which images could not be read, instead of a line for each."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -75,19 +85,11 @@ class UnreadableImages(logging.Handler):
         """Keeps the message."""
         self.messages.append(record.getMessage())
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Prints how many there were, and the first."""
         if self.messages:
             first = self.messages[0]
             print(f"{len(self.messages)} images could not be read: {first}", file=sys.stderr)
-
-
-def one_sentence(error: BaseException) -> str:
-    """What an error says, on one line."""
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}."
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -113,6 +115,8 @@ def build_parser() -> argparse.ArgumentParser:
     listing = add("list", shared, "list presets and recipes", "list_all")
     listing.add_argument("contains", nargs="?", default="", help="only names with this in them")
     listing.add_argument("--grid", metavar="G", help="this grid with its published results")
+    listing.add_argument("--all", action="store_true", help="all presets and recipes")
+    listing.add_argument("--json", action="store_true", help="all fields of presets, as JSON")
     for axis in ("method", "backbone", "size", "data", "length", "task", "state"):
         listing.add_argument(f"--{axis}", metavar=axis[0].upper(), help="only presets of this one")
     info = add("info", shared, "show a preset or a recipe")
@@ -121,8 +125,10 @@ def build_parser() -> argparse.ArgumentParser:
     cache.add_argument(
         "--clear-partial", action="store_true", help="remove downloads that were cut off"
     )
-    _pretrain(add("pretrain", keras, "pretrain a model by a recipe, or go on with it"))
-    _finetune(add("finetune", keras, "make a classifier of a pretrained model, or go on with it"))
+    _pretrain(add("pretrain", keras, "pretrain a model by a recipe, or resume it"))
+    _finetune(add("finetune", keras, "make a classifier of a pretrained model, or resume it"))
+    finish = add("finish", keras, "make a preset of a stopped run's best checkpoint so far")
+    finish.add_argument("workdir", metavar="WORKDIR", help="of a run that was stopped")
     evaluate = add("evaluate", keras, "measure a preset, or the result of a run")
     evaluate.add_argument("preset", help=PRESET)
     evaluate.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
@@ -154,7 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     probe.add_argument("--neighbours", type=int, default=20, metavar="K", help="default 20")
     probe.add_argument("--pooling", choices=("avg", "token"), default="avg")
     probe.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images")
-    _study(add("study", keras, "run a grid of models x data x lengths, or go on with it"))
+    _study(add("study", keras, "run a grid of models x data x lengths, or resume it"))
     classify = add("classify", keras, "name what a classifier sees in images")
     classify.add_argument("preset", help=PRESET)
     classify.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
@@ -182,14 +188,16 @@ def _convert(command: argparse.ArgumentParser) -> None:
         "checkpoint", help=".safetensors, .pth, .bin, a folder, or hf://org/name[@revision][/path]"
     )
     command.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
-    command.add_argument("--layout", metavar="NAME", help=f"default: told by the names; {LAYOUT}")
+    command.add_argument(
+        "--layout", metavar="NAME", help=f"default: inferred from the names; {LAYOUT}"
+    )
     command.add_argument("--licence", metavar="L", help="default: the model card's or the layout's")
     command.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="what the file does not tell, such as num_heads=3, image_size=192 or "
+        help="what the file does not say, such as num_heads=3, image_size=192 or "
         "pretrained_window_sizes=[12,12,12,6]; may be repeated",
     )
 
@@ -232,7 +240,7 @@ def _study(command: argparse.ArgumentParser) -> None:
     command.add_argument("spec", help="a .toml file, or a study that comes with the package")
     command.add_argument("--data", metavar="SOURCE", help=SOURCES)
     command.add_argument(
-        "--workdir", required=True, metavar="DIR", help="a study goes on from here"
+        "--workdir", required=True, metavar="DIR", help="a study is resumed from here"
     )
     command.add_argument("--validation", metavar="SOURCE", help="default: a part of --data")
     command.add_argument("--test", metavar="SOURCE", help="default: the test split of --data")
@@ -250,7 +258,9 @@ def _study(command: argparse.ArgumentParser) -> None:
 
 def _run_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
-    command.add_argument("--workdir", required=True, metavar="DIR", help="a run goes on from here")
+    command.add_argument(
+        "--workdir", required=True, metavar="DIR", help="a run is resumed from here"
+    )
     command.add_argument("--validation", metavar="SOURCE", help="default: a part of --data")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--length", metavar="L", help="50ep, 5000it, 125k or 1e6img")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mimzoo_training.workdir import RunError
+from mimzoo_training.files import RunError
 
 
 def pretrain(args: argparse.Namespace) -> None:
@@ -15,7 +15,7 @@ def pretrain(args: argparse.Namespace) -> None:
     recipe = _override(
         get_recipe(args.recipe),
         args,
-        mask_ratio=args.mask_ratio,
+        task=None if args.mask_ratio is None else {"masking": {"mask_ratio": args.mask_ratio}},
         sampling=args.sampling,
         min_score=args.min_score,
     )
@@ -77,6 +77,14 @@ def finetune(args: argparse.Namespace) -> None:
     )
 
 
+def finish(args: argparse.Namespace) -> None:
+    """Makes a preset of a run that was stopped."""
+    import mimzoo.pretraining  # noqa: F401 (registers the classes)
+    from mimzoo_training.finish import finish
+
+    finish(args.workdir, command=args.command_line)
+
+
 def evaluate(args: argparse.Namespace) -> None:
     """Prints the masked loss of a MIM preset, or the accuracy of a classifier."""
     from mimzoo.data import open_source
@@ -84,19 +92,18 @@ def evaluate(args: argparse.Namespace) -> None:
     from mimzoo.models import ImageClassifier
     from mimzoo_training import classify, measure, parts
 
-    task = measure.load_task(_folder(args.preset))
+    task = measure.load_task(_folder(args.preset), args.crop_fraction)
     source = open_source(args.data, args.split)
-    transform, norm = measure.transforms(task, _folder(args.preset), args.crop_fraction)
     on = f"{source.name} ({len(source)} images)"
     if isinstance(task, ImageClassifier):
         classify.check_source(source, task.num_classes)
         classify.compile_classifier(task, 0.0, "sgd")
-        values = classify.measure(task, source, transform, norm, args.batch_size)
+        values = classify.measure(task, source, args.batch_size)
         print(f"accuracy {values['accuracy']:.4f}  loss {values['loss']:.4f}  on {on}")
         for entry in catalogue()[args.preset].published if args.preset in catalogue() else []:
             print(f"published: {entry['metric']}: {entry['value']}; {entry['source']}")
     else:
-        loss = parts.masked_loss(task, source, transform, norm, args.batch_size)
+        loss = parts.masked_loss(task, source, args.batch_size)
         print(f"masked loss {loss:.4f} on {on}, masks of seed {task.masking.seed}")
 
 
@@ -147,8 +154,6 @@ def classify(args: argparse.Namespace) -> None:
     Raises:
         ValueError: the preset is no classifier, or an image cannot be read.
     """
-    import numpy as np
-
     from mimzoo.data import decode_image
     from mimzoo.models import ImageClassifier
     from mimzoo_training import measure
@@ -160,8 +165,7 @@ def classify(args: argparse.Namespace) -> None:
             f"{args.preset} is no classifier: `mimzoo finetune` makes one of it, and "
             "`mimzoo list --task classification` shows those there are."
         )
-    transform, _ = measure.transforms(model, folder)
-    images = np.stack([transform(decode_image(path)) for path in args.images])
+    images = [decode_image(path) for path in args.images]
     for path, best in zip(
         args.images,
         model.decode_predictions(model.predict(images, verbose=0), args.top),
@@ -174,8 +178,6 @@ def classify(args: argparse.Namespace) -> None:
 
 def reconstruct(args: argparse.Namespace) -> None:
     """Draws originals, masked images and reconstructions."""
-    import numpy as np
-
     from mimzoo.data import decode_image
     from mimzoo_training import measure
     from mimzoo_training.pictures import draw_reconstruction
@@ -183,8 +185,7 @@ def reconstruct(args: argparse.Namespace) -> None:
     folder = _folder(args.preset)
     images = [decode_image(path) for path in args.images]
     task = measure.load_mim_task(folder, args.mask_ratio)
-    transform, _ = measure.transforms(task, folder)
-    pictures = task.reconstruct(np.stack([transform(image) for image in images]))
+    pictures = task.reconstruct(images)
     out = Path(args.out)
     if not out.parent.is_dir():
         raise ValueError(f"there is no folder {out.parent} for the picture: make it first.")
@@ -257,6 +258,7 @@ def _folder(preset: str) -> str:
     if (Path(preset) / "checkpoints").is_dir():
         raise RunError(
             f"the run in {preset} is not finished, so it has no preset yet: "
-            "run its command again to go on."
+            "run its command again to resume, or make one of its best checkpoint so far with "
+            f"`mimzoo finish {preset}`."
         )
     return preset

@@ -11,15 +11,16 @@ from mimzoo.data import Loader, Source, take_subset
 from mimzoo.hub import resolve
 from mimzoo.hub.contents import OURS, Contents
 from mimzoo.hub.licences import UNKNOWN
-from mimzoo_training import checkpoint, classify, export, parts
+from mimzoo_training import classify, export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, tensorboard_hook
 from mimzoo_training.recipes.kinds import FinetuneRecipe
 from mimzoo_training.runner import PRECISIONS
-from mimzoo_training.workdir import Workdir, write_json
+from mimzoo_training.workdir import Workdir, alone_in_workdir, write_json
 
 
+@alone_in_workdir
 def finetune(
     preset: str | keras.Model,
     source: Source | str,
@@ -79,7 +80,6 @@ def finetune(
     if recipe.kind != "finetune":
         raise ValueError(f"{recipe.name} is a recipe for pretraining: use `mimzoo pretrain`.")
     place = Workdir(workdir)
-    place.stop_unless_resumable()
     if isinstance(source, str):
         validation = source if validation is None else validation
         test = source if test is None else test
@@ -118,7 +118,7 @@ def finetune(
             "precision": precision,
         }
         if devices.is_main:
-            place.claim(recipe.to_json(), run)
+            place.claim(recipe.to_json(), run, say)
         devices.wait()
         if place.finished:
             say(f"{recipe.name} is finished: {place.path}")
@@ -132,15 +132,11 @@ def finetune(
         rate = parts.schedule(recipe, len(source))
         optimizer = classify.finetune_optimizer(recipe, model, rate)
         classify.compile_classifier(model, recipe.label_smoothing, optimizer)
-        place.require_space(checkpoint.room(model))
-        transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
 
         def evaluate() -> dict[str, float]:
             if validation is None:
                 return {}
-            values = classify.measure(
-                model, validation, transform, norm, recipe.batch_size, devices
-            )
+            values = classify.measure(model, validation, recipe.batch_size, devices)
             return {f"val_{name}": value for name, value in values.items()}
 
         trainer = Trainer(
@@ -173,7 +169,7 @@ def finetune(
     classify.compile_classifier(final, recipe.label_smoothing, "sgd")
     results = []
     if test is not None:
-        values = classify.measure(final, test, transform, norm, recipe.batch_size)
+        values = classify.measure(final, test, recipe.batch_size)
         seconds = round(trainer.state["seconds"], 1)
         results = [_accuracy(values["accuracy"], test, command, training_seconds=seconds)]
     licence = OURS if from_scratch else _licence(preset)
@@ -217,12 +213,14 @@ def _probe(
         raise ValueError("a linear probe needs images to test on: give `test` or `validation`.")
     say(f"{recipe.name}: features of {len(source)} and {len(test)} images")
 
+    rules = model.input_rules(training=False)
+
     def features(images: Source) -> tuple:
         loader = Loader(
             images,
             min(recipe.batch_size, len(images)),
-            transform=parts.test_transform(recipe),
-            normalize=parts.normalize(recipe),
+            transform=rules.transform,
+            normalize=rules.normalize,
             shuffle=False,
             drop_remainder=False,
             labels=True,

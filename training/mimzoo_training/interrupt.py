@@ -1,18 +1,20 @@
-"""Ctrl-C and SIGTERM: the step is finished, a checkpoint written, then the run ends."""
+"""Signals that end a run: the step is finished, a checkpoint written, then the run ends."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any, Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C; a scheduler or `kill`; a closed terminal; a limit of CPU time; SLURM's --signal=USR1.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 
 class Interrupted(Exception):
     """A run was stopped by a signal after it was saved.
 
     Args:
-        message: how to go on.
+        message: how to resume.
         number: of the signal.
     """
 
@@ -22,7 +24,11 @@ class Interrupted(Exception):
 
 
 class SignalGuard:
-    """Notes the first signal in `received`; a second one stops at once, as usual."""
+    """Notes the first signal in `received`; Ctrl-C after it stops at once, as usual.
+
+    The others often come more than once: shell and kernel both say that a terminal is closed.
+    Signals that the process ignores, as under `nohup`, stay ignored.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -31,17 +37,20 @@ class SignalGuard:
     def __enter__(self) -> Self:
         # Python allows handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
-            self._old = {number: signal.signal(number, self._note) for number in SIGNALS}
+            for number in SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._old[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
+        for number in list(self._old):
+            self._restore(number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._restore()
+        self.received = self.received or number
+        if signal.SIGINT in self._old:
+            self._restore(signal.SIGINT)
 
-    def _restore(self) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-        self._old = {}
+    def _restore(self, number: int) -> None:
+        # None: a handler that Python did not install, and cannot bring back.
+        signal.signal(number, self._old.pop(number) or signal.SIG_DFL)

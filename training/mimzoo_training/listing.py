@@ -1,49 +1,132 @@
 """`mimzoo list`, `info` and `cache`: the catalogue, recipes and downloads, without Keras."""
 
 import argparse
+import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 from mimzoo_training.light import without_keras
 
+_ACCURACIES = ("top-1", "accuracy")
 FILTERS = ("method", "backbone", "size", "data", "length", "state", "task")
 
 
 def list_all(args: argparse.Namespace) -> None:
-    """Prints the presets and the recipes, or one grid with its results.
+    """Prints what can be loaded at once, then the rest; or one grid with its results.
 
     Raises:
-        ValueError: nothing has what was asked for.
+        ValueError: nothing matches the filters.
     """
     with without_keras():
         from mimzoo.hub import grid
-        from mimzoo.hub.catalogue import catalogue, list_presets
-        from mimzoo_training.recipes import get_recipe, list_recipes
+        from mimzoo.hub.catalogue import STATES, catalogue, list_presets
+        from mimzoo_training.recipes import list_recipes
 
-        if args.grid:
+        wanted = {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
+        if args.grid and not args.json:
             _print_rows(grid(args.grid))
             return
-        wanted = {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
-        presets = [catalogue()[n] for n in list_presets(**wanted) if args.contains in n]
+        of_grid = {"grid": args.grid} if args.grid else {}
+        names = list_presets(**wanted, **of_grid)
+        presets = [catalogue()[name] for name in names if args.contains in name]
         recipes = [] if wanted else [n for n in list_recipes() if args.contains in n]
+        if args.json:
+            print(json.dumps([_entry(preset) for preset in presets], indent=1, ensure_ascii=False))
+            return
         if not presets and not recipes:
             raise ValueError(f"no preset and no recipe has {args.contains or wanted!r}.")
-        if presets:
-            table = _table("preset", "state", "licence", "result")
-            for preset in presets:
-                table.add_row(preset.name, preset.state, preset.licence, _best_known(preset))
-            _console().print(table)
-        if recipes:
-            table = _table("recipe", "for", "data", "length", "batch", "figures")
-            for name in recipes:
-                recipe = get_recipe(name)
-                figures = recipe.origin.partition(":")[0]
-                row = recipe.kind, recipe.data, recipe.length, str(recipe.batch_size), figures
-                table.add_row(name, *row)
-            _console().print(table)
+        everything = args.all or bool(wanted) or bool(args.contains)
+        by_state = {state: [p for p in presets if p.state == state] for state in STATES}
+        bundled = by_state.pop(STATES[0])
+        _print_presets("Load at once: these come with the package", bundled)
+        if not everything:
+            _print_grids(presets)
+            return
+        _print_presets("Downloaded when first loaded", by_state.pop(STATES[1]))
+        _print_presets("Recipe only: no weights, `mimzoo pretrain` makes them", by_state[STATES[2]])
+        _print_recipes(recipes)
+
+
+def _print_presets(heading: str, presets: list[Any]) -> None:
+    if not presets:
+        return
+    table = _table("preset", "size", "pixels", "licence", "result")
+    for preset in presets:
+        row = preset.name, _size(preset), _pixels(preset), preset.licence, _best_known(preset)
+        table.add_row(*row)
+    _console().print(heading, style="bold")
+    _console().print(table)
+    _console().print()
+
+
+def _print_grids(presets: list[Any]) -> None:
+    """A line for each grid: what it is about, and how many of its presets have weights."""
+    from mimzoo.hub.catalogue import STATES, grids
+
+    table = _table("grid", "presets", "with weights", "about")
+    for name, grid in grids().items():
+        own = [preset for preset in presets if preset.grid == name]
+        weights = sum(preset.state != STATES[2] for preset in own)
+        table.add_row(name, str(len(own)), str(weights), grid["title"])
+    _console().print(
+        "More presets: `mimzoo list --grid NAME`, or `--all` with recipes", style="bold"
+    )
+    _console().print(table)
+
+
+def _print_recipes(names: list[str]) -> None:
+    from mimzoo_training.recipes import get_recipe
+
+    if not names:
+        return
+    table = _table("recipe", "for", "data", "length", "batch", "settings")
+    for name in names:
+        recipe = get_recipe(name)
+        origin = recipe.origin.partition(":")[0]
+        row = recipe.kind, recipe.data, recipe.length, str(recipe.batch_size), origin
+        table.add_row(name, *row)
+    _console().print("Recipes", style="bold")
+    _console().print(table)
+
+
+def _entry(preset: Any) -> dict[str, Any]:
+    """All fields of the catalogue's entry, and how to get its weights."""
+    fields = dataclasses.asdict(preset)
+    pixels = _pixels(preset)
+    return {**fields, "pixels": int(pixels) if pixels else None, "how_to_get": how_to_get(preset)}
+
+
+def _size(preset: Any) -> str:
+    """The size's name, and the number of weights where a file says it."""
+    from mimzoo.hub.vocabulary import count
+
+    metadata = _json(preset.folder / "metadata.json")
+    number = metadata.get("parameter_count")
+    return f"{preset.axes['size']}, {count(number)}" if number else preset.axes["size"]
+
+
+def _pixels(preset: Any) -> str:
+    """Side of the images that the preset was made for, "" where only its file says it."""
+    from mimzoo_training.recipes import get_recipe
+
+    shape = _json(preset.folder / "config.json").get("config", {}).get("image_shape")
+    if shape:
+        return str(shape[0])
+    if preset.finetuned:
+        return preset.finetuned.rpartition("_")[2]
+    try:
+        return str(get_recipe(preset.recipe).image_size) if preset.recipe else ""
+    except ValueError:
+        return ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def info(args: argparse.Namespace) -> None:
-    """Prints a preset, how to get or make it, its results and its recipe; or a recipe."""
+    """Prints a preset with its origin, results and recipe; or a recipe."""
     with without_keras():
         from mimzoo.hub.catalogue import catalogue, preset_info
         from mimzoo_training.recipes import get_recipe
@@ -56,14 +139,14 @@ def info(args: argparse.Namespace) -> None:
             try:
                 recipe = get_recipe(args.name)
             except ValueError:
-                # Its sentence is about presets, which are more.
+                # Its sentence offers the nearest presets.
                 preset_info(args.name)
         if recipe:
             _print_recipe(recipe)
 
 
 def _console() -> Any:
-    """Where tables are printed; into a file or pipe, rows are not broken."""
+    """The console of tables; into a file or pipe, rows are not wrapped."""
     from rich.console import Console
 
     found = Console(highlight=False)
@@ -73,9 +156,12 @@ def _console() -> Any:
 
 
 def cache(args: argparse.Namespace) -> None:
-    """Prints where downloads and conversions are kept, and what there is of them."""
+    """Prints the folders of downloads and conversions, and their contents with sizes."""
     with without_keras():
+        from rich.text import Text
+
         from mimzoo.hub import cache as caches
+        from mimzoo.hub.escape import one_line
 
         print(f"mimzoo's cache  {caches.cache_folder()}  (MIMZOO_CACHE moves it)")
         print(f"the Hub's       {caches.hub_cache_folder()}  (HF_HOME or HF_HUB_CACHE moves it)")
@@ -87,9 +173,8 @@ def cache(args: argparse.Namespace) -> None:
             print(f"removed {len(partial)} partial downloads, {caches.readable(freed)}")
         table, total = _table("kind", "what", "size"), 0
         table.columns[-1].justify = "right"
-        for kind, name, path in caches.contents():
-            size = caches.size_of(path)
-            table.add_row(kind, name, caches.readable(size))
+        for kind, name, size in caches.contents():
+            table.add_row(kind, Text(one_line(name)), caches.readable(size))
             total += size
         table.add_row("", "together", caches.readable(total))
         _console().print(table)
@@ -115,16 +200,22 @@ def _print_rows(rows: Any) -> None:
 
 
 def _best_known(preset: Any) -> str:
-    for kind, entries in (("measured", preset.measured), ("published", preset.published)):
-        if entries:
-            return f"{entries[0]['metric']}: {entries[0]['value']} ({kind})"
-    return ""
+    """The accuracy, else the first result."""
+    entries = [(entry, "measured") for entry in preset.measured]
+    entries += [(entry, "published") for entry in preset.published]
+    entries.sort(key=lambda pair: not any(word in pair[0]["metric"] for word in _ACCURACIES))
+    if not entries:
+        return ""
+    entry, kind = entries[0]
+    value = entry["value"]
+    value = f"{value:.4g}" if isinstance(value, float) else value
+    return f"{entry['metric']}: {value} ({kind})"
 
 
 def how_to_get(preset: Any) -> str:
-    """What a user does to have the weights of a preset."""
+    """How to get the weights of a preset."""
     if preset.state == "bundled":
-        return f'from_preset("{preset.name}"): it is in the package'
+        return f'from_preset("{preset.name}"): comes with the package'
     if preset.checkpoint is None:
         return preset.made_by
     if preset.checkpoint.by_hand:
@@ -146,11 +237,11 @@ def _print_preset(preset: Any) -> None:
     if preset.finetuned:
         table.add_row("fine-tuned on", preset.finetuned)
     for entry in preset.published:
-        told = f"{entry['metric']}: {entry['value']}; {entry['source']}; {entry['file']}"
-        table.add_row("published", told)
+        row = f"{entry['metric']}: {entry['value']}; {entry['source']}; {entry['file']}"
+        table.add_row("published", row)
     for entry in preset.measured:
-        told = f"{entry['metric']}: {entry['value']}; {entry['data']}; {entry['date']}"
-        table.add_row("measured", f"{told}; {entry['command']}")
+        row = f"{entry['metric']}: {entry['value']}; {entry['data']}; {entry['date']}"
+        table.add_row("measured", f"{row}; {entry['command']}")
     for other in preset.others:
         note = f"; {other.note}" if other.note else ""
         table.add_row("also", f"{other.url} ({other.layout}, {other.licence}){note}")

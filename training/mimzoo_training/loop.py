@@ -1,4 +1,4 @@
-"""`model.fit`, made so that it can stop after any step and go on as if nothing had happened.
+"""`model.fit`, made so that it can stop after any step and resume as if nothing had happened.
 
 A run is at most three calls of `fit`: the rest of an epoch that was cut off, whole epochs, and
 the part of an epoch that a length in steps may end with.
@@ -14,12 +14,15 @@ from typing import Any
 
 import keras
 
+from mimzoo.models.inputs import fed
 from mimzoo_training import checkpoint
 from mimzoo_training.distribution import Devices
+from mimzoo_training.files import RunError
 from mimzoo_training.flops import step_flops
 from mimzoo_training.interrupt import Interrupted, SignalGuard
+from mimzoo_training.log import Log
 from mimzoo_training.progress import Progress
-from mimzoo_training.workdir import Log, RunError, Workdir
+from mimzoo_training.workdir import Workdir
 
 Hook = Callable[["Trainer", float], None]
 
@@ -88,36 +91,41 @@ class Trainer:
 
         Raises:
             Interrupted: a signal came; all is saved.
-            RunError: the loss is not finite, a file cannot be written, or another process runs
-                in the same work directory.
+            RunError: the loss or a weight is not finite, or a file cannot be written.
         """
-        with self.workdir.locked() if self.devices.is_main else contextlib.nullcontext():
-            try:
-                self._run()
-            finally:
-                if self.log is not None:
-                    self.log.flush()
+        try:
+            self._run()
+        finally:
+            if self.log is not None:
+                self.log.flush()
 
     def _run(self) -> None:
-        found = checkpoint.latest(self.workdir.checkpoints)
+        quiet = not self.devices.is_main
+        self.progress = Progress(self.total_steps, self.loader.batch_size, quiet)
+        folder = self.workdir.checkpoints
+        found = checkpoint.resume(folder, self.model, self.progress.line)
         if found is not None:
-            self.state = checkpoint.load(found, self.model)
-        self.saver = checkpoint.Saver(self.workdir.checkpoints)
+            self.state = found
+            self.progress.line(f"resumed at step {found['step']} of {self.total_steps}")
+        step = self.progress.start(self.state["step"])
+        self.saver = checkpoint.Saver(folder)
         self.devices.prepare(self.model)
-        step = self.state["step"]
         extra = tuple(f"{part}{name}" for name in self.metrics for part in ("", "val_"))
         extra += self.columns
         self.log = Log(self.workdir.path, step, extra, write=self.devices.is_main)
-        quiet = not self.devices.is_main
-        self.progress = Progress(self.total_steps, step, self.loader.batch_size, quiet)
         if step >= self.total_steps:
             return
+        if self.devices.is_main:
+            needed = checkpoint.missing_bytes(self.model, folder)
+            self.workdir.require_space(needed + checkpoint.preset_bytes(self.model))
+            checkpoint.save_model(folder, self.model)
         # In this thread an unreadable file is an error with its name, on every backend.
         self.loader.batch(step)
         with (
             SignalGuard() as guard,
             self.progress,
             _averages_last(self.model) as finish,
+            fed(),
         ):
             callback = _Steps(self, guard)
             for initial, epochs, steps in segments(step, self.total_steps, self.steps_per_epoch):
@@ -156,10 +164,10 @@ class Trainer:
         self.saver.wait()
         step = self.state["step"]
         if number is None:
-            raise RunError(f"training ended at step {step} of {self.total_steps} unasked.")
+            raise RunError(f"training stopped unexpectedly at step {step} of {self.total_steps}.")
         raise Interrupted(
             f"stopped and saved at step {step} of {self.total_steps}; "
-            "run the same command again to go on.",
+            "run the same command again to resume.",
             number,
         )
 
@@ -237,17 +245,16 @@ class _Steps(keras.callbacks.Callback):
         # Keras reports the mean over the epoch, so one bad step shows from there on.
         if not math.isfinite(float(loss)):
             step, loss = next((s, v) for s, v in self.pending if not math.isfinite(float(v)))
-            trainer.saver.wait()
-            kept = checkpoint.latest(trainer.workdir.checkpoints)
-            where = f"the last checkpoint is {kept.name}" if kept else "there is no checkpoint yet"
-            raise RunError(
-                f"the loss is {float(loss)} at step {step}: the run is stopped and {where}. "
-                "Lower the learning rate, or look at the data of that step."
-            )
+            self._diverged("loss", float(loss), step)
         self.pending.clear()
         self.checked = now
         trainer.state["seconds"] = self.before + now - self.started
         trainer.progress.update(step, step / trainer.steps_per_epoch, float(loss))
+
+    def _diverged(self, name: str, value: float, step: int) -> None:
+        self.trainer.saver.wait()
+        advice = checkpoint.last_resort(self.trainer.workdir.checkpoints)
+        raise RunError(f"the {name} is {value} at step {step}: the run is stopped; {advice}")
 
     def _note_sums(self) -> None:
         """Sums of the epoch so far, so that a resumed epoch's mean is over all of it."""
@@ -269,7 +276,7 @@ class _Steps(keras.callbacks.Callback):
             self._check(time.monotonic())
         self._note_sums()
         if self.done < self.segment_steps:
-            return  # a signal came: the epoch goes on another time
+            return  # a signal came: the epoch is resumed another time
         trainer.progress.pause()
         seconds = state["seconds"] - self.before
         step, epoch = state["step"], trainer.epoch(state["step"])
@@ -289,6 +296,8 @@ class _Steps(keras.callbacks.Callback):
         if last or math.ceil(epoch) % trainer.validation_every == 0:
             values = trainer.evaluate()
             row |= values
+            if not math.isfinite(values.get("val_loss", 0.0)):
+                self._diverged("val_loss", values["val_loss"], step)
             if "val_loss" in values:
                 best = state["best"] is None or values["val_loss"] < state["best"]
                 state["best"] = values["val_loss"] if best else state["best"]
@@ -301,7 +310,7 @@ class _Steps(keras.callbacks.Callback):
         due = time.monotonic() - self.saved >= trainer.checkpoint_seconds
         if best or self.due or (due and trainer.devices.job.processes == 1):
             self._save(best)
-        trainer.progress.go_on()
+        trainer.progress.unpause()
 
 
 def _sentence(row: dict, trainer: Trainer) -> str:
@@ -310,4 +319,5 @@ def _sentence(row: dict, trainer: Trainer) -> str:
     values = "  ".join(f"{name} {row[name]:.4f}" for name in names if row.get(name) is not None)
     used = row.get("flop_utilisation")
     rate = f"{row['images_per_second']:.0f} images/s" + (f"  {used:.1%} of peak" if used else "")
-    return f"epoch {row['epoch']}  {values}  {rate}"
+    left = trainer.progress.left(row["step"])
+    return f"epoch {row['epoch']}  {values}  {rate}{left}"

@@ -1,27 +1,25 @@
 """Loading a preset to measure it or to look at what it sees."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import keras
 
 import mimzoo.pretraining  # noqa: F401 (registers the methods)
-from mimzoo.data import Normalize, ResizeCrop
 from mimzoo.hub import resolve
-from mimzoo.models.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from mimzoo.pretraining.task import MIMTask
-from mimzoo_training.recipes import recipe_from_json
+from mimzoo_training.files import read_json, weights_of
 
-# MAE's evaluation: resize to 256, cut out 224 (papers' notes, section 3).
+# MAE's evaluation (main_finetune.py): resize to 256, cut out 224.
 CROP_FRACTION = 224 / 256
 
 
-def load_task(preset: str, **kwargs: Any) -> keras.Model:
-    """The task that a preset holds.
+def load_task(preset: str, crop_fraction: float | None = None, **kwargs: Any) -> keras.Model:
+    """The task that a preset holds, evaluated as its recipe says.
 
     Args:
         preset: name, folder or hf:// handle.
+        crop_fraction: of evaluation, in place of the recipe's.
         **kwargs: for its `from_preset`.
 
     Raises:
@@ -34,11 +32,24 @@ def load_task(preset: str, **kwargs: Any) -> keras.Model:
             f"{preset} holds a backbone without a task, so there is nothing to measure: "
             "fine-tune it first."
         )
-    name = json.loads(path.read_text(encoding="utf-8"))["registered_name"]
+    name = read_json(path, "registered_name")["registered_name"]
     found = keras.saving.get_registered_object(name)
     if found is None:
         raise ValueError(f"{preset} holds a {name}, which this version of mimzoo does not have.")
-    return found.from_preset(str(folder), **kwargs)
+    with weights_of(folder):
+        task = found.from_preset(str(folder), **kwargs)
+    if task.preprocessor is not None:
+        crop_fraction = crop_fraction or _crop_fraction(folder)
+        task.preprocessor.image_converter.crop_fraction = crop_fraction
+    return task
+
+
+def _crop_fraction(folder: Path) -> float:
+    path, converter = folder / "recipe.json", folder / "image_converter.json"
+    if path.is_file():
+        return read_json(path, "recipe")["recipe"]["crop_fraction"]
+    stored = read_json(converter, "config") if converter.is_file() else {}
+    return stored.get("config", {}).get("crop_fraction", CROP_FRACTION)
 
 
 def load_mim_task(preset: str, mask_ratio: float | None = None) -> MIMTask:
@@ -65,20 +76,6 @@ def _is_mim(folder: Path) -> bool:
     path = folder / "task.json"
     if not path.is_file():
         return False
-    name = json.loads(path.read_text(encoding="utf-8"))["registered_name"]
+    name = read_json(path, "registered_name")["registered_name"]
     found = keras.saving.get_registered_object(name)
     return isinstance(found, type) and issubclass(found, MIMTask)
-
-
-def transforms(
-    task: Any, preset: str, crop_fraction: float | None = None
-) -> tuple[ResizeCrop, Normalize]:
-    """Resize and crop as the preset's recipe evaluates, and the preset's normalisation."""
-    size = task.backbone.image_shape[0]
-    path = Path(resolve(preset)) / "recipe.json"
-    if crop_fraction is None and path.is_file():
-        recipe = recipe_from_json(json.loads(path.read_text(encoding="utf-8"))["recipe"])
-        crop_fraction = recipe.crop_fraction
-    converter = task.preprocessor.image_converter if task.preprocessor else None
-    mean, std = (converter.mean, converter.std) if converter else (IMAGENET_MEAN, IMAGENET_STD)
-    return ResizeCrop(size, crop_fraction or CROP_FRACTION), Normalize(mean, std)

@@ -1,10 +1,12 @@
 """From a recipe to the parts of a run: task, transforms, loaders, optimizer."""
 
+import functools
 from typing import Any
 
 import keras
 import numpy as np
 
+import mimzoo.pretraining  # noqa: F401 (registers the methods)
 from mimzoo.data import (
     Compose,
     Loader,
@@ -17,117 +19,36 @@ from mimzoo.data import (
     open_source,
 )
 from mimzoo.data.named_subsets import NAMED_SUBSETS, check_sampling, named_subset
-from mimzoo.models import (
-    ImageClassifier,
-    MixMIMBackbone,
-    SwinBackbone,
-    SwinV2Backbone,
-    ViTBackbone,
-)
+from mimzoo.models import ImageClassifier
+from mimzoo.models.inputs import fed
 from mimzoo.optimizers import AdamW, WarmupCosine, WarmupMultiStep
 from mimzoo.optimizers.groups import matches_any
-from mimzoo.pretraining import (
-    MAE,
-    FeatureTarget,
-    HOGTarget,
-    LinearDecoder,
-    MAEDecoder,
-    MIMTask,
-    MixMasking,
-    MixMIM,
-    MixMIMDecoder,
-    PixelTarget,
-    RandomMasking,
-    SimMIM,
-    SlidingWindowTarget,
-    Target,
-)
-from mimzoo.pretraining.task import MIMPreprocessor
+from mimzoo.pretraining.task import MIMPreprocessor, MIMTask
 from mimzoo_training.distribution import Devices
 from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.recipes.kinds import PretrainRecipe
-
-# Masks of validation are the same in every run, whatever its seed.
-VALIDATION_MASKS = 0
-BACKBONES = {
-    "vit": ViTBackbone,
-    "swin": SwinBackbone,
-    "swinv2": SwinV2Backbone,
-    "mixmim": MixMIMBackbone,
-}
-METHODS = {"mae": MAE, "simmim": SimMIM, "mixmim": MixMIM}
-DECODERS = {"mae": MAEDecoder, "mixmim": MixMIMDecoder}
-
-
-def backbone_class(recipe: Recipe) -> type:
-    """The class of a recipe's backbone.
-
-    Raises:
-        ValueError: an unknown backbone.
-    """
-    if recipe.backbone not in BACKBONES:
-        raise ValueError(
-            f"backbone must be one of {', '.join(BACKBONES)}, got {recipe.backbone!r}."
-        )
-    return BACKBONES[recipe.backbone]
+from mimzoo_training.recipes.objects import build, merged
 
 
 def build_task(recipe: PretrainRecipe, dtype: str = "float32") -> MIMTask:
     """The task of a pretraining recipe, not compiled.
 
     Raises:
-        ValueError: sizes or ratios that make no model.
+        ValueError: sizes or ratios that make no model, or classes that nobody registered.
     """
-    if recipe.method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {recipe.method!r}.")
-    backbone_cls = backbone_class(recipe)
-    backbone = backbone_cls.from_size(
-        recipe.size,
-        image_shape=(recipe.image_size, recipe.image_size, 3),
-        patch_size=recipe.patch_size,
-        drop_path_rate=recipe.drop_path_rate,
-        dtype=dtype,
-        name="backbone",
-        **recipe.architecture,
+    sides = (recipe.image_size, recipe.image_size)
+    drop_path = {"drop_path_rate": recipe.drop_path_rate, "name": "backbone"}
+    spec = merged(recipe.task, {"backbone": {"image_shape": (*sides, 3), **drop_path}})
+    if "decoder" in spec["config"]:
+        spec = merged(spec, {"decoder": {"name": "decoder"}})
+    classifier = ImageClassifier.for_backbone(
+        keras.saving.get_registered_object(spec["config"]["backbone"]["class_name"])
     )
-    named = {"dtype": dtype, "name": "decoder"}
-    if recipe.method in DECODERS:
-        sizes = recipe.decoder_dim, recipe.decoder_depth, recipe.decoder_heads
-        decoder = DECODERS[recipe.method](*sizes, **named)
-    else:
-        decoder = LinearDecoder(**named)
-    options = {"mixing_embedding": True} if recipe.mixing_embedding else {}
-    converter_cls = ImageClassifier.for_backbone(backbone_cls).preprocessor_cls.image_converter_cls
-    converter = converter_cls(
-        (recipe.image_size, recipe.image_size), mean=recipe.mean, std=recipe.std
+    converter = classifier.preprocessor_cls.image_converter_cls(
+        sides, mean=recipe.mean, std=recipe.std, crop_fraction=recipe.crop_fraction
     )
-    return METHODS[recipe.method](
-        backbone,
-        masking=_masking(recipe, VALIDATION_MASKS, "pair"),
-        decoder=decoder,
-        target=_target(recipe),
-        preprocessor=MIMPreprocessor(converter),
-        compile=False,
-        name=recipe.method,
-        **options,
-    )
-
-
-def _masking(recipe: PretrainRecipe, seed: int, sharing: str | None) -> RandomMasking:
-    if recipe.method == "mixmim":
-        cell, more = recipe.mask_patch_size, recipe.mask_ratio_range
-        return MixMasking(recipe.mask_ratio, seed, cell, sharing, more)
-    return RandomMasking(recipe.mask_ratio, seed=seed, mask_patch_size=recipe.mask_patch_size)
-
-
-def _target(recipe: PretrainRecipe) -> Target:
-    if recipe.target == "hog":
-        return HOGTarget(loss=recipe.loss, **recipe.target_options)
-    if recipe.target == "features":
-        return FeatureTarget(loss=recipe.loss, **recipe.target_options)
-    if recipe.target == "sliding_window":
-        return SlidingWindowTarget(recipe.target_window, recipe.loss)
-    return PixelTarget(recipe.target == "normalized_patches", recipe.loss)
+    preprocessor = MIMPreprocessor(converter)
+    return build(spec, dtype, preprocessor=preprocessor, compile=False, name=recipe.method)
 
 
 def train_transform(recipe: Recipe) -> Compose:
@@ -152,9 +73,7 @@ def normalize(recipe: Recipe) -> Normalize:
 def pretrain_loader(
     recipe: PretrainRecipe, source: Source, task: MIMTask, shard: tuple[int, int] = (0, 1)
 ) -> Loader:
-    """Masked batches for ever; of each batch the part `shard`."""
-    masking = _masking(recipe, recipe.seed, recipe.mask_sharing)
-    grid, patch = task.backbone.grid, task.backbone.patch_size
+    """Batches of images and what the task draws, for ever; of each batch the part `shard`."""
     return Loader(
         source,
         recipe.batch_size,
@@ -162,28 +81,26 @@ def pretrain_loader(
         normalize=normalize(recipe),
         seed=recipe.seed,
         epochs=None,
-        masking=lambda index, epoch: masking.draw(index, epoch, grid, patch),
+        draw=functools.partial(task.draw, seed=recipe.seed, training=True),
+        multiple=task.multiple,
         shard=shard,
     )
 
 
 def masked_loss(
-    task: Any,
-    source: Source,
-    transform: Any,
-    normalize: Normalize,
-    batch_size: int,
-    devices: Devices | None = None,
+    task: MIMTask, source: Source, batch_size: int, devices: Devices | None = None
 ) -> float:
-    """Loss of a MIM task on a source with the task's masks of epoch 0."""
+    """Loss of a MIM task on a source, as `task.evaluate(source)` gives it."""
+    rules = task.input_rules(training=False)
     loader = Loader(
         source,
         batch_size,
-        transform=transform,
-        normalize=normalize,
+        transform=rules.transform,
+        normalize=rules.normalize,
         shuffle=False,
         drop_remainder=False,
-        masking=task.draw_masks,
+        draw=rules.draw,
+        multiple=task.multiple,
         **padding(devices),
     )
     return evaluate(task, loader, devices)["loss"]
@@ -199,20 +116,20 @@ def padding(devices: Devices | None) -> dict[str, Any]:
 def evaluate(model: keras.Model, loader: Loader, devices: Devices | None = None) -> dict:
     """{"loss", …} of a compiled model over all batches of all processes."""
     devices = devices or Devices()
-    values = keras.Model.evaluate(
-        model,
-        devices.dataset(loader),
-        steps=loader.steps_per_epoch,
-        verbose=0,
-        return_dict=True,
-    )
+    with fed():
+        values = keras.Model.evaluate(
+            model,
+            devices.dataset(loader),
+            steps=loader.steps_per_epoch,
+            verbose=0,
+            return_dict=True,
+        )
     return devices.results(model, values)
 
 
-def first_images(source: Source, recipe: Recipe, count: int = 8) -> np.ndarray:
+def first_images(source: Source, recipe: Recipe, multiple: int = 1, count: int = 8) -> np.ndarray:
     """(N, H, W, 3) uint8: the first images of a source at the recipe's size."""
-    count = min(count, len(source))
-    count -= count % 2 if count > 1 else 0  # MixMIM shows pairs
+    count = min(count, len(source)) // multiple * multiple
     loader = Loader(source, count, transform=test_transform(recipe), shuffle=False)
     return loader.batch(0).astype("uint8")
 

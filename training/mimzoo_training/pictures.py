@@ -1,4 +1,4 @@
-"""Pictures and TensorBoard events that a run leaves as it goes on."""
+"""Pictures and TensorBoard events that a run leaves while it trains."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo_training.workdir import write_file
+from mimzoo_training.files import write_file
 
 # What `MIMTask.reconstruct` may give, from the top of a picture -> how it is called there.
 ROWS = {
@@ -51,7 +51,8 @@ def draw_curve(rows: list[dict], path: Path) -> None:
             axes.plot(
                 *zip(*points, strict=True), marker="." if len(points) < 40 else "", label=label
             )
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     axes.grid(alpha=0.3)
     write_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
 
@@ -103,13 +104,14 @@ class TensorBoard:
     """A hook that writes the log's numbers as TensorBoard events, without TensorFlow's help.
 
     Args:
-        folder: of the events.
+        folder: of the events; the file is opened with the first row.
     """
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self.writer = EventFileWriter(str(folder))
+        self.open = lambda: EventFileWriter(str(folder))
+        self.writer: EventFileWriter | None = None
 
     def __call__(self, trainer: Any, epoch: float) -> None:
         """Writes the last row of the log."""
@@ -121,6 +123,7 @@ class TensorBoard:
         summary = Summary(
             value=[Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         )
+        self.writer = self.writer or self.open()
         self.writer.add_event(Event(wall_time=time.time(), step=row["step"], summary=summary))
         self.writer.flush()
 

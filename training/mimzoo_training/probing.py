@@ -49,15 +49,15 @@ def probe_preset(
     for images in (source, test):
         _ = images.labels  # says how labels are given where there are none
     task = measure.load_task(preset)
-    transform, norm = measure.transforms(task, preset)
+    rules = task.input_rules(training=False)
     model = feature_model(task.backbone, pooling)
 
     def features(images: Source) -> tuple[np.ndarray, np.ndarray]:
         loader = Loader(
             images,
             min(batch_size, len(images)),
-            transform=transform,
-            normalize=norm,
+            transform=rules.transform,
+            normalize=rules.normalize,
             shuffle=False,
             drop_remainder=False,
             labels=True,

@@ -32,21 +32,26 @@ class Progress:
 
     Args:
         total: steps of the run.
-        start: steps already done.
         batch_size: images in a step.
         quiet: shows nothing, for all processes of a run but one.
         every: seconds between plain lines within an epoch.
     """
 
     def __init__(
-        self, total: int, start: int, batch_size: int, quiet: bool = False, every: float = 60.0
+        self, total: int, batch_size: int, quiet: bool = False, every: float = 60.0
     ) -> None:
         self.quiet = quiet
-        self.total, self.step, self.batch_size, self.every = total, start, batch_size, every
+        self.total, self.batch_size, self.every = total, batch_size, every
         self.rate: float | None = None
         self._bar: Any = None
-        self._last = (time.monotonic(), start)
         self._printed = time.monotonic()
+        self.start(0)
+
+    def start(self, step: int) -> int:
+        """The step from which the run continues; returns it."""
+        self.step = step
+        self._last = (time.monotonic(), step)
+        return step
 
     def __enter__(self) -> Self:
         if sys.stdout.isatty() and not self.quiet:
@@ -66,10 +71,10 @@ class Progress:
             self._bar.stop()
 
     def pause(self) -> None:
-        """The time until `go_on` (validation, pictures) does not count into the rate."""
+        """The time until `unpause` (validation, pictures) does not count into the rate."""
         self._paused = time.monotonic()
 
-    def go_on(self) -> None:
+    def unpause(self) -> None:
         """Ends `pause`."""
         self._last = (self._last[0] + time.monotonic() - self._paused, self._last[1])
 
@@ -84,12 +89,17 @@ class Progress:
         self.step = step
         text = f"epoch {epoch:.2f}  loss {loss:.4f}"
         if self.rate:
-            left = duration((self.total - step) / self.rate)
-            text += f"  {self.rate * self.batch_size:.0f} images/s  {left} left"
+            text += f"  {self.rate * self.batch_size:.0f} images/s{self.left(step)}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=text)
         elif now - self._printed >= self.every and not self.quiet:
             self.line(f"step {step}/{self.total}  {text}")
+
+    def left(self, step: int) -> str:
+        """The time left after a step, with two spaces before it; "" if it is not known, or none."""
+        if not self.rate or step >= self.total:
+            return ""
+        return f"  {duration((self.total - step) / self.rate)} left"
 
     def line(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""

@@ -7,18 +7,19 @@ import keras
 import numpy as np
 
 from mimzoo.data import Source
-from mimzoo_training import checkpoint, export, parts
+from mimzoo_training import export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.online_probe import COLUMN, OnlineProbe
 from mimzoo_training.pictures import Curves, Reconstructions, tensorboard_hook
 from mimzoo_training.recipes.kinds import PretrainRecipe
-from mimzoo_training.workdir import RunError, Workdir, write_json
+from mimzoo_training.workdir import RunError, Workdir, alone_in_workdir, write_json
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 PICTURES = 10
 
 
+@alone_in_workdir
 def pretrain(
     recipe: PretrainRecipe,
     source: Source | str,
@@ -69,7 +70,6 @@ def pretrain(
     if recipe.kind != "pretrain":
         raise ValueError(f"{recipe.name} is a recipe for fine-tuning: use `mimzoo finetune`.")
     place = Workdir(workdir)
-    place.stop_unless_resumable()
     if validation is None and isinstance(source, str):
         validation = parts.to_source(source, "validation")
     elif validation is not None:
@@ -79,7 +79,6 @@ def pretrain(
 
     devices = devices or Devices()
     say = devices.voice(say)
-    devices.check_batch(recipe.batch_size, 2 if recipe.method == "mixmim" else 1)
     with devices.scope():
         trainer, run, weights = _train(
             recipe,
@@ -99,8 +98,7 @@ def pretrain(
     export.set_weights(final, weights, recipe.preset_dtype)
     final.compile()
     on = validation or source
-    transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
-    loss = parts.masked_loss(final, on, transform, norm, recipe.batch_size)
+    loss = parts.masked_loss(final, on, recipe.batch_size)
     results = [
         export.result(
             "masked loss, masks of seed 0",
@@ -133,8 +131,10 @@ def _train(
     """Trainer, what it ran on, and the weights; none if the run was complete before."""
     keras.utils.set_random_seed(recipe.seed)
     task = parts.build_task(recipe, precision)
-    if validation is not None:
-        task.check_count(len(validation) % recipe.batch_size)
+    devices.check_batch(recipe.batch_size, task.multiple)
+    if validation is not None and len(validation) % task.multiple:
+        left = len(validation) % task.multiple
+        say(f"{left} of {len(validation)} images of {validation.name} left out of validation")
     loader = parts.pretrain_loader(recipe, source, task, devices.shard)
     rate = parts.schedule(recipe, len(source))
     optimizer = parts.pretrain_optimizer(recipe, task, rate)
@@ -147,14 +147,11 @@ def _train(
         "precision": precision,
     }
     if devices.is_main:
-        place.claim(recipe.to_json(), run)
+        place.claim(recipe.to_json(), run, say)
     devices.wait()
     if place.finished:
         say(f"{recipe.name} is finished: {place.preset}")
         return None, run, None
-    place.require_space(checkpoint.room(task))
-
-    transform, norm = parts.test_transform(recipe), parts.normalize(recipe)
 
     probed = None
     if probe:
@@ -165,11 +162,10 @@ def _train(
     def evaluate() -> dict[str, float]:
         if validation is None:
             return {}
-        batch = recipe.batch_size
-        loss = parts.masked_loss(task, validation, transform, norm, batch, devices)
+        loss = parts.masked_loss(task, validation, recipe.batch_size, devices)
         return {"val_loss": loss, **(probed() if probed else {})}
 
-    images = parts.first_images(validation or source, recipe)
+    images = parts.first_images(validation or source, recipe, task.multiple)
     total = rate.total_steps
     every = round(total / loader.steps_per_epoch / PICTURES)
     hooks = [Curves(), *tensorboard_hook(place.path, say)] if devices.is_main else []

@@ -1,7 +1,7 @@
 """open-mmlab/mmpretrain: MAE, SimMIM on Swin, and the Swin classifiers after it.
 
 Its patch merging is mmcv's: neighbours in the order of an unfold. The name of a released model may
-tell the window of its fine-tuning; what counts here are the shapes.
+name the window of its fine-tuning; only the shapes count here.
 """
 
 from dataclasses import replace

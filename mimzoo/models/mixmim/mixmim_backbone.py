@@ -46,6 +46,7 @@ class MixMIMBackbone(HierarchicalBackbone):
     ```
     """
 
+    family = "mixmim"
     block_cls = MixMIMBlock
     shifted = False
     fixed_positions = True

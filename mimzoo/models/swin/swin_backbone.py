@@ -60,5 +60,6 @@ class SwinBackbone(HierarchicalBackbone):
     ```
     """
 
+    family = "swin"
     block_cls = SwinBlock
     sizes = SWIN_SIZES

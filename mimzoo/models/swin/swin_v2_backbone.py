@@ -59,6 +59,7 @@ class SwinV2Backbone(HierarchicalBackbone):
     ```
     """
 
+    family = "swinv2"
     block_cls = SwinV2Block
     norm_first = False
     sizes = SWIN_V2_SIZES

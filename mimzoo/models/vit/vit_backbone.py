@@ -98,6 +98,9 @@ class ViTBackbone(Backbone):
     ```
     """
 
+    family = "vit"
+    block_cls = TransformerBlock
+
     def __init__(
         self,
         image_shape: tuple[int, int, int] = (224, 224, 3),
@@ -150,7 +153,7 @@ class ViTBackbone(Backbone):
             else None
         )
         self.blocks = [
-            TransformerBlock(
+            self.block_cls(
                 embed_dim,
                 num_heads,
                 mlp_ratio,
@@ -246,16 +249,19 @@ class ViTBackbone(Backbone):
         """
         return self._encode(tokens, index)
 
+    def prepare(self, x: Tensor, index: Tensor | None = None) -> Tensor:
+        """What the first block gets: tokens with positions, the class token first."""
+        if self.positions is not None:
+            x = self.positions(x, index=index)
+        return x if self.class_token_layer is None else self.class_token_layer(x)
+
     def _encode(
         self, x: Tensor, index: Tensor | None = None, kept: list[Tensor] | None = None
     ) -> Tensor:
         # Appends each block's output to `kept`. Nothing else may hold one.
         if index is None:
             self.check_tokens(x)
-        if self.positions is not None:
-            x = self.positions(x, index=index)
-        if self.class_token_layer is not None:
-            x = self.class_token_layer(x)
+        x = self.prepare(x, index)
         bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
         for block in self.blocks:
             x = block(x, bias=bias, index=index)

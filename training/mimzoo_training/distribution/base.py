@@ -10,7 +10,7 @@ import numpy as np
 from mimzoo_training.distribution.environment import Job
 from mimzoo_training.distribution.peaks import peak
 
-# Steps between two questions whether a process was told to stop, where asking costs time.
+# Steps between two questions whether a process is to stop, where asking costs time.
 ASK_EVERY = 20
 
 
@@ -93,7 +93,7 @@ class Devices:
 
         Args:
             step: that is done; the same for all processes.
-            stop: whether this one was told to stop.
+            stop: whether this one got a signal to stop.
             save: whether it finds that a checkpoint is due.
         """
         return stop, save

@@ -1,4 +1,4 @@
-"""Which of how many processes this one is, as launchers tell it in environment variables."""
+"""Which of how many processes this one is, by the environment variables of launchers."""
 
 import os
 import re
@@ -15,9 +15,9 @@ class Job:
     Attributes:
         process: number of this one, from 0.
         processes: how many.
-        address: host:port of process 0; None: the backend finds it out.
+        address: host:port of process 0; None: the backend finds it.
         local: number of this process on its machine.
-        launcher: who told.
+        launcher: whose variables these are.
     """
 
     process: int = 0
@@ -60,6 +60,27 @@ def job_of(environment: Mapping[str, str] | None = None) -> Job:
     if len(hosts) > 1:
         return Job(int(env.get("TPU_WORKER_ID", 0)), len(hosts), None, 0, "tpu")
     return Job()
+
+
+def local_index(job: Job, visible: int) -> int:
+    """Which of the devices that it sees is this process'.
+
+    Args:
+        job: of the process.
+        visible: devices that it sees: all of the machine, or its own one where a scheduler
+            hides the others (SLURM's --gpus-per-task).
+
+    Raises:
+        ValueError: more processes on the machine than devices.
+    """
+    if visible == 1:
+        return 0
+    if job.local >= visible:
+        raise ValueError(
+            f"this is process {job.local + 1} of its machine, which shows it {visible} devices: "
+            "start one process for each device."
+        )
+    return job.local
 
 
 def first_node(nodes: str) -> str:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from mimzoo import backend
 from mimzoo_training.distribution.base import Devices, too_few
-from mimzoo_training.distribution.environment import Job
+from mimzoo_training.distribution.environment import Job, local_index
 
 # Numbers that are sent together: 25 MB of float32, as DistributedDataParallel's buckets.
 BUCKET = 25 * 2**20 // 4
@@ -34,13 +34,14 @@ def start(job: Job, count: int | None, model_parallel: int) -> Devices:
             f"on torch each device has its process: start {count} of them with "
             f"`torchrun --nproc-per-node {count} -m mimzoo_training.cli …`."
         )
-    name = torch.cuda.get_device_name(job.local) if kind == "gpu" else ""
+    index = local_index(job, torch.cuda.device_count()) if kind == "gpu" else 0
+    name = torch.cuda.get_device_name(index) if kind == "gpu" else ""
     if job.processes == 1:
         return Devices(job, 1, kind, name)
     host, _, port = job.address.rpartition(":")
     os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": port}
     if kind == "gpu":
-        torch.cuda.set_device(job.local)
+        torch.cuda.set_device(index)
     dist.init_process_group(
         "nccl" if kind == "gpu" else "gloo", rank=job.process, world_size=job.processes
     )
@@ -100,7 +101,7 @@ class TorchDevices(Devices):
             dist.all_reduce(total)
             variable.assign(total)
         known = model.get_metrics_result()
-        for variable, part in own:  # the epoch may go on
+        for variable, part in own:  # the epoch may continue
             variable.assign(part)
         return {name: float(known.get(name, value)) for name, value in logs.items()}
 

@@ -16,6 +16,7 @@ from mimzoo_training.recipes.nano import (
     mixmim_nano_fmnist,
     swinv2_nano_finetune_fmnist,
     swinv2_nano_simmim_fmnist,
+    vit_nano_data2vec_fmnist,
     vit_nano_features_fmnist,
     vit_nano_finetune_fmnist,
     vit_nano_mae_fmnist,
@@ -66,6 +67,7 @@ _MAKERS: list[Callable[[], Recipe]] = [
         for data in COYO_DATA
     ),
     vit_nano_features_fmnist,
+    vit_nano_data2vec_fmnist,
     mixmim_nano_fmnist,
     *(partial(mixmim_in1k, size) for size in ("base", "large", "huge")),
     vit_nano_finetune_fmnist,

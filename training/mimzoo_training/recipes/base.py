@@ -22,9 +22,8 @@ class Recipe:
         name: <backbone>_<size>_<method>_<data>_<length>, the method left out where it is called
             as the backbone; of fine-tuning <backbone>_<size>_<method>_finetune_<data>_<pixels>.
         kind: "pretrain" or "finetune".
-        backbone: "vit", "swin", "swinv2" or "mixmim".
+        backbone: short name of the backbone's class, as in names: "vit", "swinv2".
         size: of the backbone: nano, tiny, small, base, large, huge, giant.
-        architecture: further arguments of the backbone, such as window_size.
         data: short name of the data set.
         num_examples: images in its training part, by which a run knows whether it has that set.
         image_size: side in pixels.
@@ -50,7 +49,8 @@ class Recipe:
         clip_norm: greatest norm of the whole gradient; None for none.
         seed: of weights, order, augmentation and masks.
         origin: who set the figures, and where they are published.
-        inferred: name of a field that was not published -> the rule that gave it.
+        inferred: name of a field that was not published -> the rule that gave it. What is in
+            `task` has a dot: "masking.mask_ratio".
     """
 
     name: str
@@ -66,7 +66,6 @@ class Recipe:
     beta_2: float
     origin: str
     backbone: str = "vit"
-    architecture: dict[str, Any] = field(default_factory=dict)
     beta_1: float = 0.9
     weight_decay: float = 0.05
     no_weight_decay: tuple[str, ...] = ()
@@ -98,9 +97,15 @@ class Recipe:
             raise ValueError("milestone is for the schedule 'multistep', which needs it.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
-        unknown = set(self.inferred) - {f.name for f in dataclasses.fields(self)}
+        known = {f.name for f in dataclasses.fields(self)} | self.parts
+        unknown = {name for name in self.inferred if name.partition(".")[0] not in known}
         if unknown:
             raise ValueError(f"inferred names no field of a recipe: {', '.join(sorted(unknown))}.")
+
+    @property
+    def parts(self) -> set[str]:
+        """Names of the objects that a recipe has beside its fields."""
+        return set()
 
     @property
     def peak_learning_rate(self) -> float:
@@ -129,7 +134,7 @@ class Recipe:
         """Plain JSON types; `recipe_from_json` is the inverse."""
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
-    # --- changes, which the name tells ----------------------------------------------------------
+    # --- changes, which show in the name --------------------------------------------------------
 
     def with_length(self, length: str) -> Self:
         """The recipe at another length; a warm-up of more than a tenth of it is cut to that."""
@@ -143,7 +148,7 @@ class Recipe:
         return self._changed(length=length, warmup=warmup, inferred=inferred)
 
     def scaled(self, share: float) -> Self:
-        """The recipe at a share of its length, in steps that its name tells: for a trial.
+        """The recipe at a share of its length, in steps, which its name says: for a trial.
 
         Raises:
             ValueError: a share outside (0, 1], or one of less than one step.
@@ -158,7 +163,7 @@ class Recipe:
         return self.with_length(f"{int(total * share)}it")
 
     def with_changes(self, **changes: Any) -> Self:
-        """The recipe with other values of fields, told by the name and by `inferred`."""
+        """The recipe with other values of fields, which show in its name and in `inferred`."""
         changes = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
         if not changes:
             return self
@@ -180,17 +185,22 @@ class Recipe:
                 name = _replace_part(name, str(self.image_size), str(changed.image_size))
             else:
                 name += f"_{changed.image_size}px"
-        for field_name, short in _SUFFIXES.items():
-            old, new = getattr(self, field_name, None), getattr(changed, field_name, None)
-            if old != new:
+        before, after = self.shown(), changed.shown()
+        for short, new in after.items():
+            if before[short] != new:
                 name += f"_{short}{new}" if isinstance(new, str) else f"_{short}{new:g}"
         return dataclasses.replace(changed, name=name)
+
+    def shown(self) -> dict[str, Any]:
+        """What a changed name ends in -> its value."""
+        return {
+            short: getattr(self, name) for name, short in _SUFFIXES.items() if hasattr(self, name)
+        }
 
 
 _SUFFIXES = {
     "batch_size": "batch",
     "seed": "seed",
-    "mask_ratio": "mask",
     "base_learning_rate": "lr",
     "layer_decay": "decay",
     "drop_path_rate": "drop",

@@ -8,6 +8,8 @@ hyper-parameter are ours.
 
 from mimzoo.data.named_subsets import NAMED_SUBSETS
 from mimzoo_training.recipes.kinds import PretrainRecipe
+from mimzoo_training.recipes.mae import mae_task
+from mimzoo_training.recipes.objects import keras_object
 
 COYO_DATA = ("coyo500k", "coyo1m", "coyo5m", "coyo10m", "coyo100m")
 COYO_SIZES = ("base", "large", "huge")
@@ -40,7 +42,8 @@ def vit_mae_coyo(size: str, data: str, method: str = "mae") -> PretrainRecipe:
     strong = method == "mae-clip"
     rule = "not known: MAE's on ImageNet-1K"
     known = ("batch_size", "base_learning_rate", "beta_2", "weight_decay", "crop_scale")
-    inferred = dict.fromkeys((*known, "mask_ratio", "decoder_dim", "decoder_depth"), rule)
+    parts = ("masking.mask_ratio", "decoder.embed_dim", "decoder.depth")
+    inferred = dict.fromkeys((*known, *parts), rule)
     inferred |= {
         "size": "not known: MAE's sizes",
         "data": "the authors' lists are not known: mimzoo.data.named_subset",
@@ -48,18 +51,21 @@ def vit_mae_coyo(size: str, data: str, method: str = "mae") -> PretrainRecipe:
         "warmup": "MAE's 40 of 800 epochs",
         "crop_fraction": "validation of MIM is not published; fine-tuning's 224 / 256",
     }
+    features = None
     if strong:
         inferred |= {
             "target": "not known which strong targets were tried: CLIP's features",
-            "loss": "not known: data2vec's, with the beta of Feature Distillation",
+            "target.loss": "not known: data2vec's, with the beta of Feature Distillation",
         }
+        features = keras_object("FeatureTarget", loss="smooth_l1", teacher=TEACHERS[size])
     return PretrainRecipe(
         name=f"vit_{size}_{method}_{data}_250k",
+        method="mae",
+        task=mae_task(size, 14 if size == "huge" else 16, target=features),
         size=size,
         data=data,
         num_examples=NAMED_SUBSETS[data].count,
         image_size=224,
-        patch_size=14 if size == "huge" else 16,
         length="250k",
         batch_size=4096,
         base_learning_rate=1.5e-4,
@@ -68,13 +74,4 @@ def vit_mae_coyo(size: str, data: str, method: str = "mae") -> PretrainRecipe:
         crop_scale=(0.2, 1.0),
         origin="ours: the grid of arXiv 2305.15248, of which only the abstract is known",
         inferred=inferred,
-        **(
-            {
-                "target": "features",
-                "loss": "smooth_l1",
-                "target_options": {"teacher": TEACHERS[size]},
-            }
-            if strong
-            else {}
-        ),
     )

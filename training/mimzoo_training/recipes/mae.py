@@ -4,9 +4,38 @@ Figures: PRETRAIN.md, main_pretrain.py and util/lr_sched.py for pretraining, FIN
 main_finetune.py for fine-tuning; results: README.md.
 """
 
+from typing import Any
+
 from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
+from mimzoo_training.recipes.objects import Spec, keras_object
 
 _IN1K = 1_281_167
+
+
+def mae_task(
+    size: str,
+    patch_size: int,
+    decoder: tuple[int, int, int] = (512, 8, 16),
+    target: Spec | None = None,
+    **backbone: Any,
+) -> Spec:
+    """MAE as published: 75 % of the patches masked, normalised pixels, a transformer decoder.
+
+    Args:
+        size: of the ViT.
+        patch_size: side of a patch in pixels.
+        decoder: width, blocks and heads.
+        target: in place of the normalised pixels.
+        **backbone: further arguments of ViTBackbone.
+    """
+    width, depth, heads = decoder
+    return keras_object(
+        "MAE",
+        backbone=keras_object("ViTBackbone", size=size, patch_size=patch_size, **backbone),
+        masking=keras_object("RandomMasking", mask_ratio=0.75),
+        target=target or keras_object("PixelTarget", normalize=True, loss="mse"),
+        decoder=keras_object("MAEDecoder", embed_dim=width, depth=depth, num_heads=heads),
+    )
 
 
 def vit_mae_in1k(size: str, length: str = "800ep") -> PretrainRecipe:
@@ -28,18 +57,18 @@ def vit_mae_in1k(size: str, length: str = "800ep") -> PretrainRecipe:
     """
     return PretrainRecipe(
         name=f"vit_{size}_mae_in1k_{length}",
+        method="mae",
+        task=mae_task(size, 14 if size == "huge" else 16),
         size=size,
         data="in1k",
         num_examples=_IN1K,
         image_size=224,
-        patch_size=14 if size == "huge" else 16,
         length=length,
         batch_size=4096,
         base_learning_rate=1.5e-4,
         warmup="40ep",
         beta_2=0.95,
         weight_decay=0.05,
-        mask_ratio=0.75,
         crop_scale=(0.2, 1.0),
         origin="published: facebookresearch/mae PRETRAIN.md, main_pretrain.py, util/lr_sched.py",
         inferred={"crop_fraction": "validation of MIM is not published; fine-tuning's 224 / 256"},

@@ -1,14 +1,39 @@
 """MixMIM on ImageNet-1K: Liu et al., arXiv 2205.13137, as Sense-X/MixMIM (commit 2b2f5a9) has it.
 
 Figures: exp/base_600ep/pretrain.sh and finetune.sh, main_pretrain.py, main_finetune.py,
-util/lr_decay.py; results: README.md. Papers' notes, sections 1.5, 2, 3 and 5.3.
+util/lr_decay.py; results: README.md.
 """
 
 from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
+from mimzoo_training.recipes.objects import Spec, keras_object
 
 _IN1K = 1_281_167
 _WINDOWS_384 = (16, 16, 24, 12)
-MIXMIM_DECODER = {"decoder_dim": 512, "decoder_depth": 8, "decoder_heads": 16}
+
+
+def mixmim_task(
+    size: str,
+    *,
+    unit: int = 32,
+    shared: str = "batch",
+    decoder: tuple[int, int, int] = (512, 8, 16),
+) -> Spec:
+    """MixMIM as published: half of the units mixed, normalised pixels, a transformer decoder.
+
+    Args:
+        size: of MixMIM's backbone.
+        unit: side of a mask unit in pixels.
+        shared: see MixMasking.
+        decoder: width, blocks and heads.
+    """
+    width, depth, heads = decoder
+    return keras_object(
+        "MixMIM",
+        backbone=keras_object("MixMIMBackbone", size=size, patch_size=4),
+        masking=keras_object("MixMasking", mask_ratio=0.5, mask_patch_size=unit, shared=shared),
+        target=keras_object("PixelTarget", normalize=True, loss="mse"),
+        decoder=keras_object("MixMIMDecoder", embed_dim=width, depth=depth, num_heads=heads),
+    )
 
 
 def mixmim_in1k(size: str) -> PretrainRecipe:
@@ -16,7 +41,7 @@ def mixmim_in1k(size: str) -> PretrainRecipe:
 
     Published for base: batch 2048 (16 x 128, README.md), learning rate 1.5e-4 x batch / 256, AdamW
     with betas 0.9 and 0.95, weight decay 0.05, 40 epochs of warm-up, half-cosine to 0,
-    RandomResizedCrop of 20 to 100 % of the area, flip, 24 of 49 cells of 32 px, one mask for the
+    RandomResizedCrop of 20 to 100 % of the area, flip, 24 of 49 units of 32 px, one mask for the
     batch of each device, normalised pixels. Our batch has one mask over all devices. Large was
     trained for 600 epochs, too; of its settings, and of huge, nothing is published.
 
@@ -29,32 +54,29 @@ def mixmim_in1k(size: str) -> PretrainRecipe:
     """
     inferred = {"crop_fraction": "validation of MIM is not published; fine-tuning's 224 / 256"}
     if size != "base":
-        for name in ("batch_size", "base_learning_rate", "warmup", "crop_scale", "mask_ratio"):
+        for name in ("batch_size", "base_learning_rate", "warmup", "crop_scale"):
             inferred[name] = "not published for this size: that of base"
+        inferred["masking.mask_ratio"] = inferred["batch_size"]
     if size == "huge":
         inferred["length"] = "not published for this size: that of base and large"
     return PretrainRecipe(
         name=f"mixmim_{size}_in1k_600ep",
         backbone="mixmim",
         method="mixmim",
+        task=mixmim_task(size),
         size=size,
         data="in1k",
         num_examples=_IN1K,
         image_size=224,
-        patch_size=4,
         length="600ep",
         batch_size=2048,
         base_learning_rate=1.5e-4,
         warmup="40ep",
         beta_2=0.95,
-        mask_ratio=0.5,
-        mask_patch_size=32,
-        mask_sharing="batch",
         crop_scale=(0.2, 1.0),
         origin=f"{'published' if size == 'base' else 'partly published'}: Sense-X/MixMIM "
         "exp/base_600ep/pretrain.sh, main_pretrain.py, README.md",
         inferred=inferred,
-        **MIXMIM_DECODER,
     )
 
 

@@ -6,6 +6,10 @@ No figure here is published. Each is listed in `inferred` with the rule that gav
 import dataclasses
 
 from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
+from mimzoo_training.recipes.mae import mae_task
+from mimzoo_training.recipes.mixmim import mixmim_task
+from mimzoo_training.recipes.objects import keras_object
+from mimzoo_training.recipes.simmim import simmim_task
 
 # Of the 60,000 training images, divided by 255: mean and standard deviation over all pixels of
 # all images, computed in float64 from train-images-idx3-ubyte. Grey, so three times the same.
@@ -45,15 +49,13 @@ def vit_nano_mae_fmnist(length: str = "20ep") -> PretrainRecipe:
     """
     return PretrainRecipe(
         name=f"vit_nano_mae_fmnist_{length}",
+        method="mae",
+        task=mae_task("nano", 4, decoder=(64, 2, 2)),
         length=length,
-        patch_size=4,
         batch_size=256,
         base_learning_rate=1.5e-3,
         warmup="5%",
         beta_2=0.95,
-        decoder_dim=64,
-        decoder_depth=2,
-        decoder_heads=2,
         preset_dtype="float16",
         origin="ours: MAE's recipe on a small model and small images",
         inferred={
@@ -61,9 +63,9 @@ def vit_nano_mae_fmnist(length: str = "20ep") -> PretrainRecipe:
             "base_learning_rate": "ten times MAE's: the model is six times narrower than ViT-B",
             "batch_size": "the batch that MAE's learning rate is quoted for",
             "warmup": "MAE's 40 of 800 epochs",
-            "decoder_dim": "half the encoder's: it sees all 49 patches, which would be most work",
-            "decoder_depth": "a third of the encoder's blocks; MAE-B has two thirds",
-            "decoder_heads": "heads of 32, as the encoder has and MAE's decoder",
+            "decoder.embed_dim": "half the encoder's: it sees all 49 patches, most of the work",
+            "decoder.depth": "a third of the encoder's blocks; MAE-B has two thirds",
+            "decoder.num_heads": "heads of 32, as the encoder has and MAE's decoder",
             "preset_dtype": "keeps the preset below 5 MB",
         },
         **_SHARED,
@@ -83,19 +85,71 @@ def vit_nano_features_fmnist(length: str = "5ep") -> PretrainRecipe:
     Args:
         length: of the run.
     """
-    recipe = vit_nano_mae_fmnist(length)
+    teacher = "vit_nano_mae_fmnist_20ep"
+    target = keras_object("FeatureTarget", loss="smooth_l1", teacher=teacher)
+    recipe = vit_nano_mae_fmnist(length).with_task(target=target)
     return dataclasses.replace(
         recipe,
         name=f"vit_nano_mae-features_fmnist_{length}",
-        target="features",
-        loss="smooth_l1",
-        target_options={"teacher": "vit_nano_mae_fmnist_20ep"},
         origin="ours: MAE with a strong target on a small model and small images",
         inferred={
             **recipe.inferred,
             "target": "the features of a model that fine-tunes well, as in the COYO grid",
-            "loss": "as in the COYO grid",
+            "target.loss": "as in the COYO grid",
         },
+    )
+
+
+def vit_nano_data2vec_fmnist(length: str = "10ep") -> PretrainRecipe:
+    """data2vec 2.0 pretraining of ViT-nano, with its post-norm blocks, on Fashion-MNIST.
+
+    All 60,000 training images at 28 px, four masks an image with 9 of 49 patches visible, a
+    teacher that follows the student, two grouped convolutions of width 128. Stored as float16.
+
+    Expect: see docs/data2vec.md.
+
+    Args:
+        length: of the run.
+    """
+    published = "data2vec's base, config/v2/base_images_only_task.yaml"
+    steps = 624
+    task = keras_object(
+        "Data2Vec",
+        backbone=keras_object("Data2VecBackbone", size="nano", patch_size=4),
+        masking=keras_object("InverseBlockMasking", mask_ratio=0.8, masks_per_image=4),
+        decoder=keras_object("ConvDecoder", depth=2, kernel_size=3, groups=16),
+        target=keras_object(
+            "Data2VecTarget",
+            teacher=keras_object("EMA", momentum=0.968, end=0.9984, steps=steps),
+            top=5,
+        ),
+        class_loss=2.56,
+    )
+    return PretrainRecipe(
+        name=f"vit_nano_data2vec_fmnist_{length}",
+        method="data2vec",
+        task=task,
+        length=length,
+        batch_size=256,
+        base_learning_rate=1.5e-3,
+        warmup="13%",
+        beta_2=0.95,
+        clip_norm=4.0,
+        preset_dtype="float16",
+        origin="ours: data2vec 2.0 on a small model and small images",
+        inferred={
+            **_RULES,
+            "base_learning_rate": "as the nano ViT",
+            "batch_size": "as the nano ViT",
+            "warmup": f"50,040 of 375,300 updates in {published}",
+            "masking.masks_per_image": "four in place of 16: the step's cost",
+            "decoder.depth": "a third of the backbone's blocks; base has half",
+            "target.teacher": "momenta whose time to forget is the published share of the run, of "
+            "ten epochs",
+            "target.top": "five sixths of the blocks, as base",
+            "preset_dtype": "keeps the preset below 5 MB",
+        },
+        **_SHARED,
     )
 
 
@@ -152,7 +206,7 @@ _SWIN_RULES = {
 def swinv2_nano_simmim_fmnist(length: str = "30ep") -> PretrainRecipe:
     """SimMIM pretraining of SwinV2-nano (width 64, 2 + 4 blocks, patch 4) on Fashion-MNIST.
 
-    All 60,000 training images, enlarged to 32 px; 10 of 16 cells of 8 px masked, pixels normalised
+    All 60,000 training images, enlarged to 32 px; 10 of 16 units of 8 px masked, pixels normalised
     by the mean and deviation of a window of 7 px as target, stored as float16.
 
     Expect: validation loss 0.297; fine-tuned on 1,000 labels 80.0 % test accuracy, against 72.6 %
@@ -165,20 +219,14 @@ def swinv2_nano_simmim_fmnist(length: str = "30ep") -> PretrainRecipe:
     return PretrainRecipe(
         name=f"swinv2_nano_simmim_fmnist_{length}",
         method="simmim",
+        task=simmim_task(
+            keras_object("SwinV2Backbone", size="nano", patch_size=4), unit=8, window=7
+        ),
         length=length,
-        patch_size=4,
         batch_size=256,
         base_learning_rate=4e-3,
         warmup="5%",
         clip_norm=5.0,
-        mask_ratio=0.6,
-        mask_patch_size=8,
-        target="sliding_window",
-        target_window=7,
-        loss="l1",
-        decoder_dim=None,
-        decoder_depth=None,
-        decoder_heads=None,
         preset_dtype="float16",
         origin="ours: SimMIM's recipe on a small model and small images",
         inferred={
@@ -187,8 +235,8 @@ def swinv2_nano_simmim_fmnist(length: str = "30ep") -> PretrainRecipe:
             "batch_size": "as the nano ViT",
             "warmup": "as the nano ViT; SimMIM's 10 of 800 epochs would be few steps",
             "schedule": "half a cosine, as SimMIM's 100 epochs: a short run",
-            "mask_patch_size": "the stride of the backbone, as SimMIM's 32 px",
-            "target_window": "47 of 192 px, rounded down to an odd number",
+            "masking.mask_patch_size": "the stride of the backbone, as SimMIM's 32 px",
+            "target.window_size": "47 of 192 px, rounded down to an odd number",
             "preset_dtype": "keeps the preset below 5 MB",
         },
         **_SWIN,
@@ -239,8 +287,9 @@ _MIXMIM_RULES = {**_RULES, "image_size": _SWIN_RULES["image_size"]}
 def mixmim_nano_fmnist(length: str = "10ep") -> PretrainRecipe:
     """MixMIM pretraining of MixMIM-nano (width 64, 2 + 4 blocks, patch 4) on Fashion-MNIST.
 
-    All 60,000 training images, enlarged to 32 px; pairs share 8 of 16 cells of 8 px each, a
-    decoder of width 64 with 2 blocks and 2 heads, pixels normalised per cell, stored as float16.
+    All 60,000 training images, enlarged to 32 px; pairs share 8 of 16 units of 8 px each, a
+    decoder of width 64 with 2 blocks and 2 heads, pixels normalised per position. Stored as
+    float16.
 
     Expect: validation loss 0.332; a linear probe on 1,000 labels gives 79.5 % test accuracy
     (`results.json` of the bundled preset); fine-tuning was not measured. Cost: 154 seconds an epoch
@@ -252,18 +301,12 @@ def mixmim_nano_fmnist(length: str = "10ep") -> PretrainRecipe:
     return PretrainRecipe(
         name=f"mixmim_nano_fmnist_{length}",
         method="mixmim",
+        task=mixmim_task("nano", unit=8, shared="pair", decoder=(64, 2, 2)),
         length=length,
-        patch_size=4,
         batch_size=256,
         base_learning_rate=1.5e-3,
         warmup="5%",
         beta_2=0.95,
-        mask_ratio=0.5,
-        mask_patch_size=8,
-        mask_sharing="pair",
-        decoder_dim=64,
-        decoder_depth=2,
-        decoder_heads=2,
         preset_dtype="float16",
         origin="ours: MixMIM's recipe on a small model and small images",
         inferred={
@@ -271,11 +314,11 @@ def mixmim_nano_fmnist(length: str = "10ep") -> PretrainRecipe:
             "base_learning_rate": "as the nano ViT",
             "batch_size": "as the nano ViT",
             "warmup": "as the nano ViT",
-            "mask_patch_size": "the stride of the backbone, as MixMIM's 32 px",
-            "mask_sharing": "one mask for 256 images would leave 234 masks an epoch",
-            "decoder_dim": "half of the encoder's last stage, as MixMIM-B's 512 of 1024",
-            "decoder_depth": "as the nano ViT",
-            "decoder_heads": "heads of 32, as MixMIM's",
+            "masking.mask_patch_size": "the stride of the backbone, as MixMIM's 32 px",
+            "masking.shared": "one mask for 256 images would leave 234 masks an epoch",
+            "decoder.embed_dim": "half of the encoder's last stage, as MixMIM-B's 512 of 1024",
+            "decoder.depth": "as the nano ViT",
+            "decoder.num_heads": "heads of 32, as MixMIM's",
             "preset_dtype": "keeps the preset below 5 MB",
         },
         **_MIXMIM,

@@ -10,6 +10,7 @@ from typing import Any
 
 from mimzoo.data.named_subsets import NAMED_SUBSETS
 from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
+from mimzoo_training.recipes.objects import Spec, keras_object
 
 _IN1K = 1_281_167
 GRID_SIZES = ("small", "base", "large", "huge", "giant")
@@ -24,21 +25,37 @@ _SPARED = ("mask_token", "position_bias", "positions", "logit_scale")
 _PRETRAIN: dict[str, Any] = {
     "method": "simmim",
     "image_size": 192,
-    "patch_size": 4,
     "batch_size": 2048,
     "learning_rate_batch": 512,
     "beta_2": 0.999,
     "no_weight_decay": _SPARED,
     "clip_norm": 5.0,
-    "mask_ratio": 0.6,
-    "mask_patch_size": 32,
-    "loss": "l1",
-    "target": "pixels",
-    "decoder_dim": None,
-    "decoder_depth": None,
-    "decoder_heads": None,
     "crop_scale": (0.67, 1.0),
 }
+
+
+def simmim_task(backbone: Spec, unit: int = 32, window: int | None = None) -> Spec:
+    """SimMIM as published: 60 % of the units masked, one linear layer, absolute error of pixels.
+
+    Args:
+        backbone: of `keras_object`.
+        unit: side of a mask unit in pixels.
+        window: side in pixels of the window that normalises the pixels; None: not normalised.
+    """
+    pixels = (
+        keras_object("PixelTarget", normalize=False, loss="l1")
+        if window is None
+        else keras_object("SlidingWindowTarget", window_size=window, loss="l1")
+    )
+    return keras_object(
+        "SimMIM",
+        backbone=backbone,
+        masking=keras_object("RandomMasking", mask_ratio=0.6, mask_patch_size=unit),
+        target=pixels,
+        decoder=keras_object("LinearDecoder"),
+    )
+
+
 # 800 epochs: constant rate, a tenth of it for the last eighth.
 _LONG = {
     "base_learning_rate": 1e-4,
@@ -94,7 +111,7 @@ def swinv2_simmim_grid(size: str, data: str, length: str) -> PretrainRecipe:
     if size != "base":
         for name in ("base_learning_rate", "drop_path_rate", "clip_norm"):
             inferred[name] = "not published for this size: that of base"
-        inferred["architecture"] = "window not published for this size: that of base"
+        inferred["backbone.window_size"] = "window not published for this size: that of base"
     if length != "500k":
         inferred["milestone"] = "not published for this length: 7/8 of the run, as at 500K"
         inferred["warmup"] = "not published for this length: 6,250 iterations, as at 500K"
@@ -105,7 +122,9 @@ def swinv2_simmim_grid(size: str, data: str, length: str) -> PretrainRecipe:
         name=f"swinv2_{size}_simmim_{data}_{length}",
         backbone="swinv2",
         size=size,
-        architecture={"window_size": 12},
+        task=simmim_task(
+            keras_object("SwinV2Backbone", size=size, patch_size=4, window_size=12), window=47
+        ),
         data=data,
         num_examples=GRID_DATA[data],
         length=length,
@@ -117,8 +136,6 @@ def swinv2_simmim_grid(size: str, data: str, length: str) -> PretrainRecipe:
             **_PRETRAIN,
             **_LONG,
             "warmup": "6250it",
-            "target": "sliding_window",
-            "target_window": 47,
         },
     )
 
@@ -146,7 +163,11 @@ def swin_simmim_in1k(size: str, length: str = "800ep") -> PretrainRecipe:
         name=f"swin_{size}_simmim_in1k_{length}",
         backbone="swin",
         size=size,
-        architecture={"window_size": 6 if size == "base" else 12},
+        task=simmim_task(
+            keras_object(
+                "SwinBackbone", size=size, patch_size=4, window_size=6 if size == "base" else 12
+            )
+        ),
         data="in1k",
         num_examples=_IN1K,
         length=length,
@@ -169,19 +190,24 @@ def vit_simmim_in1k() -> PretrainRecipe:
         name="vit_base_simmim_in1k_800ep",
         backbone="vit",
         size="base",
-        architecture={
-            "position_embedding": "none",
-            "relative_position_bias": "shared",
-            "qkv_bias": "qv",
-            "layer_scale_init": 0.1,
-        },
+        task=simmim_task(
+            keras_object(
+                "ViTBackbone",
+                size="base",
+                patch_size=16,
+                position_embedding="none",
+                relative_position_bias="shared",
+                qkv_bias="qv",
+                layer_scale_init=0.1,
+            )
+        ),
         data="in1k",
         num_examples=_IN1K,
         length="800ep",
         drop_path_rate=0.1,
         origin="published: microsoft/SimMIM configs/vit_base__800ep",
         inferred=dict(_CROP_RULE),
-        **{**_PRETRAIN, **_LONG, "image_size": 224, "patch_size": 16},
+        **{**_PRETRAIN, **_LONG, "image_size": 224},
     )
 
 

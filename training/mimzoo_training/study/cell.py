@@ -7,7 +7,6 @@ What is done already is not done again. Ends when the process that started it en
 
 import dataclasses
 import datetime
-import json
 import os
 import shutil
 import signal
@@ -16,10 +15,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from mimzoo_training.files import locked, read_json, write_json
+from mimzoo_training.log import read_rows
 from mimzoo_training.study.place import Place, digest
 from mimzoo_training.study.results import record
 from mimzoo_training.study.spec import Cell, Study, data_label
-from mimzoo_training.workdir import locked, write_json
 
 
 def main(folder: str, name: str) -> int:
@@ -59,13 +59,13 @@ def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
         command=f"mimzoo study {study.name} --data {sources['data']} --workdir {place.path.name} "
         f"--only {cell.name}",
     )
-    last = json.loads((run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    loss = json.loads((run.path / "results.json").read_text(encoding="utf-8"))[0]
-    stored = json.loads((run.path / "recipe.json").read_text(encoding="utf-8"))
+    last = read_rows(run.path)[-1]
+    loss = read_json(run.results)[0]
+    stored = read_json(run.recipe, "run")
     row = {
         "name": cell.name,
         "model": cell.model.label,
-        "family": cell.model.family or family(recipe),
+        "family": cell.family(recipe),
         "size": cell.model.size or recipe.size,
         "data": cell.data,
         "length": cell.length,
@@ -97,14 +97,6 @@ def recipe_on(cell: Cell, train: Any, source: Any) -> Any:
     return whole.with_changes(data=name, num_examples=len(source))
 
 
-def family(recipe: Any) -> str:
-    """Models whose losses measure the same thing are called the same."""
-    name = f"{recipe.method} {recipe.backbone}" if recipe.method != "mixmim" else "mixmim"
-    usual = {"mae": "normalized_patches", "mixmim": "normalized_patches"}
-    usual |= {"simmim": "sliding_window" if recipe.backbone == "swinv2" else "pixels"}
-    return name if recipe.target == usual[recipe.method] else f"{name} {recipe.target}"
-
-
 def evaluate(
     cell: Cell, study: Study, preset: Path, opened: dict[str, Any], folder: Path
 ) -> dict[str, float]:
@@ -121,7 +113,7 @@ def evaluate(
                 str(preset), opened["train"], opened["test"], seed=cell.seed, **study.features
             )
             write_json(path, rows)
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_json(path, mend="remove it, and the features are measured again")
         found |= {f"{row['kind']}_{row['labels']}": row["accuracy"] for row in rows}
     return found
 
@@ -148,7 +140,7 @@ def finetuned(cell: Cell, entry: dict, preset: Path, opened: dict, folder: Path)
     # The classifier was wanted for its accuracy only.
     for name in ("preset", "checkpoints"):
         shutil.rmtree(place / name, ignore_errors=True)
-    return json.loads((place / "results.json").read_text(encoding="utf-8"))[0]["value"]
+    return read_json(place / "results.json")[0]["value"]
 
 
 def end_with_parent() -> None:

@@ -64,17 +64,14 @@ def find_devices(jobs: int | None = None) -> list[Device]:
     gpus = _gpus()
     if gpus:
         each = max(1, (jobs or number) // len(gpus))
-        made = [
-            Device(f"GPU {index}", SHARE * memory, each, _gpu_env(index, each))
-            for index, memory in gpus
-        ]
+        made = [_gpu(name, memory, each if memory or jobs else 1) for name, memory in gpus]
         return made if jobs is None else made[:jobs]
     if glob.glob("/dev/accel*") or {"TPU_WORKER_ID", "TPU_ACCELERATOR_TYPE"} & set(os.environ):
         return [Device("TPU", float("inf"), 1)]
     jobs = jobs or number
     threads = max(1, number // jobs)
     parts = [set(cores[n * threads : (n + 1) * threads]) for n in range(jobs)]
-    memory = float("inf")  # Windows does not tell it this way
+    memory = float("inf")  # Windows has no sysconf
     if hasattr(os, "sysconf"):
         memory = SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     env = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
@@ -83,28 +80,36 @@ def find_devices(jobs: int | None = None) -> list[Device]:
     return [Device("CPU", memory, jobs, env, parts)]
 
 
-def _gpus() -> list[tuple[str, float]]:
+def _gpus() -> list[tuple[str, float | None]]:
+    """Names for CUDA_VISIBLE_DEVICES, and bytes of memory; None: not known."""
+    found = _memory()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return list(found.items())
+    wanted = [name.strip() for name in visible.split(",")]
+    # A part of a GPU (MIG-…) or a UUID (GPU-…) is passed on as it is.
+    return [(n, found.get(n)) for n in wanted if n in found or n.startswith(("MIG-", "GPU-"))]
+
+
+def _memory() -> dict[str, float | None]:
+    """Number of each NVIDIA GPU of this machine -> bytes; None where it shares the machine's."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return []
+        return {}
     command = [tool, "--query-gpu=index,memory.total", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (subprocess.SubprocessError, OSError):
-        return []
-    found = [line.split(", ") for line in told.stdout.splitlines() if line.strip()]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        wanted = [name.strip() for name in visible.split(",")]
-        found = [row for row in found if row[0] in wanted]
-    return [(index, float(megabytes) * 2**20) for index, megabytes in found]
+        return {}
+    rows = [line.split(", ") for line in listed.stdout.splitlines() if line.strip()]
+    return {index: float(m) * 2**20 if m.isdigit() else None for index, m in rows}
 
 
-def _gpu_env(index: str, slots: int) -> dict[str, str]:
-    env = {"CUDA_VISIBLE_DEVICES": index}
+def _gpu(name: str, memory: float | None, slots: int) -> Device:
+    env = {"CUDA_VISIBLE_DEVICES": name}
     if slots > 1:  # JAX and TensorFlow would each take all of the memory
         env |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    return env
+    return Device(f"GPU {name}", SHARE * memory if memory else float("inf"), slots, env)
 
 
 def place(devices: list[Device], name: str, needed: float) -> tuple[Device, int] | None:

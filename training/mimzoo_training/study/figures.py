@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mimzoo_training.files import write_file
 from mimzoo_training.study.rows import (
     Row,
     accuracy_label,
@@ -13,7 +14,6 @@ from mimzoo_training.study.rows import (
     pick,
     values,
 )
-from mimzoo_training.workdir import write_file
 
 MARKERS = "osD^vP*X"
 WIDTH, HEIGHT = 3.4, 3.6

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mimzoo_training.files import read_json, write_file
 from mimzoo_training.study.place import Place
 from mimzoo_training.study.rows import Row, measured
 from mimzoo_training.study.spec import Study
-from mimzoo_training.workdir import write_file
 
 LICENCE = "Apache-2.0"
 
@@ -39,8 +39,8 @@ def grid(place: Place, study: Study, data: str | None, found: dict[str, list[Row
         if rows[0]["seed"] != 0:
             continue
         preset = place.cell(rows[0]["name"]) / "pretrain" / "preset"
-        stored = json.loads((preset / "recipe.json").read_text(encoding="utf-8"))
-        entries = json.loads((preset / "results.json").read_text(encoding="utf-8"))
+        stored = read_json(preset / "recipe.json", "recipe", "run")
+        entries = read_json(preset / "results.json")
         keys = ["val_loss", *measured(rows[0])]
         told = {
             key: {"metric": entry["metric"], "data": entry["data"]}

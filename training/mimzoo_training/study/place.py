@@ -1,4 +1,4 @@
-"""The folder of a study, and what its processes tell each other through it."""
+"""The folder of a study, and what its processes share through it."""
 
 import dataclasses
 import hashlib
@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimzoo_training.files import LOCK, UNFINISHED, RunError, read_json, write_file, write_json
 from mimzoo_training.study.spec import Cell, Study, load_study, path_of
-from mimzoo_training.workdir import RunError, write_file, write_json
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Place:
         return self.path / "cells" / name
 
     def claim(self, study: Study, sources: dict[str, str | None], spec: str) -> None:
-        """Makes the folder this study's, or goes on with it; cells may have been added.
+        """Makes the folder this study's, or resumes it; cells may have been added.
 
         Raises:
             RunError: another study's folder, or a folder of something else.
@@ -38,7 +38,7 @@ class Place:
         path = self.path / "study.json"
         self.path.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            old = json.loads(path.read_text(encoding="utf-8"))
+            old = read_json(path, "name", mend="choose another --workdir")
             wanted = {"name": study.name, **sources}
             differing = [k for k, v in wanted.items() if old.get(k) != v]
             if differing:
@@ -47,7 +47,7 @@ class Place:
                     f"{self.path} was begun with {key} {old.get(key)!r}, not {wanted[key]!r}: "
                     "choose another --workdir."
                 )
-        elif any(self.path.iterdir()):
+        elif any(not _ours(found) for found in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no study: choose a new --workdir.")
         write_json(path, {"name": study.name, **sources})
         text = path_of(spec).read_text(encoding="utf-8")
@@ -55,9 +55,9 @@ class Place:
 
     def read(self) -> tuple[Study, dict[str, str | None]]:
         """The study that runs here, and its sources: data, validation, test."""
-        told = json.loads((self.path / "study.json").read_text(encoding="utf-8"))
-        study = dataclasses.replace(load_study(str(self.path / "spec.toml")), name=told["name"])
-        return study, {k: told[k] for k in ("data", "validation", "test")}
+        sources = read_json(self.path / "study.json", "name", "data", "validation", "test")
+        name = sources.pop("name")
+        return dataclasses.replace(load_study(str(self.path / "spec.toml")), name=name), sources
 
     def row(self, cell: Cell, study: Study) -> dict | None:
         """Results of a cell, or None while it is not finished.
@@ -68,7 +68,7 @@ class Place:
         path = self.cell(cell.name) / "cell.json"
         if not path.is_file():
             return None
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = read_json(path, "name", mend="remove it, and the cell is evaluated again")
         if row.pop("digest", None) != digest(cell, study):
             raise RunError(
                 f"{cell.name} was run with another recipe or other evaluations than the study has "
@@ -82,8 +82,8 @@ class Place:
         path = self.path / "plan.json"
         if not path.is_file():
             return {}
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return told["cells"] if told["of"] == self._spec_digest() else {}
+        plan = read_json(path, "of", "cells", mend="remove it, and it is made again")
+        return plan["cells"] if plan["of"] == self._spec_digest() else {}
 
     def write_plan(self, cells: dict[str, dict]) -> None:
         """Keeps what each cell costs."""
@@ -91,6 +91,10 @@ class Place:
 
     def _spec_digest(self) -> str:
         return hashlib.sha256((self.path / "spec.toml").read_bytes()).hexdigest()
+
+
+def _ours(path: Path) -> bool:
+    return path.name == LOCK or any(path.match(name) for name in UNFINISHED)
 
 
 def digest(cell: Cell, study: Study) -> str:

@@ -1,7 +1,6 @@
 """Runs cells side by side, each in a process of its own, until all are done or have failed."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -11,7 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimzoo_training.files import RunError
 from mimzoo_training.interrupt import Interrupted, SignalGuard
+from mimzoo_training.log import read_rows
 from mimzoo_training.progress import duration
 from mimzoo_training.study.devices import Device, place
 from mimzoo_training.study.estimate import Estimate
@@ -20,7 +21,7 @@ from mimzoo_training.study.rows import measured
 from mimzoo_training.study.spec import Cell, Study
 
 # Seconds between two looks at the processes, and between two plain lines.
-LOOK, TELL = 0.5, 60.0
+LOOK, REPORT = 0.5, 60.0
 # What a process has to save itself after it was asked to stop.
 PATIENCE = 300.0
 
@@ -66,7 +67,7 @@ class Pool:
         self.estimate = Estimate(plan, self.shares)
         self.count = len(cells)
         self.ended = 0
-        self.began = self.told = time.monotonic()
+        self.began = self.printed = time.monotonic()
 
     def run(self) -> dict[str, str]:
         """Name of each cell that failed -> the last line that it printed.
@@ -82,7 +83,7 @@ class Pool:
                     show()
                     if guard.received is not None:
                         raise Interrupted(
-                            "stopped and saved; run the same command again to go on.",
+                            "stopped and saved; run the same command again to resume.",
                             guard.received,
                         )
                     time.sleep(LOOK)
@@ -99,11 +100,10 @@ class Pool:
         return f"{duration(left)} left"
 
     def _part(self, name: str) -> float:
-        """How much of a cell's FLOP is done: pretraining tells, evaluations end with the cell."""
-        path = self.where.cell(name) / "pretrain" / "log.jsonl"
+        """How much of a cell's FLOP is done: of pretraining; evaluations end with the cell."""
         try:
-            last = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
-        except (OSError, ValueError, IndexError):
+            last = read_rows(self.where.cell(name) / "pretrain")[-1]
+        except (OSError, RunError, IndexError):
             return 0.0
         cost = self.plan[name]
         return cost["training_flops"] / cost["flops"] * last["step"] / cost["steps"]
@@ -148,11 +148,11 @@ class Pool:
             if row is None:
                 self.failed[name] = last_line(self.where.cell(name) / "output.txt")
                 del self.shares[name]
-                self.tell(f"{name} failed: {self.failed[name]}")
+                self.report(f"{name} failed: {self.failed[name]}")
             else:
                 self.estimate.ended(name, time.monotonic() - job.began)
-                told = "  ".join(f"{k} {row[k]:.4f}" for k in ("val_loss", *measured(row)))
-                self.tell(f"{name}  {told}  {duration(row['seconds'])}")
+                results = "  ".join(f"{k} {row[k]:.4f}" for k in ("val_loss", *measured(row)))
+                self.report(f"{name}  {results}  {duration(row['seconds'])}")
 
     def _end(self, job: Job) -> None:
         job.device.running.pop(job.cell.name)
@@ -170,9 +170,9 @@ class Pool:
             self._end(job)
         self.jobs.clear()
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """A line, with how far the study is."""
-        self.told = time.monotonic()
+        self.printed = time.monotonic()
         self.say(f"[{self.ended}/{self.count}] {text}  ({self.left()})")
 
     @contextlib.contextmanager
@@ -203,8 +203,8 @@ class Pool:
             self.say = said
 
     def _line(self) -> None:
-        if time.monotonic() - self.told >= TELL:
-            self.tell("running: " + ", ".join(job.cell.name for job in self.jobs))
+        if time.monotonic() - self.printed >= REPORT:
+            self.report("running: " + ", ".join(job.cell.name for job in self.jobs))
 
 
 def last_line(path: Path) -> str:

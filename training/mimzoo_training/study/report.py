@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from mimzoo_training.files import write_file
 from mimzoo_training.study import figures
 from mimzoo_training.study.findings import judge
 from mimzoo_training.study.rows import (
@@ -20,7 +21,6 @@ from mimzoo_training.study.rows import (
 )
 from mimzoo_training.study.spec import Study
 from mimzoo_training.study.verdict import PAPERS, Finding
-from mimzoo_training.workdir import write_file
 
 
 def write_report(

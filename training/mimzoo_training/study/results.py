@@ -1,12 +1,11 @@
 """What a cell measured, in the words of its preset's `results.json` and of the catalogue."""
 
-import json
 from pathlib import Path
 
-from mimzoo.hub.words import length
+from mimzoo.hub.vocabulary import length
+from mimzoo_training.files import read_json, write_file, write_json
 from mimzoo_training.study.rows import Row, measured
 from mimzoo_training.study.spec import Study
-from mimzoo_training.workdir import write_file, write_json
 
 NEIGHBOURS = 20
 
@@ -35,7 +34,7 @@ def record(preset: Path, row: Row, study: Study, tested: str) -> None:
     from mimzoo.hub.card import card
 
     path = preset / "results.json"
-    loss = json.loads(path.read_text(encoding="utf-8"))[0]
+    loss = read_json(path)[0]
     shared = {"data": tested, **{key: loss[key] for key in ("date", "command", "backend")}}
     accuracies = ({"metric": words(study, n), "value": row[n], **shared} for n in measured(row))
     write_json(path, [loss, *accuracies])

@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from mimzoo_training.files import write_file
 from mimzoo_training.study.spec import Study, data_label
-from mimzoo_training.workdir import write_file
 
 Row = dict[str, Any]
 COLUMNS = (
@@ -129,7 +129,7 @@ def published_rows(study: Study) -> list[Row]:
             {
                 "name": recipe.name,
                 "model": cell.model.label,
-                "family": cell.model.family or f"{recipe.method} {recipe.backbone}",
+                "family": cell.family(recipe),
                 "size": cell.model.size or recipe.size,
                 "data": cell.data,
                 "images": recipe.num_examples,

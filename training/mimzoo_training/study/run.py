@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mimzoo_training.files import RunError, locked
 from mimzoo_training.study.devices import describe, find_devices
 from mimzoo_training.study.place import Place
 from mimzoo_training.study.pool import Pool, last_line
 from mimzoo_training.study.report import write_report
 from mimzoo_training.study.rows import published_rows, values
 from mimzoo_training.study.spec import Cell, Study, load_study
-from mimzoo_training.workdir import RunError, locked
 
 
 def run_study(
@@ -29,14 +29,14 @@ def run_study(
 ) -> int:
     """Runs what is missing of a study, seed by seed, the cheapest cells first; writes its report.
 
-    Each cell is a process of its own and ends as a preset, `cells/<name>/pretrain/preset`. A cell
-    that fails is told and left; one that was stopped goes on. The report (`report.md`, `study.csv`
+    Each cell is a process of its own and ends as a preset, `cells/<name>/pretrain/preset`. Failed
+    cells are reported and skipped, stopped ones resume. The report (`report.md`, `study.csv`
     and figures) is of all the cells that are finished.
 
     Args:
         spec: a TOML file, or the name of a study that comes with the package.
         data: what `mimzoo.data.open_source` opens.
-        workdir: the study's folder; a study that was stopped goes on from there.
+        workdir: the study's folder; a study that was stopped resumes from there.
         jobs: cells at a time; default: as many as fit on the GPUs, or one a CPU core.
         only: run only cells with this in their names.
         published: run nothing, take the results that others published.
@@ -59,22 +59,23 @@ def run_study(
         place.path.mkdir(parents=True, exist_ok=True)
         rows = published_rows(study)
         say(f"{len(rows)} of {len(study.cells)} cells of {study.name} have published results.")
-        told = "; ".join(values(rows, "source"))
-        write_report(place.path, study, rows, source=f"results published in {told}", say=say)
+        papers = "; ".join(values(rows, "source"))
+        write_report(place.path, study, rows, source=f"results published in {papers}", say=say)
         return 0
     if data is None:
         raise ValueError("a study needs --data (or --published, to draw published results).")
     sources = {"data": data, "validation": validation, "test": test}
     sources = {k: v and _absolute(v) for k, v in sources.items()}
-    place.claim(study, sources, spec)
+    wanted = [cell for cell in study.cells if not only or only in cell.name]
+    if not wanted:
+        raise ValueError(f"no cell of {study.name} has {only!r} in its name.")
+    place.path.mkdir(parents=True, exist_ok=True)
     with locked(place.path):
-        wanted = [cell for cell in study.cells if not only or only in cell.name]
-        if not wanted:
-            raise ValueError(f"no cell of {study.name} has {only!r} in its name.")
+        place.claim(study, sources, spec)
         failed = _run(study, wanted, place, jobs, say)
-    rows = [row for cell in study.cells if (row := place.row(cell, study))]
-    if rows:
-        write_report(place.path, study, rows, source=data, say=say)
+        rows = [row for cell in study.cells if (row := place.row(cell, study))]
+        if rows:
+            write_report(place.path, study, rows, source=data, say=say)
     for name, why in failed.items():
         say(f"failed: {name}: {why} ({place.cell(name) / 'output.txt'})")
     return 1 if failed else 0

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mimzoo_training.recipes import PretrainRecipe, get_recipe
+from mimzoo_training.recipes.legacy import upgraded_changes
+from mimzoo_training.recipes.objects import merged
 
 SHIPPED = Path(__file__).parent / "specs"
 # Evaluations of a cell, and what each may be told.
@@ -31,9 +33,11 @@ class Model:
         recipe: stem of a recipe's name, such as `vit_nano_mae_fmnist`; with `{data}` in it for
             recipes that name their data, such as `swinv2_base_simmim_{data}`.
         size: what the figures call its size; default: the recipe's.
-        family: models whose losses can be compared; default: method, backbone and target.
+        family: models whose losses can be compared; default: method and backbone, and the target if
+            the study changes it.
         finetune: recipe of fine-tuning; default: that of the backbone's size.
-        changes: fields of the recipe -> values.
+        changes: fields of the recipe -> values; of `task` the arguments to change, such as
+            {"backbone": {"embed_dim": 48}}.
     """
 
     label: str
@@ -70,14 +74,30 @@ class Cell:
         recipe = get_recipe(f"{self.model.recipe.format(data=data)}_{self.length}")
         if recipe.kind != "pretrain":
             raise ValueError(f"{recipe.name} is no recipe of pretraining.")
-        fields = {f.name for f in dataclasses.fields(recipe)}
-        _known(self.model.changes, fields, f"changes of the model {self.model.label}")
         # What lies in a table of the file has to be as a recipe's own figures are.
-        changes = {name: _plain(value) for name, value in self.model.changes.items()}
+        changes = upgraded_changes(
+            {name: _plain(value) for name, value in self.model.changes.items()}
+        )
+        fields = {f.name for f in dataclasses.fields(recipe)}
+        _known(changes, fields, f"changes of the model {self.model.label}")
+        if "task" in changes:
+            _known(changes["task"], recipe.parts, f"changes.task of {self.model.label}")
+            changes["task"] = merged(recipe.task, changes["task"])
         inferred = recipe.inferred | dict.fromkeys(changes, "set by the study")
         name = recipe.name if not changes else f"{self.model.label}_{recipe.data}_{self.length}"
         recipe = dataclasses.replace(recipe, **changes, inferred=inferred, name=name)
         return recipe.with_changes(seed=self.seed)
+
+    def family(self, recipe: PretrainRecipe) -> str:
+        """What models whose losses measure the same thing are called."""
+        if self.model.family:
+            return self.model.family
+        same = recipe.method == recipe.backbone
+        name = recipe.method if same else f"{recipe.method} {recipe.backbone}"
+        if "target" not in upgraded_changes(self.model.changes).get("task", {}):
+            return name
+        target = recipe.task["config"]["target"]["class_name"].rpartition(">")[2]
+        return f"{name} {target.removesuffix('Target').lower()}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,79 @@
+"""One rule for the values of images, wherever they come from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mimzoo.data.images import to_rgb
+
+ValueRange = tuple[float, float]
+
+
+def rgb_images(images: Any, value_range: ValueRange | None = None) -> Any:
+    """Images as uint8 RGB; see `to_rgb` for shapes and for integers.
+
+    Floats are 0..1 if none of them exceeds 1, else 0..255. A whole collection is read by one rule,
+    so that a black image among bright ones stays black.
+
+    Args:
+        images: (N, H, W) or (N, H, W, 1 or 3), or a list of images (H, W) or (H, W, 1 or 3), arrays
+            or Pillow's, of any size.
+        value_range: (low, high) of floats. Default: inferred as above.
+
+    Returns:
+        (N, H, W, 3) uint8, or a list of (H, W, 3) uint8.
+
+    Raises:
+        ValueError: another shape, or values that are not finite or outside their range.
+    """
+    if isinstance(images, list | tuple):
+        arrays = [np.asarray(image) for image in images]
+        scale = value_range or infer_range(arrays)
+        return [to_rgb(_scaled(_image(array), scale)) for array in arrays]
+    array = np.asarray(images)
+    if array.ndim < 3 or (array.ndim == 3 and array.shape[-1] in (1, 3)):
+        raise ValueError(
+            f"images must have the shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {array.shape}"
+        )
+    return to_rgb(_scaled(_image(array), value_range or infer_range([array])))
+
+
+def infer_range(arrays: Sequence[np.ndarray]) -> ValueRange:
+    """(0, 1) or (0, 255), of floats; see `rgb_images`.
+
+    Raises:
+        ValueError: values that are not finite, or in neither range.
+    """
+    floats = [a for a in arrays if a.dtype.kind == "f" and a.size]
+    low, high = min((a.min() for a in floats), default=0), max((a.max() for a in floats), default=0)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("images hold values that are not finite (NaN or infinity): remove them")
+    if low < 0 or high > 255:
+        raise ValueError(
+            f"images of floats from {low:g} to {high:g} are neither 0..1 nor 0..255: give their "
+            f"range, ImageConverter(value_range=({low:g}, {high:g}))"
+        )
+    return (0.0, 1.0) if high <= 1 else (0.0, 255.0)
+
+
+def _image(array: np.ndarray) -> np.ndarray:
+    if array.ndim >= 3 and array.shape[-1] not in (1, 3) and array.shape[-3] in (1, 3):
+        raise ValueError(
+            f"images of shape {array.shape} have their channels first: transpose them to "
+            "(…, H, W, C)"
+        )
+    return array
+
+
+def _scaled(array: np.ndarray, value_range: ValueRange) -> np.ndarray:
+    """Floats of a range as uint8; anything else as it is."""
+    if array.dtype.kind != "f":
+        return array
+    low, high = value_range
+    if array.size and not (array.min() >= low and array.max() <= high):
+        raise ValueError(
+            f"images of floats from {array.min():g} to {array.max():g} lie outside of their range "
+            f"{low:g}..{high:g}: give the right one, ImageConverter(value_range=…)"
+        )
+    return np.rint((array.astype(np.float32) - low) * (255 / (high - low))).astype(np.uint8)

@@ -1,0 +1,168 @@
+"""Batches of data sets that are read from front to end."""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+
+from mimzoo.data.random import permutation
+
+# Batches that are prepared while the model is busy.
+AHEAD = 2
+
+
+class Stream:
+    """Prepared batches of a data set, each read once an epoch.
+
+    A PyDataset is read in a new order each epoch if `shuffle`, as Keras does. All else comes in its
+    own order; what can be read once only (a generator) continues over epochs.
+
+    Args:
+        data: tf.data, torch DataLoader, PyDataset, Grain, a generator, or any iterable of batches.
+        prepare: (batch, numbers (B,) of its examples, epoch) -> batch.
+        steps: in an epoch; default: the data set's length.
+        shuffle: see above.
+        seed: of the order.
+
+    Attributes:
+        steps: in an epoch; None where nobody knows.
+
+    Raises:
+        ValueError: something that cannot be iterated, or of length 0.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        prepare: Callable[[Any, np.ndarray, int], Any],
+        steps: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(data, Iterable | keras.utils.PyDataset):
+            raise ValueError(
+                f"{type(data).__name__} is no data: give images, a source of mimzoo.data or its "
+                "path, or a data set of batches."
+            )
+        self.data, self.prepare = data, prepare
+        self.steps = steps or _length(data)
+        if self.steps == 0:
+            raise ValueError("there are no images: the data set has no batches.")
+        self.shuffle, self.seed = shuffle, seed
+        self._once = iter(data) if isinstance(data, Iterator) else None
+
+    def read(self, start: int, end: int | None) -> Iterator[Any]:
+        """The batches from the global step `start` to `end` (not with it) or for ever."""
+        epoch, skipped = divmod(start, self.steps) if self.steps else (0, 0)
+        while end is None or epoch * (self.steps or 1) < end:
+            if end is not None and self.steps:
+                left = min(self.steps, end - epoch * self.steps)
+            else:
+                left = self.steps
+            yield from self._epoch(epoch, skipped, left)
+            if self.steps is None:
+                return
+            epoch, skipped = epoch + 1, 0
+
+    def _epoch(self, epoch: int, skipped: int, count: int | None) -> Iterator[Any]:
+        waiting: collections.deque = collections.deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="stream") as thread:
+            places = _Places(self._raw(epoch), self.prepare, epoch, skipped, count)
+            try:
+                while True:
+                    while len(waiting) < AHEAD:
+                        waiting.append(thread.submit(places.next))
+                    batch = waiting.popleft().result()
+                    if batch is _END:
+                        return
+                    yield batch
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _raw(self, epoch: int) -> Iterator[Any]:
+        if self._once is not None:
+            return self._once
+        if isinstance(self.data, keras.utils.PyDataset):
+            return _of_pydataset(self.data, self.steps, epoch, self.shuffle, self.seed)
+        return iter(self.data)
+
+
+_END = object()
+
+
+class _Places:
+    """Counts what was read, so that each example has its number."""
+
+    def __init__(
+        self, raw: Iterator[Any], prepare: Callable, epoch: int, skipped: int, count: int | None
+    ) -> None:
+        self.raw, self.prepare, self.epoch = raw, prepare, epoch
+        self.skipped, self.count, self.read, self.first = skipped, count, 0, 0
+
+    def next(self) -> Any:
+        """The next batch, or `_END`."""
+        while True:
+            if self.count is not None and self.read >= self.count:
+                return _END
+            try:
+                batch = next(self.raw)
+            except StopIteration:
+                return _END
+            if isinstance(batch, _At):
+                batch, self.first = batch
+            index = np.arange(self.first, self.first + rows(batch))
+            self.first += len(index)
+            self.read += 1
+            if self.read > self.skipped:
+                return self.prepare(batch, index, self.epoch)
+
+
+_At = collections.namedtuple("_At", ("batch", "first"))
+
+
+def _of_pydataset(
+    data: keras.utils.PyDataset, steps: int, epoch: int, shuffle: bool, seed: int
+) -> Iterator[_At]:
+    """Each batch once, read by as many threads as the data set has workers."""
+    order = permutation(seed, epoch, steps) if shuffle else np.arange(steps)
+    data.on_epoch_begin()
+    size, waiting = 0, collections.deque()
+    with ThreadPoolExecutor(max(1, data.workers), thread_name_prefix="pydataset") as threads:
+        for place in [*order.tolist(), None]:
+            if place is not None:
+                waiting.append((place, threads.submit(data.__getitem__, place)))
+            # Of two batches one at least is not the last, which may be smaller.
+            while len(waiting) > max(1, data.workers) or (place is None and waiting):
+                size = size or max(rows(batch.result()) for _, batch in list(waiting)[:2])
+                number, batch = waiting.popleft()
+                yield _At(batch.result(), number * size)
+    data.on_epoch_end()
+
+
+def _length(data: Any) -> int | None:
+    if isinstance(data, keras.utils.PyDataset):
+        return data.num_batches
+    try:
+        return len(data)
+    except TypeError:
+        return None
+
+
+def rows(batch: Any) -> int:
+    """How many examples a batch has."""
+    while isinstance(batch, list | tuple | dict):
+        batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
+    return int(np.shape(batch)[0])
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """An array or tensor of any backend as a NumPy array."""
+    if keras.ops.is_tensor(x):
+        return keras.ops.convert_to_numpy(x)
+    if hasattr(x, "detach"):  # torch's, on another backend
+        x = x.detach().cpu()
+    return np.asarray(x)

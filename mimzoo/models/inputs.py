@@ -1,0 +1,278 @@
+"""`fit`, `evaluate` and `predict` of every task, over any input: one way in."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import keras
+import numpy as np
+
+from mimzoo.data.feed import Feed, Inputs, make_feed
+from mimzoo.data.loader import Loader
+from mimzoo.models.preprocessing import ImageConverter
+
+logger = logging.getLogger("mimzoo")
+_FED: ContextVar[bool] = ContextVar("fed", default=False)
+
+
+@contextlib.contextmanager
+def fed() -> Iterator[None]:
+    """Where a loop of Keras calls a task on batches that were checked as they were made."""
+    token = _FED.set(True)
+    try:
+        with warnings.catch_warnings():
+            # Keras' word for the end of data without a length.
+            warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
+            yield
+    finally:
+        _FED.reset(token)
+
+
+def is_fed() -> bool:
+    """Whether this call of a task comes from `fed`."""
+    return _FED.get()
+
+
+class TaskInputs:
+    """Mixin of tasks: Keras' training loops over anything that holds images.
+
+    `x` may be: images, as an array or as a list of images of any size; a source of `mimzoo.data`,
+    or what `mimzoo.data.open_source` opens ("photos/"); a `mimzoo.data.Loader`; or anything that
+    gives batches: tf.data, a torch DataLoader, a PyDataset, Grain, a generator, a list of batches.
+    Images are read as `mimzoo.models.preprocessing.ImageConverter` says, the same on all ways.
+
+    Each image is read once an epoch. Images and sources are visited in a new order each epoch;
+    order and masks follow from (seed, epoch, example), and epochs continue over repeated calls and
+    `initial_epoch`. Evaluation and prediction always see what epoch 0 would.
+    """
+
+    # Of which a batch has to have a whole number of images.
+    multiple = 1
+    # Whether training and evaluation need labels.
+    labelled = False
+    # The epoch that the next call of `fit` begins with.
+    epochs_trained = 0
+
+    def input_rules(self, training: bool, seed: int | None = None) -> Inputs:
+        """How this task takes images and whatever else its step needs.
+
+        Args:
+            training: whether what is drawn is for training.
+            seed: of what is drawn in training; default: the task's.
+        """
+        options: dict[str, Any] = {
+            "image_shape": self.backbone.image_shape,
+            "check_labels": self.check_labels,
+            "check_ready": self.check_inputs,
+            "multiple": self.multiple,
+        }
+        if type(self).draw is not TaskInputs.draw:
+            options["draw"] = lambda index, epoch: self.draw(
+                index, epoch if training else 0, seed=seed, training=training
+            )
+        converter = getattr(self.preprocessor, "image_converter", None)
+        if self.preprocessor is None:
+            return Inputs(**options, raw=True)
+        if not isinstance(converter, ImageConverter):
+            return Inputs(**options, convert=self.preprocess)
+        return Inputs(
+            **options,
+            transform=converter.transform,
+            normalize=converter.normalize,
+            value_range=converter.value_range,
+        )
+
+    def draw(
+        self, index: np.ndarray, epoch: int = 0, seed: int | None = None, training: bool = False
+    ) -> dict[str, np.ndarray]:
+        """What a step needs beside images: arrays of B rows by name.
+
+        Args:
+            index: (B,) numbers of the examples.
+            epoch: counted from 0; evaluation always takes 0.
+            seed: in place of the task's own.
+            training: whether a training step needs it.
+        """
+        return {}
+
+    def check_labels(self, labels: np.ndarray) -> None:
+        """Raises ValueError for labels that do not fit the task."""
+
+    def check_inputs(self, inputs: dict) -> None:
+        """Raises ValueError for ready inputs {"images", ...} that do not fit the task."""
+        if set(inputs) != {"images"}:
+            raise ValueError(f"expected the key 'images', got {sorted(inputs)}.")
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ) -> keras.callbacks.History:
+        """Trains; `keras.Model.fit` over the inputs that the class names.
+
+        Args:
+            x: images, of a source given by name its "train" split.
+            y: labels of images in memory, where the task has labels.
+            batch_size: of images in memory and sources, default 32.
+            epochs: the epoch to end before, as in Keras.
+            callbacks: of Keras.
+            validation_split: share of images in memory, the last ones, to validate on.
+            validation_data: images, (images, labels), (images, labels, weights), or any other
+                input; of a source given by name its "validation" split.
+            shuffle: whether images, sources and PyDatasets are read in a new order each epoch.
+            class_weight: class -> weight of its examples.
+            sample_weight: (N,) weights of images in memory.
+            initial_epoch: the epoch to begin with.
+            steps_per_epoch: steps in an epoch, of data that does not say its length.
+            validation_steps: likewise, of `validation_data`.
+            validation_batch_size: default: `batch_size`.
+            seed: of order and, in training, of what is drawn. Default: the task's.
+            **kwargs: `verbose` and `validation_freq` of `keras.Model.fit`.
+
+        Raises:
+            ValueError: before the first step, or at the batch: images or labels that do not fit.
+        """
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = _split(x, y, sample_weight, validation_split)
+        feed = make_feed(
+            self.input_rules(training=True, seed=seed),
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            steps=steps_per_epoch,
+            epochs=epochs,
+            shuffle=shuffle,
+            seed=self.seed if seed is None else seed,
+            class_weight=class_weight,
+            labelled=self.labelled,
+        )
+        self._report_left_out(feed)
+        if validation_data is not None:
+            parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
+            validation_data = self._evaluation_feed(
+                *parts,
+                batch_size=validation_batch_size or batch_size,
+                steps=validation_steps,
+                split="validation",
+            )
+        known = isinstance(feed, Feed)
+        callbacks = _with(callbacks, _Epochs(self, feed, epochs) if known else None)
+        with fed():
+            return keras.Model.fit(
+                self,
+                feed,
+                epochs=epochs,
+                callbacks=callbacks,
+                validation_data=validation_data,
+                shuffle=False,
+                initial_epoch=initial_epoch,
+                **kwargs,
+            )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        steps: int | None = None,
+        **kwargs,
+    ) -> Any:
+        """Loss and metrics; what is drawn is that of epoch 0, whatever the batch size."""
+        feed = x
+        if not isinstance(x, Feed):
+            feed = self._evaluation_feed(
+                x, y, sample_weight, batch_size=batch_size, steps=steps, split="any"
+            )
+        with fed():
+            return keras.Model.evaluate(self, feed, **kwargs)
+
+    def predict(
+        self, x: Any = None, *, batch_size: int | None = None, steps: int | None = None, **kwargs
+    ) -> Any:
+        """Predictions; what is drawn is that of epoch 0, whatever the batch size."""
+        feed = self._evaluation_feed(
+            x, batch_size=batch_size, steps=steps, split="any", labelled=False
+        )
+        with fed():
+            return keras.Model.predict(self, feed, **kwargs)
+
+    def _evaluation_feed(self, x: Any, y: Any = None, sample_weight: Any = None, **options) -> Any:
+        options = {"labelled": self.labelled, **options}
+        feed = make_feed(self.input_rules(training=False), x, y, sample_weight, epochs=1, **options)
+        self._report_left_out(feed)
+        return feed
+
+    def _report_left_out(self, feed: Any) -> None:
+        loader = getattr(feed, "batches", None)
+        if isinstance(loader, Loader) and loader.count < len(loader.source):
+            logger.warning(
+                "%d of the %d images of %s are left out of each epoch: %s takes %d at a time",
+                len(loader.source) - loader.count,
+                len(loader.source),
+                loader.source.name,
+                type(self).__name__,
+                self.multiple,
+            )
+
+
+class _Epochs(keras.callbacks.Callback):
+    """Says to the feed which epoch begins, wherever Keras begins (`BackupAndRestore`)."""
+
+    def __init__(self, task: Any, feed: Feed, epochs: int) -> None:
+        super().__init__()
+        self.task, self.feed, self.epochs = task, feed, epochs
+        self.shift: int | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if self.shift is None:
+            self.shift = max(0, self.task.epochs_trained - epoch)
+        self.feed.begin(epoch + self.shift, self.epochs + self.shift)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.task.epochs_trained = epoch + self.shift + 1
+
+
+def _with(callbacks: Any, callback: keras.callbacks.Callback | None) -> Any:
+    if callback is None:
+        return callbacks
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(callback)
+        return callbacks
+    own = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
+    return [callback, *own]
+
+
+def _split(x: Any, y: Any, sample_weight: Any, share: float) -> tuple[tuple, tuple]:
+    """(x, y, weights) of the first images and of the last."""
+    try:
+        first = int(len(x) * (1 - share))
+        if not 0 < first < len(x):
+            raise ValueError(f"validation_split {share} of {len(x)} images leaves a side empty.")
+        sides = slice(None, first), slice(first, None)
+        parts = (x, y, sample_weight)
+        return tuple(tuple(v if v is None else v[side] for v in parts) for side in sides)
+    except TypeError:
+        raise ValueError(
+            "validation_split is for images in memory: give validation_data for anything else."
+        ) from None

@@ -1,0 +1,500 @@
+"""Runs whose folder, terminal, disk or memory does not behave."""
+
+# ruff: noqa: F401, F811 (imported fixtures)
+
+import dataclasses
+import errno
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from mimzoo_training import checkpoint, cli, errors, export, files, loop, measure, output
+from mimzoo_training.distribution import Job
+from mimzoo_training.distribution.environment import local_index
+from mimzoo_training.files import RunError
+from mimzoo_training.finetune import finetune
+from mimzoo_training.interrupt import Interrupted, SignalGuard
+from mimzoo_training.log import read_rows
+from mimzoo_training.runner import pretrain
+from mimzoo_training.study import devices
+from mimzoo_training.workdir import Workdir
+from PIL import Image
+from runs import (
+    _pico,
+    assert_same_state,
+    at_step,
+    crash,
+    log_of,
+    preset,
+    quiet,
+    recipe,
+    source,
+    tensors,
+    tuning,
+    whole,
+)
+
+from mimzoo.models import ImageClassifier
+from mimzoo.pretraining import MAE
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks import resume
+
+one_backend = pytest.mark.one_backend
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    """A finished run that a test may change."""
+    shutil.copytree(whole, tmp_path / "w")
+    return tmp_path / "w"
+
+
+@pytest.fixture
+def stopped(recipe, source, tmp_path, quiet, monkeypatch):
+    """A run that was stopped at step 7, with a validation after step 5."""
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            pretrain(recipe, source, tmp_path / "s", validation=source, say=quiet[1])
+    return tmp_path / "s"
+
+
+# === One run in a folder ===
+
+
+@one_backend
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_folder_is_locked_until_its_last_file_is_there(
+    kind, recipe, tuning, preset, source, tmp_path, quiet, monkeypatch
+):
+    def run():
+        if kind == "pretrain":
+            short = dataclasses.replace(recipe, length="1it")
+            return pretrain(short, source, tmp_path / "w", say=quiet[1])
+        return finetune(preset, source, tmp_path / "w", tuning, say=quiet[1])
+
+    usual, refused = files.write_json, []
+
+    def second(path, data):
+        if not refused:  # while the preset is written, and not only while it trains
+            assert ".writing-preset" in str(path)
+            with pytest.raises(RunError, match="another run is at work in") as stop:
+                run()
+            refused.append(stop)
+        usual(path, data)
+
+    monkeypatch.setattr(export, "write_json", second)
+    place = run()
+    assert refused
+    assert place.finished
+
+
+@one_backend
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named(code, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.warns(UserWarning, match=f"{tmp_path} has no locks"), Workdir(tmp_path).locked():
+        pass
+    assert [path.name for path in tmp_path.iterdir() if path.suffix] == []
+
+
+# === Output ===
+
+
+@one_backend
+def test_a_run_outlives_its_output(source, tmp_path):
+    """Standard output is a pipe that nobody reads, or full, or closed."""
+    for number in range(16):
+        pixels = source.images[number].repeat(4, 0).repeat(4, 1)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    command = [sys.executable, "-m", "mimzoo_training.cli"]
+    folder = tmp_path.parent / f"{tmp_path.name}_run"
+    run = [*command, "pretrain", "vit_nano_mae_fmnist_20ep", "--length", "3it"]
+    run += ["--batch-size", "4", "--data", tmp_path, "--workdir", folder]
+    environment = {**os.environ, "KERAS_BACKEND": keras.config.backend()}
+
+    def shell(arguments, redirect):
+        script = f"set -o pipefail; {shlex.join(map(str, arguments))} {redirect}"
+        subprocess.run(["bash", "-c", script], env=environment, check=True)
+
+    shell(run, "2>&1 | true")
+    assert Workdir(folder).finished
+    assert checkpoint.latest(folder / "checkpoints").stem == "step_000000003"
+    for redirect in ("| true", ">/dev/full", ">&- 2>&-", "</dev/null >&- 2>/dev/full"):
+        shell([*command, "list"], redirect)
+
+
+@one_backend
+def test_what_cannot_be_printed_is_dropped(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with output.steady():
+            print("a" * 100_000)
+            print("b", flush=True)
+        assert sys.stdout is full
+    monkeypatch.setattr(sys, "stdout", None)
+    with output.steady():
+        assert not sys.stdout.isatty()
+        print("c")
+    reader, writer = os.pipe()
+    with open(reader) as read, open(writer, "w", encoding="ascii") as ascii_only:
+        monkeypatch.setattr(sys, "stdout", ascii_only)
+        with output.steady():
+            print("é")
+        ascii_only.close()
+        assert read.read() == "\\xe9\n"
+
+
+@one_backend
+def test_no_library_logs_before_a_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mimzoo_training.cli", "finish", str(tmp_path / "w")],
+        env={**os.environ, "KERAS_BACKEND": keras.config.backend()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("mimzoo: ")
+    assert done.stderr.count("\n") == 1
+
+
+# === Kills ===
+
+
+@one_backend
+def test_a_run_that_is_ended_twice_is_the_run_that_was_not(capsys):
+    """While a checkpoint and while the preset is written; more: `benchmarks/resume.py`."""
+    assert resume.compare("pretrain", keras.config.backend(), 12, ["saving", "export"]), (
+        capsys.readouterr().out
+    )
+
+
+# === Signals ===
+
+
+@one_backend
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1"])
+def test_signals_that_end_a_run_save_it_first(name, recipe, source, tmp_path, monkeypatch, quiet):
+    number = getattr(signal, name)
+
+    def twice():  # as shell and kernel send SIGHUP, and the kernel SIGXCPU each second
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+
+    at_step(monkeypatch, 3, twice)
+    with pytest.raises(Interrupted, match="saved at step 3 of 12") as stop:
+        pretrain(recipe, source, tmp_path, say=quiet[1])
+    assert stop.value.exit_code == 128 + number
+    assert checkpoint.latest(tmp_path / "checkpoints").stem == "step_000000003"
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
+@one_backend
+def test_nohup_is_respected_and_a_second_ctrl_c_stops_at_once():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with SignalGuard() as guard:
+            signal.raise_signal(signal.SIGHUP)
+            assert guard.received is None
+            signal.raise_signal(signal.SIGINT)
+            assert guard.received == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# === The preset at the end ===
+
+
+@one_backend
+@pytest.mark.parametrize("name", ["preset", "preset/README.md", "results.json"])
+def test_what_is_missing_of_the_end_is_written_again(
+    name, copy, whole, recipe, source, quiet, monkeypatch
+):
+    gone = copy / name
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    monkeypatch.setattr(keras.Model, "fit", crash)
+    pretrain(recipe, source, copy, validation=source, command="mimzoo pretrain x", say=quiet[1])
+    assert {p.name for p in (copy / "preset").iterdir()} == {
+        p.name for p in (whole / "preset").iterdir()
+    }
+    for file in ("preset/recipe.json", "preset/curve.csv", "results.json"):
+        if file != "results.json":
+            assert (copy / file).read_text() == (whole / file).read_text()
+    (one,), (other,) = (json.loads((f / "results.json").read_text()) for f in (whole, copy))
+    assert one["value"] == other["value"]
+    assert one["training_seconds"] == other["training_seconds"]
+    old, new = (MAE.from_preset(str(f / "preset")) for f in (whole, copy))
+    for a, b in zip(old.get_weights(), new.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@one_backend
+def test_a_disk_that_is_full_at_the_export_is_one_sentence(
+    copy, recipe, source, quiet, monkeypatch, capsys
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shutil.rmtree(copy / "preset")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        # HDF5 would end the process.
+        patch.setattr(MAE, "save_to_preset", lambda *_: os._exit(139))
+        with pytest.raises(RunError, match=r"cannot write .*preset: No space left.*again"):
+            pretrain(recipe, source, copy, validation=source, say=quiet[1])
+        usage = type("Usage", (), {"free": 10_000})
+        patch.setattr(files.shutil, "disk_usage", lambda path: usage)
+        with pytest.raises(RunError, match=r"preset: it takes \d+\.\d MB, and the disk has fewer"):
+            pretrain(recipe, source, copy, validation=source, say=quiet[1])
+    assert not list(copy.glob(".writing-*"))
+    pretrain(recipe, source, copy, validation=source, say=quiet[1])
+    assert Workdir(copy).finished
+
+
+@one_backend
+def test_a_run_needs_room_for_what_is_missing_only(copy, recipe, source, quiet, monkeypatch):
+    folder = copy / "checkpoints"
+    model = checkpoint.build_model(folder)
+    model.compile("adam")
+    model.optimizer.build(model.trainable_variables)
+    whole_run = checkpoint.missing_bytes(model, copy / "nothing here")
+    # Of the four that there may be, two and the best are there.
+    assert checkpoint.missing_bytes(model, folder) == pytest.approx(whole_run / 4, rel=0.1)
+    shutil.rmtree(copy / "preset")
+    free = checkpoint.preset_bytes(model) + 1000
+    assert free < whole_run + checkpoint.preset_bytes(model)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: type("Usage", (), {"free": free}))
+    pretrain(recipe, source, copy, validation=source, say=quiet[1])
+    assert Workdir(copy).finished
+
+
+# === A stopped run ===
+
+
+def test_finish_makes_the_preset_of_the_best_so_far(stopped, recipe, source, quiet, capsys):
+    with pytest.raises(RunError, match=rf"mimzoo finish {stopped}"):
+        cli.importlib.import_module("mimzoo_training.commands")._folder(str(stopped))
+    assert cli.main(["finish", str(stopped)]) == 0
+    out = capsys.readouterr().out
+    assert "is the model of step 5, masked loss, masks of seed 0" in out
+    (result,) = json.loads((stopped / "preset" / "results.json").read_text())
+    row = next(row for row in log_of(stopped) if row["step"] == 5)
+    assert (result["step"], result["value"]) == (5, pytest.approx(row["val_loss"], abs=1e-6))
+    task = MAE.from_preset(str(stopped / "preset"))
+    best = checkpoint.read(stopped / "checkpoints" / checkpoint.BEST)[1]
+    assert_holds(task, best)
+    # The run is not over.
+    pretrain(recipe, source, stopped, validation=source, say=quiet[1])
+    assert "resumed at step 7 of 12" in capsys.readouterr().out
+    assert "step" not in json.loads((stopped / "preset" / "results.json").read_text())[0]
+    assert cli.main(["finish", str(stopped)]) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
+@one_backend
+def test_finish_of_fine_tuning_in_low_precision(
+    preset, tuning, source, tmp_path, monkeypatch, quiet, capsys
+):
+    at_step(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGTERM))
+    longer = dataclasses.replace(tuning, length="9it")
+    options = {"precision": "mixed_bfloat16", "say": quiet[1]}
+    with pytest.raises(Interrupted):
+        finetune(preset, source, tmp_path / "w", longer, **options)
+    assert cli.main(["finish", str(tmp_path / "w")]) == 0
+    assert "is the model of step 3" in capsys.readouterr().out
+    model = ImageClassifier.from_preset(str(tmp_path / "w" / "preset"))
+    assert model.backbone.compute_dtype == "float32"
+    assert model.class_names == ("dark", "light")
+    saved = checkpoint.read(checkpoint.latest(tmp_path / "w" / "checkpoints"))[1]
+    assert_holds(model, saved)
+
+
+def assert_holds(model, saved):
+    """A model loaded from a preset has the weights of a checkpoint, rounded to float16."""
+    weights = {id(v) for v in model.weights}
+    for name, variable in checkpoint.variables(model, optimizer=False).items():
+        if id(variable) in weights:
+            value = keras.ops.convert_to_numpy(variable.value)
+            np.testing.assert_allclose(value, saved[name], atol=1e-3)
+
+
+def test_finish_names_what_it_needs(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    for folder, words in (("new", "holds no checkpoint"), ("photos", "begun by no run")):
+        assert cli.main(["finish", str(tmp_path / folder)]) == 1
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["stopped", "copy"])
+def test_a_greater_length_is_taken(state, recipe, source, request, quiet, capsys):
+    folder = request.getfixturevalue(state)
+    lines, say = quiet
+    with pytest.raises(RunError, match="length"):
+        pretrain(recipe.with_length("6it"), source, folder, validation=source, say=say)
+    longer = recipe.with_length("20it")
+    pretrain(longer, source, folder, validation=source, say=say)
+    step = 7 if state == "stopped" else 12
+    assert f"the length is 20it instead of 12it from step {step} on" in " ".join(lines)
+    assert f"resumed at step {step} of 20" in capsys.readouterr().out
+    rows = log_of(folder)
+    assert rows[-1]["step"] == 20
+    assert rows[-1]["lr"] == 0
+    for path in (folder / "recipe.json", folder / "preset" / "recipe.json"):
+        stored = json.loads(path.read_text())
+        assert stored["run"]["extended"] == [{"step": step, "from": "12it", "to": "20it"}]
+        assert stored["recipe"]["length"] == "20it"
+    pretrain(longer, source, folder, validation=source, say=say)
+    assert "is finished" in lines[-1]
+
+
+# === Damaged files ===
+
+
+@one_backend
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "{}", "\udcff"])
+def test_damaged_json_is_named(text, copy, recipe, source, quiet):
+    for name, read in (
+        ("recipe.json", lambda: pretrain(recipe, source, copy, validation=source, say=quiet[1])),
+        ("preset/task.json", lambda: measure.load_task(str(copy / "preset"))),
+    ):
+        path = copy / name
+        whole = path.read_bytes()
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises((RunError, ValueError), match=rf"{path} is damaged"):
+            read()
+        path.write_bytes(whole)
+
+
+@one_backend
+@pytest.mark.parametrize("line", ["{", "null", "{}", "[1]", "\0\0\0"])
+def test_a_damaged_log_is_named_and_its_removal_helps(line, copy, whole, recipe, source, quiet):
+    (copy / "results.json").unlink()
+    path = copy / "log.jsonl"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([rows[0], line, *rows[2:]]))
+    with pytest.raises(RunError, match=rf"{path} is damaged in line 2: remove the file"):
+        pretrain(recipe, source, copy, validation=source, say=quiet[1])
+    path.unlink()
+    pretrain(recipe, source, copy, validation=source, say=quiet[1])
+    assert_same_state(tensors(whole, 12), tensors(copy, 12))
+
+
+@one_backend
+def test_damaged_weights_are_named(copy, tuning, source, tmp_path, quiet):
+    preset = str(copy / "preset")
+    path = copy / "preset" / "model.weights.h5"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises((RunError, ValueError), match=rf"{preset}.* damaged"):
+        measure.load_task(preset)
+    with pytest.raises((RunError, ValueError), match=rf"{preset}.* damaged"):
+        finetune(preset, source, tmp_path / "t", tuning, say=quiet[1])
+
+
+# === Errors ===
+
+
+@one_backend
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "out of memory: use a smaller --batch-size"),
+        (np.exceptions.AxisError("x"), "x"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "9"),
+        (
+            RuntimeError("CUDA out of memory. Tried to\n  more lines"),
+            "out of memory",
+        ),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"), "out of memory"),
+        (RuntimeError("can't start new thread"), "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.png"), "a.png: No such"),
+        (
+            Exception(
+                "{{function_node x}} FileNotFoundError: [Errno 2] x\n"
+                "Traceback (most recent call last):\n\n"
+                '  File "a.py", line 1, in b\n'
+                "FileNotFoundError: [Errno 2] No such file: 'a.png'\n\n\n"
+                "\t [[{{node PyFunc}}]] [Op:IteratorGetNext]"
+            ),
+            "[Errno 2] No such file: 'a.png'",
+        ),
+    ],
+)
+def test_errors_of_every_library_are_one_sentence(error, words, monkeypatch, capsys):
+    from mimzoo_training import listing
+
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(listing, "list_all", fail)
+    assert cli.main(["list"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("mimzoo: ")
+    assert told.count("\n") == 1
+    assert words in told
+    assert "Traceback" not in told
+
+
+@one_backend
+def test_an_error_that_nobody_expects_keeps_its_traceback():
+    assert errors.sentence(RuntimeError("a bug")) is None
+    assert errors.sentence(KeyError("a bug")) is None
+
+
+# === Devices ===
+
+
+@one_backend
+def test_a_process_takes_its_own_device():
+    job = Job(3, 4, "a:1", 3, "slurm")
+    assert local_index(job, 4) == 3
+    assert local_index(job, 1) == 0  # SLURM shows each task one GPU
+    with pytest.raises(ValueError, match="process 4 of its machine, which shows it 2 devices"):
+        local_index(job, 2)
+
+
+@one_backend
+@pytest.mark.parametrize(
+    ("visible", "jobs", "found"),
+    [
+        (None, None, [("0", 2), ("1", 2)]),
+        ("1", None, [("1", 4)]),
+        ("MIG-5f3a", None, [("MIG-5f3a", 1)]),
+        ("GPU-1b2c, MIG-5f3a/7/0", None, [("GPU-1b2c", 1), ("MIG-5f3a/7/0", 1)]),
+        ("MIG-5f3a", 2, [("MIG-5f3a", 2)]),
+        ("1,MIG-5f3a", None, [("1", 2), ("MIG-5f3a", 1)]),
+    ],
+)
+def test_parts_of_a_gpu_are_passed_on(visible, jobs, found, monkeypatch):
+    monkeypatch.setattr(devices, "_memory", lambda: {"0": 8e9, "1": 8e9})
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    made = devices.find_devices(jobs)
+    assert [(d.env["CUDA_VISIBLE_DEVICES"], d.slots) for d in made] == found
+
+
+@one_backend
+@pytest.mark.parametrize("visible", ["", "-1", "7"])
+def test_hidden_gpus_are_not_used(visible, monkeypatch):
+    monkeypatch.setattr(devices, "_memory", lambda: {"0": 8e9})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert devices.find_devices()[0].name == "CPU"
