@@ -8,14 +8,51 @@ import numpy as np
 import pytest
 from gradients import forward
 
-from mimzoo.models import ViTBackbone
+from mimzoo.models import SwinBackbone, ViTBackbone
+
+ON_TORCH = keras.config.backend() == "torch"
+CHECKS = contracts.CHECKS + (contracts.ANYWHERE if ON_TORCH else [])
+VARIANTS = {
+    "vit of SimMIM": (
+        ViTBackbone,
+        {
+            **contracts.VIT,
+            "position_embedding": "none",
+            "relative_position_bias": "shared",
+            "qkv_bias": "qv",
+            "layer_scale_init": 0.1,
+        },
+    ),
+    "vit of BEiT": (
+        ViTBackbone,
+        {
+            **contracts.VIT,
+            "position_embedding": "learned",
+            "relative_position_bias": "per_block",
+            "class_token": False,
+            "final_norm": False,
+        },
+    ),
+    "swin without": (SwinBackbone, {**contracts.STAGES, "qkv_bias": "none", "final_norm": False}),
+}
+
+
+def run(check, family, folder):
+    cls, arguments = family
+    check(functools.partial(cls, **{"image_shape": contracts.SHAPE, **arguments}), folder)
 
 
 @pytest.mark.parametrize("family", contracts.FAMILIES)
-@pytest.mark.parametrize("check", contracts.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_contract(check, family, tmp_path):
-    cls, arguments = contracts.FAMILIES[family]
-    check(functools.partial(cls, **{"image_shape": contracts.SHAPE, **arguments}), tmp_path)
+    run(check, contracts.FAMILIES[family], tmp_path)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants(variant, tmp_path):
+    for check in (contracts.check_step, contracts.check_preset, contracts.check_bfloat16):
+        run(check, VARIANTS[variant], tmp_path / check.__name__)
 
 
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="JAX's own way into a SavedModel")

@@ -1,6 +1,5 @@
 """ViTBackbone and its classifier: geometry, presets, training."""
 
-import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -14,37 +13,6 @@ from mimzoo.models.vit import vit_size
 from mimzoo.pretraining import MAE, MAEDecoder
 
 SMALL = {"image_shape": (16, 24, 3), "patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
-VARIANTS = [
-    {},
-    {"class_token": False},
-    {"position_embedding": "learned"},
-    {"position_embedding": "none", "relative_position_bias": "shared", "qkv_bias": "qv"},
-    {"relative_position_bias": "per_block", "qkv_bias": "none", "layer_scale_init": 0.1},
-    {"final_norm": False, "remat": True},
-]
-
-
-@pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_step_save_load(options, images, tmp_path):
-    """Forward, one gradient step with drop path, save and load."""
-    backbone = ViTBackbone(**SMALL, **options, drop_path_rate=0.5)
-    model = ImageClassifier.for_backbone(ViTBackbone)(backbone, num_classes=3)
-    before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
-    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-    history = model.fit(images, np.arange(16) % 3, batch_size=16, verbose=0)
-    assert np.isfinite(history.history["loss"][0])
-    moved = [
-        not np.array_equal(a, ops.convert_to_numpy(b))
-        for a, b in zip(before, model.trainable_variables, strict=True)
-    ]
-    # Two of a small depth's branches may be dropped for every example, but never most of them.
-    assert np.mean(moved) > 0.5
-    model.save_to_preset(tmp_path / "preset")
-    loaded = ImageClassifier.from_preset(str(tmp_path / "preset"))
-    np.testing.assert_allclose(
-        loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6
-    )
-    assert not list((tmp_path / "preset").glob("*.tmp"))
 
 
 def test_drop_path_acts_in_training_only(images):
@@ -54,18 +22,6 @@ def test_drop_path_acts_in_training_only(images):
     np.testing.assert_array_equal(*calm)
     wild = [ops.convert_to_numpy(backbone(x, training=True)) for _ in range(2)]
     assert not np.allclose(*wild)
-
-
-def test_rematerialisation_changes_nothing(images):
-    plain = ViTBackbone(**SMALL)
-    remat = ViTBackbone(**SMALL, remat=True)
-    remat.set_weights(plain.get_weights())
-    x = images.astype("float32") / 255
-    np.testing.assert_allclose(
-        forward(lambda x: remat(x, training=True), x),
-        forward(lambda x: plain(x, training=True), x),
-        atol=1e-6,
-    )
 
 
 # papers.md 1.3: classifier with 1000 classes, and pretraining model, in millions.
@@ -88,19 +44,6 @@ def test_published_parameter_counts(size, classifier, pretraining):
     head = (config["embed_dim"] + 1) * 1000
     assert (backbone + head) / 1e6 == pytest.approx(classifier, abs=0.01)
     assert (backbone + decoder) / 1e6 == pytest.approx(pretraining, abs=0.01)
-
-
-@pytest.mark.parametrize("shape", [(32, 32, 3), (24, 16, 3), (8, 40, 3)])
-@pytest.mark.parametrize("options", [{}, {"relative_position_bias": "per_block"}], ids=str)
-def test_load_at_another_size(shape, options, tmp_path):
-    ViTBackbone(**SMALL, **options).save_to_preset(tmp_path / "p")
-    loaded = ViTBackbone.from_preset(str(tmp_path / "p"), image_shape=shape)
-    out = loaded(np.zeros((1, *shape), "float32"))
-    assert out.shape == (1, 1 + shape[0] * shape[1] // 16, 32)
-    same = ViTBackbone.from_preset(str(tmp_path / "p"))
-    again = ViTBackbone.from_preset(str(tmp_path / "p"), image_shape=SMALL["image_shape"])
-    x = np.ones((1, *SMALL["image_shape"]), "float32")
-    np.testing.assert_array_equal(forward(same, x), forward(again, x))
 
 
 def test_bicubic_resize_matches_torch():
@@ -134,25 +77,10 @@ def test_learned_positions_start_at_a_fixed_preset(tmp_path):
     assert not any("positions" in v.path for v in backbone.trainable_variables)
 
 
-def test_pyramid_and_intermediates():
+def test_pyramid():
     backbone = ViTBackbone((64, 32, 3), 8, 32, 2, 2)
     shapes = {name: tuple(x.shape[1:3]) for name, x in backbone.pyramid_outputs.items()}
     assert shapes == {"P2": (16, 8), "P3": (8, 4), "P4": (4, 2)}
-    model = keras.Model(backbone.input, backbone.pyramid_outputs)
-    x = np.random.default_rng(0).normal(size=(1, 64, 32, 3)).astype("float32")
-    outputs = {k: ops.convert_to_numpy(v) for k, v in model(x).items()}
-    tokens = forward(backbone, x)
-    np.testing.assert_allclose(outputs["P3"].reshape(1, 32, 32), tokens[:, 1:], atol=1e-5)
-    assert len(backbone.intermediate_outputs) == 2
-
-
-def test_mixed_precision_stays_close(images):
-    x = images.astype("float32") / 255
-    exact = ViTBackbone(**SMALL)
-    half = ViTBackbone(**SMALL, dtype="mixed_bfloat16")
-    half.set_weights(exact.get_weights())
-    error = ops.convert_to_numpy(ops.cast(half(x), "float32")) - ops.convert_to_numpy(exact(x))
-    assert np.abs(error).max() < 0.15
 
 
 def test_keras_hub_loads_our_presets(images, tmp_path):
@@ -181,17 +109,11 @@ def test_logits_are_not_taken_for_probabilities(images):
     assert loss == pytest.approx(np.log(4), abs=1e-2)
 
 
-def test_lora_and_quantization(images):
-    backbone = ViTBackbone(**SMALL)
-    backbone.enable_lora(2)
-    assert all("/qkv/" in v.path for v in backbone.trainable_variables)
-    assert any("lora" in v.path for v in backbone.trainable_variables)
-    other = ViTBackbone(**SMALL)
-    x = images.astype("float32") / 255
-    before = forward(other, x)
-    other.quantize("int8")
-    after = forward(other, x)
-    assert 0 < np.abs(after - before).max() < 0.5
+def test_quantization(images):
+    backbone, x = ViTBackbone(**SMALL), images.astype("float32") / 255
+    before = forward(backbone, x)
+    backbone.quantize("int8")
+    assert 0 < np.abs(forward(backbone, x) - before).max() < 0.5
 
 
 def error_of(call, *args, **kwargs):

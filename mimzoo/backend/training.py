@@ -43,7 +43,7 @@ def keep_weights(model: keras.Model) -> Iterator[None]:
 
 
 # (number, count): which of so many equal parts of each batch this process computes. Only torch
-# needs it: JAX computes on the whole batch, wherever its rows lie, and TensorFlow knows its replica.
+# needs it: JAX computes on the whole batch, wherever its rows lie; TensorFlow knows its replica.
 _PART = [0, 1]
 
 
