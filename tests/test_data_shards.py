@@ -182,7 +182,7 @@ def test_holdout_divides_by_keys(tmp_path, reads):
 
 
 def test_default_holdout_of_shards_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(ShardSource, "most_held_out", 4)
+    monkeypatch.setattr(ShardSource, "max_held_out", 4)
     spec = write_shards(tmp_path / "a", count=8, samples=25)
     assert len(open_source(spec, "validation")) < 12
     assert len(open_source(spec, "validation", holdout=0.3)) > 40

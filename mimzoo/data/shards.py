@@ -39,7 +39,7 @@ class ShardSource(EncodedSource):
         rule: what the part was made by.
     """
 
-    most_held_out = 50_000
+    max_held_out = 50_000
 
     def __init__(
         self, index: ShardIndex, numbers: np.ndarray | None, name: str, rule: str = ""
