@@ -30,6 +30,7 @@ class TarSource(EncodedSource):
         listing: which members.
         places: for each of them the offset and the size of its bytes.
         state: of the file when it was read; a file that was replaced since is refused.
+        prefix: the folder that is common to all members and not part of their names.
         skipped: images in the file that are left out, and why.
     """
 
@@ -41,12 +42,13 @@ class TarSource(EncodedSource):
         listing: Listing,
         places: np.ndarray,
         state: State,
+        prefix: str = "",
         skipped: Mapping[str, str] | None = None,
     ) -> None:
         self.path = self.root = os.path.abspath(path)
         self.names = listing.names
         self.places = places
-        self.state = state
+        self.state, self.prefix = state, prefix
         self.skipped = dict(skipped or {})
         super().__init__(os.path.basename(self.path), listing.labels, listing.class_names)
 
@@ -60,12 +62,24 @@ class TarSource(EncodedSource):
         check_size(size, name)
         try:
             with open_regular(self.path) as file:
-                if state_of(file) != self.state:
+                if state_of(file) != self.state and not self._holds():
                     raise ImageError(f"{self.path} was changed after it was opened; start again")
                 file.seek(offset)
                 return file.read(size), name
         except OSError as error:
             raise ImageError(f"{self.path} cannot be read: {error.strerror}") from error
+
+    def _holds(self) -> bool:
+        """Whether the file, with a new time of change as after `touch`, has the same members."""
+        try:
+            contents = read_contents(self.path)
+        except ValueError:
+            return False
+        found = [contents.places.get(self.prefix + name) for name in self.names]
+        if found != [tuple(place) for place in self.places.tolist()]:
+            return False
+        self.state = contents.state
+        return True
 
     def example_name(self, index: int) -> str:
         """The member's path, without a folder that is common to all."""
@@ -104,7 +118,7 @@ def tar_splits(path: str) -> dict[str, Callable[[], Source]]:
 
     def opened(listing: Listing) -> TarSource:
         found = np.array([places[name] for name in listing.names], np.int64)
-        return TarSource(path, listing, found, contents.state, skipped)
+        return TarSource(path, listing, found, contents.state, folder, skipped)
 
     return {split: (lambda each=listing: opened(each)) for split, listing in listings.items()}
 
@@ -149,7 +163,8 @@ def _common_folder(names: set[str]) -> str:
     """The folders that all images lie in, down to the splits, with "/"; or ""."""
     if not names:
         return ""
-    common = posixpath.commonpath([posixpath.dirname(name) for name in names])
+    # The first and the last name have in common what all have.
+    common = posixpath.commonpath([posixpath.dirname(end(names)) for end in (min, max)])
     parts = common.split("/") if common else []
     kept = next((n for n, part in enumerate(parts) if split_of(part)), len(parts))
     return "".join(f"{part}/" for part in parts[:kept])

@@ -264,6 +264,8 @@ def _classes(names: list[str], depth: int = 0) -> Listing:
 
 def _check_classes(arranged: Arranged, where: str) -> None:
     """Raises ValueError if a class has images, but none of them can be read."""
+    if not arranged.skipped:
+        return
     read = {name.rpartition("/")[0] for each in arranged.listings.values() for name in each.names}
     labelled = any(listing.labels is not None for listing in arranged.listings.values())
     while more := {folder.rpartition("/")[0] for folder in read} - read:

@@ -34,7 +34,9 @@ def is_image_name(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether a part of a relative path is hidden, or an archiver's or file system's own."""
-    return any(part.startswith(".") or part in _HIDDEN for part in name.split("/"))
+    if name.startswith(".") or "/." in name:
+        return True
+    return any(word in name for word in _HIDDEN) and any(p in _HIDDEN for p in name.split("/"))
 
 
 def decoders() -> tuple[str, ...]:

@@ -10,8 +10,16 @@ from collections import OrderedDict
 State = tuple[int, int]
 
 
-class FileChangedError(OSError):
-    """A file that is not the one whose state was noted."""
+class FileChangedError(Exception):
+    """A file whose state is not the one that was noted.
+
+    Attributes:
+        state: the present one.
+    """
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self.state = state
 
 
 def open_regular(path: str) -> io.FileIO:
@@ -101,9 +109,10 @@ class OpenFiles:
 
 def _opened(path: str, state: State | None) -> io.FileIO:
     file = open_regular(path)
-    if state is not None and state_of(file) != state:
+    present = state_of(file)
+    if state is not None and present != state:
         file.close()
-        raise FileChangedError(errno.ESTALE, "it is not what it was when it was indexed", path)
+        raise FileChangedError(present)
     return file
 
 

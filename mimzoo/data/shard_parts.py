@@ -1,11 +1,14 @@
 """Parts of very large sources: chosen in passes over hashes, kept as lists of numbers in files."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 
 from mimzoo.data.random import mix
+from mimzoo.data.shard_build import mapped
 from mimzoo.data.shard_index import ShardIndex, parts_folder, write_whole
 
 _BITS = 16
@@ -60,16 +63,28 @@ def list_part(
             first += len(mask)
             yield (found if numbers is None else numbers[found]).astype(kind)
 
+    def write(file: BinaryIO) -> None:
+        total = 0
+        _write_header(file, kind, total)
+        for piece in pieces():
+            file.write(piece.tobytes())
+            total += len(piece)
+        file.seek(0)
+        _write_header(file, kind, total)
+
     folder = parts_folder(index)
-    if folder is None:
-        return np.concatenate(list(pieces()))
-    name = hashlib.sha256(f"{index.token}{rule}".encode()).hexdigest()[:24]
-    path = folder / f"{name}.{kind.str[1:]}"
-    if not path.exists():
+    if folder is not None:
+        name = hashlib.sha256(f"{index.token}{rule}".encode()).hexdigest()[:24]
+        path = folder / f"{name}.npy"
+        with contextlib.suppress(OSError, ValueError, EOFError):  # none yet, or damaged
+            return mapped(path)
+        with contextlib.suppress(OSError):  # a full disk
+            write_whole(path, write)
+            return mapped(path)
+    return np.concatenate(list(pieces()))
 
-        def write(file) -> None:  # noqa: ANN001
-            for piece in pieces():
-                file.write(piece.tobytes())
 
-        write_whole(path, write)
-    return np.memmap(path, kind, mode="r").view(np.ndarray)
+def _write_header(file: BinaryIO, kind: np.dtype, total: int) -> None:
+    # NumPy pads it so that the length of the first axis can be changed in place.
+    header = {"descr": kind.str, "fortran_order": False, "shape": (total,)}
+    np.lib.format.write_array_header_1_0(file, header)
