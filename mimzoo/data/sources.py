@@ -71,7 +71,7 @@ class Source:
                 if self.class_names is not None:
                     self.num_classes = len(self.class_names)
                 else:
-                    self.num_classes = int(self._labels.max(initial=-1)) + 1
+                    self.num_classes = int(self._labels.max()) + 1 if self._labels.size else 0
                 check_labels(self._labels, self.num_classes)
             except ValueError as error:
                 raise ValueError(f"{self.name}: {error}") from None

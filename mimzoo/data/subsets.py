@@ -101,8 +101,7 @@ def take_subset(
         groups = [order]
     else:
         labels = source.labels[order]
-        groups = [order[labels == label] for label in range(source.num_classes)]
-        groups = [group for group in groups if len(group)]
+        groups = [order[labels == label] for label in np.unique(labels)]
     chosen = []
     for number, group in enumerate(groups):
         if share is not None:

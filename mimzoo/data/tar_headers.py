@@ -124,11 +124,15 @@ class HeaderReader:
                 return
             if len(header) < BLOCK:
                 raise DamagedTarError("is cut off: it has no end mark")
-            if not _valid(header):
-                raise DamagedTarError(f"is damaged or no uncompressed tar file, at byte {position}")
+            try:
+                own = _checked_size(header)
+            except ValueError:
+                raise DamagedTarError(
+                    f"is damaged or no uncompressed tar file, at byte {position}"
+                ) from None
             kind, start = header[156:157], position + BLOCK
-            # Links, devices, folders and pipes have no bytes, whatever size they give.
-            own = 0 if kind in b"123456" else member_size(header)
+            if kind in b"123456":  # links, devices, folders and pipes have no bytes
+                own = 0
             if kind == b"S":
                 start = self._after_sparse_map(header, start)
             extended = kind in b"LKxXg"
@@ -150,11 +154,16 @@ class HeaderReader:
                 path = _raw_name(header) if name is None else name
                 what = _KINDS.get(kind)
                 if what and not path.endswith(b"/"):
-                    if any(key.startswith(b"GNU.sparse") for key in values):
+                    if values and any(key.startswith(b"GNU.sparse") for key in values):
                         path, what = values.get(b"GNU.sparse.name", path), "sparse file"
-                    target = header[157:257].split(b"\0", 1)[0] if link is None else link
-                    yield _member(path, start, length, what, target)
-                name, link, size, values = None, None, None, {}
+                    if what == "file":
+                        yield Member(_clean(path), start, length, what, None)
+                    else:
+                        target = header[157:257].split(b"\0", 1)[0] if link is None else link
+                        yield _member(path, start, length, what, target)
+                name = link = size = None
+                if values:
+                    values = {}
 
     def _after_sparse_map(self, header: bytes, start: int) -> int:
         more = header[482]
@@ -186,21 +195,22 @@ def _member(path: bytes, start: int, size: int, kind: str, target: bytes) -> Mem
     return Member(name, start, size, kind, link)
 
 
-def _valid(header: bytes) -> bool:
-    """Whether a header's checksum holds and its size is a number."""
+def _checked_size(header: bytes) -> int:
+    """The size in a header.
+
+    Raises:
+        ValueError: the header's checksum does not hold, or the size is no number.
+    """
     field = header[148:156]
-    try:
-        member_size(header)
-        expected = _octal(field.strip(b"\0 "))
-    except ValueError:
-        return False
     # The field counts as spaces. The low half of Adler-32 is 1 + the sum of all bytes mod 65521,
     # and far faster than Python's sum.
-    expected += sum(field) - 8 * 32
-    if zlib.adler32(header) & 0xFFFF == (1 + expected) % 65521:
-        return True
-    # Some old programs sum signed bytes.
-    return expected == sum(header) - 256 * sum(b > 127 for b in header[:148] + header[156:])
+    expected = _octal(field.strip(b"\0 ")) + sum(field) - 8 * 32
+    if zlib.adler32(header) & 0xFFFF != (1 + expected) % 65521:
+        # Some old programs sum signed bytes.
+        negative = sum(byte > 127 for byte in header[:148] + header[156:])
+        if expected != sum(header) - 256 * negative:
+            raise ValueError("the checksum does not hold")
+    return member_size(header)
 
 
 def _octal(digits: bytes) -> int:
