@@ -10,11 +10,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mimzoo.data.ids import example_id, name_bytes, printable
+from mimzoo.data.npy_files import mapped, written
 from mimzoo.data.shard_scan import NO_LABEL, SCANNED, Scan, Worker, load_scan, save_scan
 from mimzoo.data.tar_headers import BLOCK, member_name
 
@@ -71,19 +72,20 @@ def build(folder: Path, shards: Sequence[Shard], label_field: str | None) -> dic
     dtype = np.dtype([(name, SCANNED[name]) for name in names])
     token = uuid.uuid4().hex[:12]
     total, flat = sum(counts), True
+    files = [folder / f"{kind}-{token}.npy" for kind in ("examples", "keys")]
     with (
-        _Writer(folder, "examples", token, dtype, total) as examples,
-        _Writer(folder, "keys", token, np.dtype("<u8"), total) as keys,
+        written(files[0], dtype, total) as write_examples,
+        written(files[1], np.dtype("<u8"), total) as write_keys,
     ):
         for shard in shards:
             records = _scanned(folder, shard, label_field).records
             part = np.empty(len(records), dtype)
             for name in names:
                 part[name] = records[name]
-            examples.write(part)
-            keys.write(records["key"])
+            write_examples(part)
+            write_keys(records["key"])
             flat = flat and bool((records["key"] == records["rank"]).all())
-    examples, keys = examples.mapped(), keys.mapped()
+    examples, keys = map(mapped, files)
     places = _Names(shards, counts, examples)
     repeated = repeated_positions(keys)
     table = {
@@ -95,8 +97,8 @@ def build(folder: Path, shards: Sequence[Shard], label_field: str | None) -> dic
         "same_id": None if flat else places.same_id(examples["rank"], repeated),
     }
     if len(repeated):
-        examples = _leave_out(folder, "examples", token, examples, repeated)
-        keys = _leave_out(folder, "keys", token, keys, repeated)
+        examples = _leave_out(files[0], examples, repeated)
+        keys = _leave_out(files[1], keys, repeated)
         of = np.searchsorted(np.cumsum(counts), repeated, side="right")
         counts = (np.array(counts) - np.bincount(of, minlength=len(counts))).tolist()
     table["num_classes"] = _num_classes(examples) if has_labels else None
@@ -106,64 +108,6 @@ def build(folder: Path, shards: Sequence[Shard], label_field: str | None) -> dic
     ]
     logger.info("indexed %d images in %.1f s", sum(counts), time.monotonic() - started)
     return table
-
-
-class _Writer:
-    """A .npy file of one axis that is written piece by piece.
-
-    Not a mapped one: where the disk is full, writing to that kills the process.
-    """
-
-    def __init__(self, folder: Path, kind: str, token: str, dtype: np.dtype, total: int) -> None:
-        self.path = folder / f"{kind}-{token}.npy"
-        self.dtype, self.total = dtype, total
-        self._temporary = folder / f".{kind}-{token}"
-
-    def __enter__(self) -> Self:
-        self._file = open(self._temporary, "wb")
-        size = self.dtype.itemsize * self.total + 4096
-        if hasattr(os, "posix_fallocate"):  # a full disk is noticed at once
-            os.posix_fallocate(self._file.fileno(), 0, size)
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self.dtype),
-            "fortran_order": False,
-            "shape": (self.total,),
-        }
-        np.lib.format.write_array_header_1_0(self._file, header)
-        return self
-
-    def write(self, values: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(values).tobytes())
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        try:
-            with self._file:
-                self._file.truncate()
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            if kind is None:
-                self._temporary.replace(self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-    def mapped(self) -> np.ndarray:
-        return mapped(self.path)
-
-
-def mapped(path: Path) -> np.ndarray:
-    """The array in a .npy file, mapped, not read.
-
-    Raises:
-        OSError, ValueError, EOFError: there is none, or it is damaged.
-    """
-    # As a plain array: np.memmap makes each access several times slower. Nothing can be mapped
-    # of an empty array.
-    with open(path, "rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    if shape == (0,):
-        return np.empty(0, dtype)
-    return np.load(path, mmap_mode="r").view(np.ndarray)
 
 
 def digest(examples: np.ndarray, keys: np.ndarray) -> str:
@@ -269,18 +213,15 @@ def _num_classes(examples: np.ndarray) -> int:
     return 1 + max(int(chunk["label"].max()) for _, chunk in chunks(examples))
 
 
-def _leave_out(
-    folder: Path, kind: str, token: str, values: np.ndarray, positions: np.ndarray
-) -> np.ndarray:
+def _leave_out(path: Path, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Writes a file anew without some values."""
-    total = len(values) - len(positions)
-    with _Writer(folder, kind, token, values.dtype, total) as shorter:
+    with written(path, values.dtype, len(values) - len(positions)) as write:
         for start, chunk in chunks(values):
             keep = np.ones(len(chunk), bool)
             first, end = np.searchsorted(positions, [start, start + len(chunk)])
             keep[positions[first:end] - start] = False
-            shorter.write(chunk[keep])
-    return shorter.mapped()
+            write(chunk[keep])
+    return mapped(path)
 
 
 class _Names:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from mimzoo.data.ids import printable
+from mimzoo.data.npy_files import mapped
 from mimzoo.data.open_files import State
-from mimzoo.data.shard_build import Shard, build, mapped
+from mimzoo.data.shard_build import Shard, build
 from mimzoo.data.shard_scan import scan
 
 logger = logging.getLogger("mimzoo.data")
@@ -159,6 +160,7 @@ def _built(shards: ShardSet, folder: Path, found: dict[str, tuple[int, int]]) ->
         table = _read(folder)
         if table and _states(table) == found:
             return table
+        kept = table["token"] if table else None
         old = _old(folder, table) if table else {}
         wanted = [
             Shard(name, shards.path(n), *found[name], old.get(name))
@@ -168,7 +170,7 @@ def _built(shards: ShardSet, folder: Path, found: dict[str, tuple[int, int]]) ->
             table = {"format": _FORMAT, **build(folder, wanted, shards.label_field)}
             _commit(folder, table)
         except OSError:  # a full disk, as a rule: leave nothing on it
-            _tidy(folder, table["token"] if table else None)
+            _tidy(folder, kept)
             raise
         return table
 
@@ -255,9 +257,9 @@ def _opened(shards: ShardSet, folder: Path, table: dict) -> ShardIndex:
     counts = [count for *_, count in table["shards"]]
     if not sum(counts):
         reasons = "; ".join(f"{name} {why}" for name, why in list(table["problems"].items())[:3])
+        why = f": {reasons}" if reasons else "; shards are tar files of samples like 0001.jpg"
         raise ValueError(
-            f"no images in the {len(counts)} shards {shards.base}/{shards.pattern}"
-            + (f": {reasons}" if reasons else "; shards are tar files of samples like 0001.jpg")
+            printable(f"no images in the {len(counts)} shards {shards.base}/{shards.pattern}{why}")
         )
     index = ShardIndex(
         shards=shards,
@@ -287,11 +289,12 @@ def _tidy(folder: Path, token: str | None) -> None:
     """Removes everything but the index of this name."""
     # Processes that still map the old files keep them until they end.
     for kind in ("examples", "keys"):
-        for path in [*folder.glob(f"{kind}-*.npy"), *folder.glob(f".{kind}-*")]:
+        for path in folder.glob(f"{kind}-*.npy"):
             if path.name != f"{kind}-{token}.npy":
                 path.unlink(missing_ok=True)
-    for path in [*folder.glob("pieces/*"), *folder.glob("parts/*")]:
-        path.unlink(missing_ok=True)
+    for pattern in (".writing-*", "pieces/*", "parts/*"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _check_writable(folder: Path) -> None:

@@ -3,13 +3,12 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
 
 import numpy as np
 
+from mimzoo.data.npy_files import mapped, written
 from mimzoo.data.random import mix
-from mimzoo.data.shard_build import mapped
-from mimzoo.data.shard_index import ShardIndex, parts_folder, write_whole
+from mimzoo.data.shard_index import ShardIndex, parts_folder
 
 _BITS = 16
 
@@ -63,15 +62,6 @@ def list_part(
             first += len(mask)
             yield (found if numbers is None else numbers[found]).astype(kind)
 
-    def write(file: BinaryIO) -> None:
-        total = 0
-        _write_header(file, kind, total)
-        for piece in pieces():
-            file.write(piece.tobytes())
-            total += len(piece)
-        file.seek(0)
-        _write_header(file, kind, total)
-
     folder = parts_folder(index)
     if folder is not None:
         name = hashlib.sha256(f"{index.token}{rule}".encode()).hexdigest()[:24]
@@ -79,12 +69,8 @@ def list_part(
         with contextlib.suppress(OSError, ValueError, EOFError):  # none yet, or damaged
             return mapped(path)
         with contextlib.suppress(OSError):  # a full disk
-            write_whole(path, write)
+            with written(path, kind) as write:
+                for piece in pieces():
+                    write(piece)
             return mapped(path)
     return np.concatenate(list(pieces()))
-
-
-def _write_header(file: BinaryIO, kind: np.dtype, total: int) -> None:
-    # NumPy pads it so that the length of the first axis can be changed in place.
-    header = {"descr": kind.str, "fortran_order": False, "shape": (total,)}
-    np.lib.format.write_array_header_1_0(file, header)

@@ -159,7 +159,7 @@ def save_scan(path: str, label_field: str | None, piece: str) -> None:
 def load_scan(piece: str) -> Scan | None:
     """What `save_scan` wrote, or None if that file is damaged."""
     try:
-        with np.load(piece, allow_pickle=False) as file:
+        with open(piece, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             records, texts = file["records"], file["texts"].tolist()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mimzoo.data.fingerprint import hash_parts
+from mimzoo.data.ids import printable
 from mimzoo.data.images import ImageError
 from mimzoo.data.open_files import FileChangedError, OpenFiles
 from mimzoo.data.shard_build import chunks
@@ -287,7 +288,7 @@ def _damage(index: ShardIndex) -> Damage | None:
         share += bad / all_
     if not text:
         return None
-    return Damage(", and ".join(text), share, " and ".join(remedy))
+    return Damage(printable(", and ".join(text)), share, " and ".join(remedy))
 
 
 def _few(shown: list[str], count: int) -> str:
