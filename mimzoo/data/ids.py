@@ -4,6 +4,7 @@ import hashlib
 import re
 
 _SUFFIX = re.compile(r"\.[A-Za-z]{2,5}$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def example_id(name: str) -> str:
@@ -30,5 +31,9 @@ def name_bytes(name: str) -> bytes:
 
 
 def printable(text: str) -> str:
-    r"""A text with file names, fit for every output: bytes that are not UTF-8 become \xe9."""
-    return name_bytes(text).decode("utf-8", "backslashreplace")
+    r"""A text with file names, fit for every output.
+
+    Bytes that are not UTF-8 become \xe9, control characters \x1b.
+    """
+    text = name_bytes(text).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

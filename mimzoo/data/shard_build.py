@@ -68,8 +68,7 @@ def build(folder: Path, shards: Sequence[Shard], label_field: str | None) -> dic
     if labelled and unlabelled and bad_label is None:
         bad_label = f"{unlabelled} of {labelled + unlabelled} images have none"
     has_labels = bool(labelled and not unlabelled)
-    names = ["rank", "block", "size", *(["label"] if has_labels else [])]
-    dtype = np.dtype([(name, SCANNED[name]) for name in names])
+    dtype = record_type(has_labels)
     token = uuid.uuid4().hex[:12]
     total, flat = sum(counts), True
     files = [folder / f"{kind}-{token}.npy" for kind in ("examples", "keys")]
@@ -80,7 +79,7 @@ def build(folder: Path, shards: Sequence[Shard], label_field: str | None) -> dic
         for shard in shards:
             records = _scanned(folder, shard, label_field).records
             part = np.empty(len(records), dtype)
-            for name in names:
+            for name in dtype.names:
                 part[name] = records[name]
             write_examples(part)
             write_keys(records["key"])
@@ -108,6 +107,12 @@ def build(folder: Path, shards: Sequence[Shard], label_field: str | None) -> dic
     ]
     logger.info("indexed %d images in %.1f s", sum(counts), time.monotonic() - started)
     return table
+
+
+def record_type(labelled: bool) -> np.dtype:
+    """What an index keeps of each image."""
+    names = ["rank", "block", "size", *(["label"] if labelled else [])]
+    return np.dtype([(name, SCANNED[name]) for name in names])
 
 
 def digest(examples: np.ndarray, keys: np.ndarray) -> str:

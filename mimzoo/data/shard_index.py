@@ -23,12 +23,24 @@ import numpy as np
 from mimzoo.data.ids import printable
 from mimzoo.data.npy_files import mapped
 from mimzoo.data.open_files import State
-from mimzoo.data.shard_build import Shard, build
+from mimzoo.data.shard_build import Shard, build, record_type
 from mimzoo.data.shard_scan import scan
 
 logger = logging.getLogger("mimzoo.data")
 _FORMAT = 2
 _MISSING = (-1, -1)
+_TEXT = str | None
+# What `shards.json` has to hold, besides the format and the shards.
+_TABLE = {
+    "token": str,
+    "problems": dict,
+    "bad_label": _TEXT,
+    "num_repeated": int,
+    "repeated": list,
+    "same_id": _TEXT,
+    "num_classes": int | None,
+    "digest": str,
+}
 
 
 @dataclass(frozen=True)
@@ -225,18 +237,19 @@ def _read(folder: Path) -> dict | None:
     """The table of a whole index, or None."""
     try:
         table = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
-        if table["format"] != _FORMAT:
-            return None
-        total = sum(count for _, _, _, count in table["shards"])
-        for kind, key in (("examples", "block"), ("keys", None)):
-            array = mapped(folder / f"{kind}-{table['token']}.npy")
-            if array.shape != (total,) or key not in (array.dtype.names or (None,)):
-                return None
-        if {"problems", "bad_label", "num_repeated", "repeated", "same_id", "digest"} <= set(table):
-            return table
+        counts, _ = [count for *_, count in table["shards"]], _states(table)
+        records, keys = (mapped(folder / f"{k}-{table['token']}.npy") for k in ("examples", "keys"))
+        whole = (
+            table["format"] == _FORMAT
+            and min(counts) >= 0
+            and records.shape == keys.shape == (sum(counts),)
+            and records.dtype == record_type(table["num_classes"] is not None)
+            and keys.dtype == "<u8"
+            and all(isinstance(table[name], kind) for name, kind in _TABLE.items())
+        )
     except (OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError):
-        pass  # damaged, or none
-    return None
+        return None  # damaged, or none
+    return table if whole else None
 
 
 def _old(folder: Path, table: dict) -> dict[str, tuple]:

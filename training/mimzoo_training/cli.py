@@ -18,7 +18,13 @@ SOURCES = (
 
 PRESET = "name, folder, hf://org/name[@revision][/folder], or a work directory"
 # Where a command is that is not in `commands`. Listings need neither Keras nor a backend.
-HOMES = {"list_all": "listing", "info": "listing", "cache": "listing", "publish": "publishing"}
+HOMES = {
+    "list_all": "listing",
+    "info": "listing",
+    "cache": "listing",
+    "doctor": "doctor",
+    "publish": "publishing",
+}
 LAYOUT = "such as mae_full, hf_vit_mae or simmim_swinv2_pretrain; a wrong one names the nearest"
 
 
@@ -39,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.addHandler(unreadable)
     try:
         home = HOMES.get(args.run, "commands")
-        if home != "listing":
+        if home not in ("listing", "doctor"):
             from mimzoo_training import backend
 
             line = backend.choose(getattr(args, "backend", None))
@@ -164,6 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     reconstruct.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
     reconstruct.add_argument("--mask-ratio", type=float, metavar="R", help="in place of its own")
+    _doctor(add("doctor", shared, "read data and show what is wrong with it"))
     _convert(add("convert", keras, "make a preset of a checkpoint of another library"))
     export = add(
         "export", keras, "write a preset in the layout of another library", "export_preset"
@@ -175,6 +182,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _publish(add("publish", keras, "put presets onto the Hub: verified, read back, tagged"))
     return parser
+
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", help=f"{SOURCES}, or a folder of shards")
+    command.add_argument(
+        "--min-side", type=int, default=16, metavar="PX", help="smaller ones are named (default 16)"
+    )
+    command.add_argument(
+        "--sample", type=int, metavar="N", help="read N images of each split; default: all"
+    )
 
 
 def _convert(command: argparse.ArgumentParser) -> None:
