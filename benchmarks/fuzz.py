@@ -52,6 +52,7 @@ def _checks(folder: Path) -> list[tuple]:
     import test_fuzz_data as fuzz
 
     Image.MAX_IMAGE_PIXELS = 2**21
+    os.fsync = lambda number: None
     os.environ["MIMZOO_CACHE"] = str(folder / "cache")
     files = fuzz.prepare_index(folder)
     index = functools.partial(fuzz.check_index, folder=folder, files=files)

@@ -47,15 +47,21 @@ def mapped(path: Path) -> np.ndarray:
     """The array in a .npy file, mapped, not read.
 
     Raises:
-        OSError, ValueError, EOFError: there is none, or it is damaged.
+        OSError: there is none.
+        ValueError: it is damaged.
     """
-    with open(path, "rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    if shape == (0,):  # nothing can be mapped of an empty array
-        return np.empty(0, dtype)
-    # As a plain array: np.memmap makes each access several times slower.
-    return np.load(path, mmap_mode="r").view(np.ndarray)
+    try:
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if shape == (0,):  # nothing can be mapped of an empty array
+            return np.empty(0, dtype)
+        # As a plain array: np.memmap makes each access several times slower.
+        return np.load(path, mmap_mode="r").view(np.ndarray)
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged header NumPy makes nearly anything
+        raise ValueError(f"{path} is damaged") from error
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, total: int) -> None:

@@ -247,7 +247,7 @@ def _read(folder: Path) -> dict | None:
             and keys.dtype == "<u8"
             and all(isinstance(table[name], kind) for name, kind in _TABLE.items())
         )
-    except (OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None  # damaged, or none
     return table if whole else None
 

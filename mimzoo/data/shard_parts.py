@@ -66,7 +66,7 @@ def list_part(
     if folder is not None:
         name = hashlib.sha256(f"{index.token}{rule}".encode()).hexdigest()[:24]
         path = folder / f"{name}.npy"
-        with contextlib.suppress(OSError, ValueError, EOFError):  # none yet, or damaged
+        with contextlib.suppress(OSError, ValueError):  # none yet, or damaged
             return mapped(path)
         with contextlib.suppress(OSError):  # a full disk
             with written(path, kind) as write:
