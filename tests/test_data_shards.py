@@ -237,25 +237,25 @@ def cut_off(path):
     path.write_bytes(path.read_bytes()[: 6 * 512 + 512 + 20])
 
 
-def test_damaged_and_missing_shards_are_told(tmp_path, caplog):
+def test_damaged_and_missing_shards_are_named(tmp_path, caplog):
     write_shards(tmp_path / "a", count=10)
     cut_off(tmp_path / "a" / "00002.tar")
     (tmp_path / "a" / "00005.tar").unlink()
     (tmp_path / "a" / "00007.tar").write_bytes(b"junk" * 1000)
     with caplog.at_level(logging.WARNING, "mimzoo.data"):
         source = open_source(f"shards:{tmp_path}/a/{{00000..00009}}.tar", "all")
-    told = (
+    message = (
         f"3 of the 10 shards in {tmp_path}/a cannot be used whole: 00002.tar is cut off in the "
         "middle of an image or other member (images before that: 1); 00005.tar is missing; "
         "00007.tar is damaged or no uncompressed tar file, at byte 0 (images before that: 0)"
     )
-    assert caplog.messages == [told]
+    assert caplog.messages == [message]
     assert values(source) == [*range(11), *range(15, 25), *range(30, 35), *range(40, 50)]
     with pytest.raises(TooManyCorruptError) as caught:
         Loader(take_subset(source, count=20), 4)
     assert str(caught.value) == (
-        f"{told}: more than max_corrupt=0.01 allows; fetch these shards again, or raise "
-        "max_corrupt to go on without"
+        f"{message}: more than max_corrupt=0.01 allows; fetch these shards again, or raise "
+        "max_corrupt to continue without"
     )
     assert len(Loader(source, 4, max_corrupt=0.3)) == 9
     # A shard that was mended is whole again.
@@ -265,7 +265,7 @@ def test_damaged_and_missing_shards_are_told(tmp_path, caplog):
     assert values(mended) == list(range(50))
 
 
-def test_a_shard_cut_between_members_is_told(tmp_path):
+def test_a_shard_cut_between_members_is_named(tmp_path):
     write_shards(tmp_path / "a", count=1)
     path = tmp_path / "a" / "00000.tar"
     path.write_bytes(path.read_bytes()[: 1024 * 6])
@@ -287,7 +287,7 @@ def test_repeated_keys_are_left_out(tmp_path):
     assert str(caught.value) == (
         f"2 of the 18 images in {tmp_path}/a repeat the key of an earlier one and are left out: "
         "000010002.png in 00003.tar; x.png in 00003.tar: more than max_corrupt=0.01 allows; give "
-        "each image a key of its own, or raise max_corrupt to go on without"
+        "each image a key of its own, or raise max_corrupt to continue without"
     )
     Loader(source, 4, max_corrupt=0.2)
     write_tar(tmp_path / "a" / "00001.tar", [("y.jpg", png(80))])

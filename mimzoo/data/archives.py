@@ -23,7 +23,7 @@ Place = tuple[int, int]
 class TarSource(EncodedSource):
     """Images that are members of an uncompressed tar file.
 
-    Every read opens the file anew, so threads and worker processes may share the source.
+    Every read opens the file again, so threads and worker processes may share the source.
 
     Args:
         path: the tar file.

@@ -219,7 +219,7 @@ def _num_classes(examples: np.ndarray) -> int:
 
 
 def _leave_out(path: Path, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Writes a file anew without some values."""
+    """Writes a file again without some values."""
     with written(path, values.dtype, len(values) - len(positions)) as write:
         for start, chunk in chunks(values):
             keep = np.ones(len(chunk), bool)

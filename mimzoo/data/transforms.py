@@ -281,7 +281,8 @@ class ResizeCrop(Example):
     @property
     def sides(self) -> tuple[int, int]:
         """Height and width of the result."""
-        return (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+        rectangle = isinstance(self.size, tuple | list)
+        return tuple(self.size) if rectangle else (self.size, self.size)
 
     @property
     def _least(self) -> tuple[int, int]:
