@@ -176,14 +176,14 @@ def test_a_large_crop_is_decoded_smaller_and_stays_close(monkeypatch, grey):
         assert difference < 0.5 * np.abs(off_by_one.astype(int) - full).mean()
 
 
-def test_a_crop_of_a_broken_file_tells_its_name():
+def test_a_crop_of_a_broken_file_has_its_name():
     data = encode(photograph(60, 90), "jpeg")
     for content, reason in ((b"", "empty"), (b"junk", "not an image"), (data[:700], "truncated")):
         with pytest.raises(ImageError, match=rf"s\.tar:a\.jpg: .*{reason}"):
             decode_crop(content, lambda h, w: (0, 0, 9, 9), 4, Image.BICUBIC, name="s.tar:a.jpg")
 
 
-def test_broken_files_tell_name_and_reason(tmp_path):
+def test_broken_files_give_name_and_reason(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = encode(Image.fromarray(noise))
     cases = {

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shard_files import names, png, values, write_shards, write_tar
+from shard_files import png, values, write_shards, write_tar
 
 from mimzoo.data import open_source, shard_build, shard_index
+from mimzoo.data.images import ImageError
 from mimzoo.data.random import shuffled
 from mimzoo.data.shard_build import repeated_positions
 from mimzoo.data.shard_parts import kth_smallest
@@ -28,7 +29,7 @@ def _cache(tmp_path, monkeypatch):
 @pytest.fixture
 def scanned(monkeypatch):
     """The shards that were scanned, in this process."""
-    monkeypatch.setattr(shard_build, "MOST_WORKERS", 1)
+    monkeypatch.setattr(shard_build, "MAX_WORKERS", 1)
     seen = []
     plain = shard_build.save_scan
 
@@ -70,7 +71,9 @@ def test_only_changed_shards_are_scanned_again(tmp_path, scanned):
     assert values(open_source(spec, "all")) == expected
     assert scanned == ["00001.tar", "00002.tar", "00004.tar"]
     # Who has the old index open still sees it.
-    assert names(old)[12] == "000020002.jpg"
+    assert old.example_name(12) == "000020002.jpg"
+    with pytest.raises(ImageError, match=r"00001\.tar is not what it was when it was indexed"):
+        old[7]
     (tmp_path / "a" / "00000.tar").unlink()
     assert values(open_source(spec, "all")) == expected[5:]
     assert files_of(tmp_path / "a") == ["examples", "keys", "lock", "shards.json"]
@@ -138,10 +141,10 @@ def test_an_index_made_elsewhere_is_read(tmp_path, monkeypatch, scanned):
     spec = write_shards(tmp_path / "a")
     open_source(spec, "all")
 
-    def refuse(folders):
+    def refuse(folder):
         raise PermissionError(13, "read-only")
 
-    monkeypatch.setattr(shard_index, "_first_writable", refuse)
+    monkeypatch.setattr(shard_index, "_check_writable", refuse)
     assert values(open_source(spec, "all")) == list(range(20))
     assert len(open_source(spec)) + len(open_source(spec, "validation")) == 20
     assert len(scanned) == 4
@@ -150,10 +153,10 @@ def test_an_index_made_elsewhere_is_read(tmp_path, monkeypatch, scanned):
 def test_worker_processes_give_the_same(tmp_path, monkeypatch):
     spec = write_shards(tmp_path / "a", count=9, labels=True)
     (tmp_path / "a" / "00003.tar").write_bytes(b"junk" * 500)
-    monkeypatch.setattr(shard_build, "MOST_WORKERS", 1)
+    monkeypatch.setattr(shard_build, "MAX_WORKERS", 1)
     alone = open_source(spec, "all")
     next((tmp_path / "a").rglob("shards.json")).unlink()
-    monkeypatch.setattr(shard_build, "MOST_WORKERS", 2)
+    monkeypatch.setattr(shard_build, "MAX_WORKERS", 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     both = open_source(spec, "all")
     assert both.index.token != alone.index.token

@@ -1,7 +1,6 @@
 """Shards as a source: reading, labels, parts, what is broken, and the loader on top."""
 
 import io
-import json
 import logging
 import pickle
 import subprocess
@@ -37,9 +36,9 @@ def reads(monkeypatch):
     seen = []
     plain = OpenFiles.read
 
-    def read(self, path, offset, size):
+    def read(self, path, *others):
         seen.append(Path(path).name)
-        return plain(self, path, offset, size)
+        return plain(self, path, *others)
 
     monkeypatch.setattr(OpenFiles, "read", read)
     return seen
@@ -146,18 +145,11 @@ def test_labels_that_are_none(tmp_path, caplog):
     write_tar(tmp_path / "0.tar", [("1.jpg", png(1)), ("1.cls", b"1"), ("2.jpg", png(2))])
     with caplog.at_level(logging.WARNING, "mimzoo.data"):
         assert not open_source(f"shards:{tmp_path}", "all").labelled
-    assert "1 of 2 images have no label" in caplog.text
+    assert "is read without labels: 1 of 2 images have none" in caplog.text
     write_tar(
         tmp_path / "0.tar", [("1.jpg", png(1)), ("1.cls", b"1"), ("2.cls", b"5"), ("2.jpg", png(2))]
     )
     assert open_source(f"shards:{tmp_path}", "all").labels.tolist() == [1, 5]
-    for content in (b"cat", b"-1", b"1.5", b""):
-        write_tar(tmp_path / "0.tar", [("1.jpg", png(1)), ("1.cls", content)])
-        source = open_source(f"shards:{tmp_path}", "all")
-        assert "1.cls has to be a whole number from 0 on: a label" in str(source.damage)
-    write_tar(tmp_path / "0.tar", [("1.jpg", png(1)), ("1.json", json.dumps({"a": "x"}).encode())])
-    source = open_source(f"shards:{tmp_path}#label=a", "all")
-    assert "1.json has to be a whole number 'a'" in str(source.damage)
 
 
 # === Parts ===
@@ -182,7 +174,7 @@ def test_holdout_divides_by_keys(tmp_path, reads):
 
 
 def test_default_holdout_of_shards_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(ShardSource, "most_held_out", 4)
+    monkeypatch.setattr(ShardSource, "max_held_out", 4)
     spec = write_shards(tmp_path / "a", count=8, samples=25)
     assert len(open_source(spec, "validation")) < 12
     assert len(open_source(spec, "validation", holdout=0.3)) > 40
@@ -245,25 +237,25 @@ def cut_off(path):
     path.write_bytes(path.read_bytes()[: 6 * 512 + 512 + 20])
 
 
-def test_damaged_and_missing_shards_are_told(tmp_path, caplog):
+def test_damaged_and_missing_shards_are_named(tmp_path, caplog):
     write_shards(tmp_path / "a", count=10)
     cut_off(tmp_path / "a" / "00002.tar")
     (tmp_path / "a" / "00005.tar").unlink()
     (tmp_path / "a" / "00007.tar").write_bytes(b"junk" * 1000)
     with caplog.at_level(logging.WARNING, "mimzoo.data"):
         source = open_source(f"shards:{tmp_path}/a/{{00000..00009}}.tar", "all")
-    told = (
+    message = (
         f"3 of the 10 shards in {tmp_path}/a cannot be used whole: 00002.tar is cut off in the "
         "middle of an image or other member (images before that: 1); 00005.tar is missing; "
         "00007.tar is damaged or no uncompressed tar file, at byte 0 (images before that: 0)"
     )
-    assert caplog.messages == [told]
+    assert caplog.messages == [message]
     assert values(source) == [*range(11), *range(15, 25), *range(30, 35), *range(40, 50)]
     with pytest.raises(TooManyCorruptError) as caught:
         Loader(take_subset(source, count=20), 4)
     assert str(caught.value) == (
-        f"{told}: more than max_corrupt=0.01 allows; fetch these shards again, or raise "
-        "max_corrupt to go on without"
+        f"{message}: more than max_corrupt=0.01 allows; fetch these shards again, or raise "
+        "max_corrupt to continue without"
     )
     assert len(Loader(source, 4, max_corrupt=0.3)) == 9
     # A shard that was mended is whole again.
@@ -273,7 +265,7 @@ def test_damaged_and_missing_shards_are_told(tmp_path, caplog):
     assert values(mended) == list(range(50))
 
 
-def test_a_shard_cut_between_members_is_told(tmp_path):
+def test_a_shard_cut_between_members_is_named(tmp_path):
     write_shards(tmp_path / "a", count=1)
     path = tmp_path / "a" / "00000.tar"
     path.write_bytes(path.read_bytes()[: 1024 * 6])
@@ -295,7 +287,7 @@ def test_repeated_keys_are_left_out(tmp_path):
     assert str(caught.value) == (
         f"2 of the 18 images in {tmp_path}/a repeat the key of an earlier one and are left out: "
         "000010002.png in 00003.tar; x.png in 00003.tar: more than max_corrupt=0.01 allows; give "
-        "each image a key of its own, or raise max_corrupt to go on without"
+        "each image a key of its own, or raise max_corrupt to continue without"
     )
     Loader(source, 4, max_corrupt=0.2)
     write_tar(tmp_path / "a" / "00001.tar", [("y.jpg", png(80))])

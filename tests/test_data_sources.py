@@ -228,7 +228,7 @@ def test_holdout_of_few_and_of_none(tmp_path):
     assert len(open_source(single, holdout=0)) == 1
 
 
-def test_missing_things_are_told(tmp_path):
+def test_missing_things_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         open_source(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"unknown source 'cifar'.*embedded.*tfds:NAME"):

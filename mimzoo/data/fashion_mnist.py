@@ -107,7 +107,7 @@ def read_idx(path: str) -> np.ndarray:
     axes = data[3]
     shape = tuple(np.frombuffer(data, ">u4", axes, 4).tolist())
     if len(data) - 4 - 4 * axes != int(np.prod(shape)):
-        raise ValueError(f"{path} is damaged: its header tells of {shape} bytes")
+        raise ValueError(f"{path} is damaged: its header announces {shape} bytes")
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from mimzoo.data.in_memory import ListSource, ReadySource
 from mimzoo.data.loader import Loader
+from mimzoo.data.opening import open_source
 from mimzoo.data.pixels import ValueRange, infer_range, rgb_images
-from mimzoo.data.sources import ArraySource, Source, open_source
+from mimzoo.data.sources import ArraySource, Source
 from mimzoo.data.stream import Stream, to_numpy
 
 DEFAULT_BATCH_SIZE = 32

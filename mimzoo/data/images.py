@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from mimzoo.data.formats import decoders, unreadable
+from mimzoo.data.ids import printable
+from mimzoo.data.open_files import open_regular
+
+MAX_FILE_BYTES = 2**31  # more than Pillow's largest image has
 _ORIENTATION = 0x0112
 
 
 class ImageError(ValueError):
     """An image that cannot be read. The message has its name and the reason."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def decode_image(
@@ -40,10 +47,10 @@ def decode_image(
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         name, data = name or os.fspath(data), read_file(data, name)
-    with _opened(data, name or "image") as image:
+    with opened(data, name or "image") as image:
         if min_size is not None:
             image.draft(None, (min_size, min_size))
-        return np.array(_upright(image))
+        return np.array(upright(image))
 
 
 def decode_crop(
@@ -75,7 +82,7 @@ def decode_crop(
     Raises:
         ImageError: as `decode_image`.
     """
-    with _opened(data, name) as image:
+    with opened(data, name) as image:
         factor, found = 1, None
         if image.format in ("JPEG", "MPO"):
             width, height = image.size
@@ -86,7 +93,7 @@ def decode_crop(
             factor = next((f for f in (8, 4, 2) if least >= f * size), 1)
             if factor > 1:
                 image.draft(None, (image.width // factor, image.height // factor))
-        image = _upright(image, keep_grey=True)
+        image = upright(image, keep_grey=True)
         top, left, height, width = found or box(image.height, image.width)
         left, top, right, bottom = (
             edge / factor for edge in (left, top, left + width, top + height)
@@ -96,20 +103,25 @@ def decode_crop(
         end = min(image.width, math.ceil(right)), min(image.height, math.ceil(bottom))
         part = image.crop((x, y, *end))
         inside = (left - x, top - y, min(right - x, part.width), min(bottom - y, part.height))
-        part = part.resize((size, size), resampling, inside)
-        # Not np.asarray, which takes Pillow three times as long.
-        return to_rgb(np.frombuffer(part.tobytes(), np.uint8).reshape(size, size, -1))
+        return pixels(part.resize((size, size), resampling, inside))
+
+
+def pixels(image: "Image.Image") -> np.ndarray:  # noqa: F821
+    """(H, W, 3) uint8 of an image in mode RGB or L, which cannot be written to."""
+    # Not np.asarray, which takes Pillow three times as long.
+    return to_rgb(np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, -1))
 
 
 def read_file(path: str | os.PathLike, name: str | None = None) -> bytes:
-    """The bytes of a file.
+    """The bytes of a regular file.
 
     Raises:
-        ImageError: there is none, or it cannot be read.
+        ImageError: there is none, it cannot be read, or has more than `MAX_FILE_BYTES`.
     """
     name = name or os.fspath(path)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
+            check_size(os.fstat(file.fileno()).st_size, name)
             return file.read()
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
@@ -117,28 +129,40 @@ def read_file(path: str | os.PathLike, name: str | None = None) -> bytes:
         raise ImageError(f"{name}: {error.strerror or error}") from error
 
 
+def check_size(size: int, name: str) -> None:
+    """Raises ImageError if an image's file has more than `MAX_FILE_BYTES`."""
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{name}: the file has {size} bytes, more than any image that is read")
+
+
 @contextlib.contextmanager
-def _opened(data: bytes, name: str) -> "Iterator[Image.Image]":  # noqa: F821
-    """The image before it is decoded; whatever goes wrong becomes an `ImageError`."""
+def opened(data: bytes, name: str) -> "Iterator[Image.Image]":  # noqa: F821
+    """The image before it is decoded; whatever goes wrong becomes an `ImageError`.
+
+    Args:
+        data: the bytes of a file.
+        name: what the error calls the image.
+    """
     from PIL import Image, UnidentifiedImageError
 
     try:
         if not len(data):
             raise ImageError(f"{name}: the file is empty")
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=decoders()) as image:
             # In one piece: by default the decoder gets 64 KB at a time.
             image.decodermaxblock = max(len(data), 65536)
             yield image
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image in a format that Pillow reads") from None
+        reason = unreadable(name) or "not an image in a format that Pillow reads"
+        raise ImageError(f"{name}: {reason}") from None
     # Broken files make Pillow's decoders raise nearly anything.
     except Exception as error:
         raise ImageError(f"{name}: {error or type(error).__name__}") from error
 
 
-def _upright(image: "Image.Image", keep_grey: bool = False) -> "Image.Image":  # noqa: F821
+def upright(image: "Image.Image", keep_grey: bool = False) -> "Image.Image":  # noqa: F821
     """Decodes and turns; mode RGB, or with `keep_grey` L where the file has no colours."""
     from PIL import Image, ImageOps
 

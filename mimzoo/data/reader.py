@@ -17,7 +17,7 @@ MIN_CORRUPT = 5
 
 
 class TooManyCorruptError(ValueError):
-    """So many images cannot be read that going on makes no sense."""
+    """So many images cannot be read that continuing makes no sense."""
 
 
 class Reader:
@@ -51,7 +51,7 @@ class Reader:
         if source.damage and source.damage.share > max_corrupt:
             raise TooManyCorruptError(
                 f"{source.damage}: more than max_corrupt={max_corrupt:g} allows; "
-                f"{source.damage.remedy}, or raise max_corrupt to go on without"
+                f"{source.damage.remedy}, or raise max_corrupt to continue without"
             )
 
     def fetch(self, indices: Iterable[int], u: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mimzoo.data.ids import example_id
-from mimzoo.data.shard_scan import NO_LABEL, SCANNED, Worker, load_scan, save_scan
+from mimzoo.data.ids import example_id, name_bytes, printable
+from mimzoo.data.npy_files import mapped, written
+from mimzoo.data.shard_scan import NO_LABEL, SCANNED, Scan, Worker, load_scan, save_scan
 from mimzoo.data.tar_headers import BLOCK, member_name
 
 logger = logging.getLogger("mimzoo.data")
-MOST_WORKERS = 16
+MAX_WORKERS = 16
 _CHUNK = 2**20
 _NAMED = 3
 
@@ -41,69 +42,91 @@ class Shard(NamedTuple):
     def piece(self, folder: Path, label_field: str | None) -> str:
         """The file that keeps its records until all are there."""
         state = f"{self.name}:{self.size}:{self.time}:{label_field}"
-        return str(folder / "pieces" / f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.npz")
+        return str(folder / "pieces" / f"{hashlib.sha256(name_bytes(state)).hexdigest()[:24]}.npz")
 
 
 def build(folder: Path, shards: Sequence[Shard], label_field: str | None) -> dict[str, Any]:
     """Writes `examples-TOKEN.npy` and `keys-TOKEN.npy`, and returns what `shards.json` keeps.
 
-    An interrupted build goes on where it was: each scanned shard is a file of its own.
+    An interrupted build resumes: each scanned shard is a file of its own.
+
+    Raises:
+        OSError: the files cannot be written, as when the disk is full.
     """
     started = time.monotonic()
     _scan_all(folder, shards, label_field)
-    counts, problems, labelled, unlabelled = [], {}, 0, 0
+    counts, problems, bad_label, labelled, unlabelled = [], {}, None, 0, 0
     for shard in shards:
-        records, problem = _records(folder, shard, label_field)
-        if problem is not None:
-            problems[shard.name] = problem
-        counts.append(len(records))
-        with_label = int((records["label"] != NO_LABEL).sum())
-        labelled, unlabelled = labelled + with_label, unlabelled + len(records) - with_label
-    if labelled and unlabelled:
-        logger.warning(
-            "%d of %d images have no label: the source is taken as unlabelled",
-            unlabelled,
-            labelled + unlabelled,
-        )
+        found = _scanned(folder, shard, label_field)
+        if found.problem is not None:
+            problems[shard.name] = found.problem
+        if found.bad_label is not None:
+            bad_label = bad_label or f"{printable(shard.name)}:{found.bad_label}"
+        counts.append(len(found.records))
+        with_label = int((found.records["label"] != NO_LABEL).sum())
+        labelled, unlabelled = labelled + with_label, unlabelled + counts[-1] - with_label
+    if labelled and unlabelled and bad_label is None:
+        bad_label = f"{unlabelled} of {labelled + unlabelled} images have none"
+    has_labels = bool(labelled and not unlabelled)
+    dtype = record_type(has_labels)
     token = uuid.uuid4().hex[:12]
-    names = ["rank", "block", "size", *(["label"] if labelled and not unlabelled else [])]
-    dtype = np.dtype([(name, SCANNED[name]) for name in names])
-    files = {kind: folder / f"{kind}-{token}.npy" for kind in ("examples", "keys")}
-    total = max(1, sum(counts))  # an empty file cannot be mapped
-    examples = np.lib.format.open_memmap(files["examples"], "w+", dtype, (total,))
-    keys = np.lib.format.open_memmap(files["keys"], "w+", "<u8", (total,))
-    first, flat = 0, True
-    for shard in shards:
-        records, _ = _records(folder, shard, label_field)
-        last = first + len(records)
-        for name in names:
-            examples[name][first:last] = records[name]
-        keys[first:last] = records["key"]
-        flat = flat and bool((records["key"] == records["rank"]).all())
-        first = last
+    total, flat = sum(counts), True
+    files = [folder / f"{kind}-{token}.npy" for kind in ("examples", "keys")]
+    with (
+        written(files[0], dtype, total) as write_examples,
+        written(files[1], np.dtype("<u8"), total) as write_keys,
+    ):
+        for shard in shards:
+            records = _scanned(folder, shard, label_field).records
+            part = np.empty(len(records), dtype)
+            for name in dtype.names:
+                part[name] = records[name]
+            write_examples(part)
+            write_keys(records["key"])
+            flat = flat and bool((records["key"] == records["rank"]).all())
+    examples, keys = map(mapped, files)
     places = _Names(shards, counts, examples)
-    repeated = repeated_positions(keys[:first])
+    repeated = repeated_positions(keys)
     table = {
         "token": token,
         "problems": problems,
-        "partly_labelled": bool(labelled and unlabelled),
+        "bad_label": bad_label,
         "num_repeated": len(repeated),
         "repeated": [places.shown(i) for i in repeated[:_NAMED].tolist()],
-        "same_id": None if flat else places.same_id(examples["rank"][:first], repeated),
-        "num_classes": _num_classes(examples) if "label" in names else None,
+        "same_id": None if flat else places.same_id(examples["rank"], repeated),
     }
     if len(repeated):
-        _leave_out(files["examples"], examples, repeated)
-        _leave_out(files["keys"], keys, repeated)
+        examples = _leave_out(files[0], examples, repeated)
+        keys = _leave_out(files[1], keys, repeated)
         of = np.searchsorted(np.cumsum(counts), repeated, side="right")
         counts = (np.array(counts) - np.bincount(of, minlength=len(counts))).tolist()
-    else:
-        examples.flush(), keys.flush()
+    table["num_classes"] = _num_classes(examples) if has_labels else None
+    table["digest"] = digest(examples, keys)
     table["shards"] = [
         [s.name, *_state(s, problems), count] for s, count in zip(shards, counts, strict=True)
     ]
     logger.info("indexed %d images in %.1f s", sum(counts), time.monotonic() - started)
     return table
+
+
+def record_type(labelled: bool) -> np.dtype:
+    """What an index keeps of each image."""
+    names = ["rank", "block", "size", *(["label"] if labelled else [])]
+    return np.dtype([(name, SCANNED[name]) for name in names])
+
+
+def digest(examples: np.ndarray, keys: np.ndarray) -> str:
+    """A fingerprint of what the images are: keys, sizes and labels in their order."""
+    names = [name for name in ("size", "label") if name in examples.dtype.names]
+    dtype = np.dtype([("key", "<u8"), *((name, examples.dtype[name]) for name in names)])
+    found = hashlib.sha256(str(names).encode())
+    for (_, chunk), (_, key) in zip(chunks(examples), chunks(keys), strict=True):
+        packed = np.empty(len(chunk), dtype)
+        packed["key"] = key
+        for name in names:
+            packed[name] = chunk[name]
+        found.update(packed.data)
+    return found.hexdigest()[:32]
 
 
 def _state(shard: Shard, problems: dict[str, str]) -> tuple[int, int]:
@@ -119,7 +142,7 @@ def _scan_all(folder: Path, shards: Sequence[Shard], label_field: str | None) ->
         if shard.size >= 0 and not shard.current
     ]
     jobs = [job for job in jobs if not os.path.exists(job[2])]
-    count = min(MOST_WORKERS, os.cpu_count() or 1, len(jobs) // 4)
+    count = min(MAX_WORKERS, os.cpu_count() or 1, len(jobs) // 4)
     if len(jobs) > 100:
         logger.info("indexing %d shards, once, into %s", len(jobs), folder)
     if count < 2:
@@ -149,22 +172,27 @@ def _scan_all(folder: Path, shards: Sequence[Shard], label_field: str | None) ->
                 logger.info("indexed %d of %d shards", number, len(jobs))
 
 
-def _records(folder: Path, shard: Shard, label_field: str | None) -> tuple[np.ndarray, str | None]:
+def _scanned(folder: Path, shard: Shard, label_field: str | None) -> Scan:
     if shard.size < 0:
-        return np.empty(0, SCANNED), "is missing"
+        return Scan(np.empty(0, SCANNED), "is missing", None)
     if not shard.current:
-        return load_scan(shard.piece(folder, label_field))
+        piece = shard.piece(folder, label_field)
+        found = load_scan(piece)
+        if found is None:  # damaged since
+            save_scan(shard.path, label_field, piece)
+            found = load_scan(piece)
+        return found
     _, old, keys = shard.known
     records = np.zeros(len(old), SCANNED)
     records["key"], records["label"] = keys, NO_LABEL
     for name in old.dtype.names:
         records[name] = old[name]
-    return records, None
+    return Scan(records, None, None)
 
 
-def repeated_positions(values: np.ndarray, most: int = 2**23) -> np.ndarray:
-    """Sorted positions of the values that stand earlier, too; sorts about `most` at a time."""
-    parts = max(1, len(values) // most)
+def repeated_positions(values: np.ndarray, limit: int = 2**23) -> np.ndarray:
+    """Sorted positions of the values that stand earlier, too; sorts about `limit` at a time."""
+    parts = max(1, len(values) // limit)
     found = []
     for part in range(parts):
         low, high = (np.uint64((p << 64) // parts - (p == parts)) for p in (part, part + 1))
@@ -190,20 +218,15 @@ def _num_classes(examples: np.ndarray) -> int:
     return 1 + max(int(chunk["label"].max()) for _, chunk in chunks(examples))
 
 
-def _leave_out(path: Path, values: np.ndarray, positions: np.ndarray) -> None:
-    """Writes the file anew without some values."""
-    total = len(values) - len(positions)
-    shorter = np.lib.format.open_memmap(f"{path}.tmp", "w+", values.dtype, (total,))
-    last = 0
-    for start, chunk in chunks(values):
-        keep = np.ones(len(chunk), bool)
-        first, end = np.searchsorted(positions, [start, start + len(chunk)])
-        keep[positions[first:end] - start] = False
-        kept = chunk[keep]
-        shorter[last : last + len(kept)] = kept
-        last += len(kept)
-    shorter.flush()
-    os.replace(f"{path}.tmp", path)
+def _leave_out(path: Path, values: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Writes a file again without some values."""
+    with written(path, values.dtype, len(values) - len(positions)) as write:
+        for start, chunk in chunks(values):
+            keep = np.ones(len(chunk), bool)
+            first, end = np.searchsorted(positions, [start, start + len(chunk)])
+            keep[positions[first:end] - start] = False
+            write(chunk[keep])
+    return mapped(path)
 
 
 class _Names:
@@ -221,7 +244,7 @@ class _Names:
             return member_name(file.read(BLOCK)), shard.name
 
     def shown(self, index: int) -> str:
-        return "{} in {}".format(*self.name(index))
+        return printable("{} in {}".format(*self.name(index)))
 
     def same_id(self, ranks: np.ndarray, repeated: np.ndarray) -> str | None:
         """Two images of one id, but for those that are left out; equal hashes alone are none."""

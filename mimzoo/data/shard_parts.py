@@ -1,12 +1,14 @@
 """Parts of very large sources: chosen in passes over hashes, kept as lists of numbers in files."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from mimzoo.data.npy_files import mapped, written
 from mimzoo.data.random import mix
-from mimzoo.data.shard_index import ShardIndex, parts_folder, write_whole
+from mimzoo.data.shard_index import ShardIndex, parts_folder
 
 _BITS = 16
 
@@ -61,15 +63,14 @@ def list_part(
             yield (found if numbers is None else numbers[found]).astype(kind)
 
     folder = parts_folder(index)
-    if folder is None:
-        return np.concatenate(list(pieces()))
-    name = hashlib.sha256(f"{index.token}{rule}".encode()).hexdigest()[:24]
-    path = folder / f"{name}.{kind.str[1:]}"
-    if not path.exists():
-
-        def write(file) -> None:  # noqa: ANN001
-            for piece in pieces():
-                file.write(piece.tobytes())
-
-        write_whole(path, write)
-    return np.memmap(path, kind, mode="r").view(np.ndarray)
+    if folder is not None:
+        name = hashlib.sha256(f"{index.token}{rule}".encode()).hexdigest()[:24]
+        path = folder / f"{name}.npy"
+        with contextlib.suppress(OSError, ValueError):  # none yet, or damaged
+            return mapped(path)
+        with contextlib.suppress(OSError):  # a full disk
+            with written(path, kind) as write:
+                for piece in pieces():
+                    write(piece)
+            return mapped(path)
+    return np.concatenate(list(pieces()))

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from mimzoo.data.fingerprint import hash_parts
+from mimzoo.data.ids import printable
 from mimzoo.data.images import ImageError
-from mimzoo.data.open_files import OpenFiles
+from mimzoo.data.open_files import FileChangedError, OpenFiles
 from mimzoo.data.shard_build import chunks
 from mimzoo.data.shard_index import ShardIndex, ShardSet, open_index
 from mimzoo.data.shard_parts import kth_smallest, list_part, spread
 from mimzoo.data.sources import Damage, EncodedSource, Source
+from mimzoo.data.splits import splits_in
 from mimzoo.data.tar_headers import BLOCK, member_name, member_size
 
 logger = logging.getLogger("mimzoo.data")
@@ -28,7 +31,7 @@ _SPECIAL = re.compile(r"[{*?\[]")
 class ShardSource(EncodedSource):
     """Images of a set of shards, or a part of them.
 
-    What is kept of an image are the 16 bytes of the index (20 with labels), which are mapped from
+    What is kept of an image is the 16 bytes of the index (20 with labels), which are mapped from
     a file, and of a part the 4 bytes of the image's number, mapped likewise. Names are read from
     the shards when they are asked for.
 
@@ -39,13 +42,16 @@ class ShardSource(EncodedSource):
         rule: what the part was made by.
     """
 
-    most_held_out = 50_000
+    max_held_out = 50_000
+
+    kind = "shards"
 
     def __init__(
         self, index: ShardIndex, numbers: np.ndarray | None, name: str, rule: str = ""
     ) -> None:
         super().__init__(name)
         self.index, self.numbers, self.rule = index, numbers, rule
+        self.root = os.path.join(index.shards.base, index.shards.pattern)
         self.num_classes = index.num_classes
         self.damage = _damage(index)
         self._files = OpenFiles()
@@ -57,10 +63,13 @@ class ShardSource(EncodedSource):
 
     def encoded(self, index: int) -> tuple[bytes, str]:
         """The file of image `index`, and its name with the shard's."""
-        path, record = self._place(index)
-        size = int(record["size"])
-        # The header before the image tells its name, and whether the index still holds.
-        data = self._read(path, (int(record["block"]) - 1) * BLOCK, BLOCK + size)
+        shard, record = self._place(index)
+        path, size = self.index.shards.path(shard), int(record["size"])
+        start = (int(record["block"]) - 1) * BLOCK
+        # The header before the image has its name, and shows whether the index still holds.
+        data = b""
+        if start + BLOCK + size <= self.index.states[shard, 0]:
+            data = self._read(shard, start, BLOCK + size)
         header = data[:BLOCK]
         try:
             holds = len(data) == BLOCK + size and member_size(header) == size
@@ -71,20 +80,32 @@ class ShardSource(EncodedSource):
         return data[BLOCK:], f"{path}:{member_name(header)}"
 
     def example_name(self, index: int) -> str:
-        """The image's path inside its shard."""
-        path, record = self._place(index)
-        return member_name(self._read(path, (int(record["block"]) - 1) * BLOCK, BLOCK))
+        """The image's path inside its shard; of a link in it, that of the image it leads to."""
+        shard, record = self._place(index)
+        return member_name(self._read(shard, (int(record["block"]) - 1) * BLOCK, BLOCK))
 
-    def _place(self, index: int) -> tuple[str, np.void]:
+    def _place(self, index: int) -> tuple[int, np.void]:
         number = index if self.numbers is None else int(self.numbers[index])
         shard = int(np.searchsorted(self.index.starts, number, side="right")) - 1
-        return self.index.shards.path(shard), self.index.records[number]
+        return shard, self.index.records[number]
 
-    def _read(self, path: str, offset: int, size: int) -> bytes:
+    def _read(self, shard: int, offset: int, size: int) -> bytes:
+        path, index = self.index.shards.path(shard), self.index
         try:
-            return self._files.read(path, offset, size)
+            try:
+                return self._files.read(path, offset, size, tuple(index.states[shard].tolist()))
+            except FileChangedError as error:
+                if not index.accept(shard, error.state):
+                    raise ImageError(
+                        f"{path} is not what it was when it was indexed; start again"
+                    ) from None
+                return self._files.read(path, offset, size)
         except OSError as error:
             raise ImageError(f"{path} cannot be read: {error.strerror}") from error
+
+    def fingerprint(self) -> str:
+        """Of keys, sizes and labels of all images, and of the rule by which a part was chosen."""
+        return hash_parts("shards", self.index.digest, self.rule)
 
     # === Labels ===
 
@@ -97,6 +118,8 @@ class ShardSource(EncodedSource):
     def labels(self) -> np.ndarray:
         """(N,) int32; of all shards a view of the index, of a part a copy."""
         if not self.labelled:
+            if self.index.bad_label:
+                raise ValueError(f"{self.name} has no labels: {self.index.bad_label}")
             raise ValueError(
                 f"{self.name} has no labels; labels come from a file 0001.cls beside each "
                 "0001.jpg, or from a field of its .json: 'shards:PATH#label=FIELD'"
@@ -175,6 +198,8 @@ def shard_splits(spec: str) -> dict[str, Callable[[], Source]]:
         source = ShardSource(open_index(expand(spec)), None, spec)
         if source.damage:
             logger.warning("%s", source.damage)
+        if source.index.bad_label:
+            logger.warning("%s is read without labels: %s", spec, source.index.bad_label)
         return source
 
     return {"train": opened}
@@ -185,14 +210,15 @@ def expand(spec: str) -> ShardSet:
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: the path cannot be understood.
+        ValueError: the path cannot be understood, or a folder has shards of several splits.
     """
     path, _, option = spec.removeprefix(PREFIX).partition("#")
     label = option.removeprefix("label=") if option.startswith("label=") else None
     if option and not label:
         raise ValueError(f"{spec}: after # only label=FIELD is understood, a field of the .json")
     path = os.path.abspath(os.path.expanduser(path))
-    if os.path.isdir(path):
+    folder = os.path.isdir(path)
+    if folder:
         path = os.path.join(glob.escape(path), "*.tar")
     elif os.path.isfile(path):
         path = glob.escape(path)
@@ -209,7 +235,20 @@ def expand(spec: str) -> ShardSet:
         names = sorted(glob.glob(pattern, root_dir=base, recursive=True))
         if not names:
             raise FileNotFoundError(f"no shards at {spec}: looked for {path}")
+    if folder:
+        _check_splits(names, spec)
     return ShardSet(base, names, pattern, label)
+
+
+def _check_splits(names: list[str], spec: str) -> None:
+    """Raises ValueError if the shards of a folder are of several splits, by their names."""
+    kinds = {re.sub(r"\d+", "", name) for name in names}
+    found = set().union(*map(splits_in, kinds))
+    if len(found) > 1:
+        raise ValueError(
+            f"{spec} has shards of {' and '.join(sorted(found))}: name one split by a pattern, "
+            f"such as {spec.rstrip('/')}/*train*.tar"
+        )
 
 
 def _ranges(pattern: str) -> list[str]:
@@ -249,7 +288,7 @@ def _damage(index: ShardIndex) -> Damage | None:
         share += bad / all_
     if not text:
         return None
-    return Damage(", and ".join(text), share, " and ".join(remedy))
+    return Damage(printable(", and ".join(text)), share, " and ".join(remedy))
 
 
 def _few(shown: list[str], count: int) -> str:

@@ -1,27 +1,19 @@
-"""Sources: numbered images, with or without labels, and `open_source`, which finds them."""
+"""Sources: numbered images, with or without labels."""
 
+import copy
 import dataclasses
 import operator
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from mimzoo.data.fingerprint import hash_array, hash_parts
+from mimzoo.data.ids import printable
 from mimzoo.data.images import decode_image, to_rgb
 
-HOLDOUT = 0.1
+MAX_CLASSES = 2**20
 SPLITS = ("train", "validation", "test")
-_STAND_INS = {
-    "train": ("train",),
-    "validation": ("validation", "test"),
-    "test": ("test", "validation"),
-}
-SPECS = (
-    "'embedded' (a small part of Fashion-MNIST, in the package), 'fashion_mnist', 'tfds:NAME', "
-    "the path of a folder of images, or the path of a .tar file of one, "
-    "'shards:FOLDER', 'shards:PATH/{00000..00999}.tar'"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +39,21 @@ class Source:
 
     Attributes:
         name: what messages and records call the source.
+        kind: "folder", "tar", "shards", "tfds", "array", or the name of the class.
+        root: the absolute path of what it was opened from, or its name.
         class_names: a tuple of names in the order of the labels, or None.
         num_classes: how many classes there are, or None if the source is unlabelled.
         labelled: whether `labels` exists.
         damage: what it lacks as a whole, or None.
-        most_held_out: images that `open_source` holds back at most by default, or None.
+        skipped: name -> reason, of images that were found and cannot be part of it.
+        max_held_out: images that `open_source` holds back at most by default, or None.
     """
 
+    kind: str | None = None
+    root: str | None = None
     damage: Damage | None = None
-    most_held_out: int | None = None
+    skipped: dict[str, str] = {}
+    max_held_out: int | None = None
 
     def __init__(
         self,
@@ -63,16 +61,20 @@ class Source:
         labels: np.ndarray | None = None,
         class_names: Iterable[str] | None = None,
     ) -> None:
-        self.name = name
-        self.class_names = None if class_names is None else tuple(class_names)
+        self.name = printable(name)
+        self.class_names = None if class_names is None else tuple(map(printable, class_names))
         self._labels = None if labels is None else np.asarray(labels)
         self.num_classes = None
         if self._labels is not None:
-            if self.class_names is not None:
-                self.num_classes = len(self.class_names)
-            else:
-                self.num_classes = int(self._labels.max(initial=-1)) + 1
-            check_labels(self._labels, self.num_classes)
+            try:
+                check_labels(self._labels, MAX_CLASSES)
+                if self.class_names is not None:
+                    self.num_classes = len(self.class_names)
+                else:
+                    self.num_classes = int(self._labels.max()) + 1 if self._labels.size else 0
+                check_labels(self._labels, self.num_classes)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from None
             self._labels = self._labels.astype(np.int32)
 
     def __len__(self) -> int:
@@ -110,6 +112,47 @@ class Source:
                 "(two or more), or from a labelled data set"
             )
         return self._labels
+
+    def with_classes(self, class_names: Iterable[str], labels: np.ndarray) -> "Source":
+        """The same images under other labels.
+
+        Args:
+            class_names: the names of the new classes.
+            labels: (N,) integers, the new labels.
+        """
+        changed = copy.copy(self)
+        changed.class_names = tuple(class_names)
+        changed.num_classes = len(changed.class_names)
+        check_labels(labels, changed.num_classes)
+        changed._labels = labels.astype(np.int32)
+        return changed
+
+    def describe(self) -> dict[str, Any]:
+        """What a record of a run keeps, ready for JSON.
+
+        Returns:
+            kind, root and name (see the attributes), count of images, num_classes or None, classes
+            (their names) or None, and the `fingerprint`.
+        """
+        return {
+            "kind": self.kind or type(self).__name__,
+            "root": printable(self.root or self.name),
+            "name": self.name,
+            "count": len(self),
+            "num_classes": self.num_classes,
+            "classes": None if self.class_names is None else list(self.class_names),
+            "fingerprint": self.fingerprint(),
+        }
+
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that change with the images' names, sizes, order and labels.
+
+        The same on every machine; times and places of files do not count. Here of the names and
+        labels alone; sources that know more override it.
+        """
+        names = [self.example_name(index) for index in range(len(self))]
+        labels = hash_array(self.labels) if self.labelled else ""
+        return hash_parts("names", *names, labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = operator.index(index)
@@ -154,6 +197,8 @@ class ArraySource(Source):
         images: all images, (N, H, W, 3) uint8. Greyscale is stored once and repeated in a view.
     """
 
+    kind = "array"
+
     def __init__(
         self,
         images: np.ndarray,
@@ -197,6 +242,11 @@ class ArraySource(Source):
         """Image `index`: (H, W, 3) uint8."""
         return np.array(self.images[index])
 
+    def fingerprint(self) -> str:
+        """Of shape, type and bytes (sampled beyond 256 MB) of the images, and of the labels."""
+        labels = hash_array(self._labels) if self.labelled else ""
+        return hash_parts("array", hash_array(self._stored), labels)
+
 
 def check_labels(labels: np.ndarray, num_classes: int) -> None:
     """Raises ValueError at the first label that is no integer in 0..num_classes-1."""
@@ -205,102 +255,8 @@ def check_labels(labels: np.ndarray, num_classes: int) -> None:
         raise ValueError(f"labels must be integers, got dtype {labels.dtype}")
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if len(bad):
+        most = "at most " if num_classes == MAX_CLASSES else ""
         raise ValueError(
             f"label {labels[bad[0]]} at index {bad[0]} is out of range: "
-            f"{num_classes} classes allow 0..{num_classes - 1}"
+            f"{most}{num_classes} classes allow 0..{num_classes - 1}"
         )
-
-
-def open_source(
-    spec: str | os.PathLike, split: str = "train", holdout: float | None = None
-) -> Source:
-    """Opens a source of images by name or path.
-
-    Args:
-        spec: one of
-            "embedded" - a part of Fashion-MNIST that comes with the package: 1,000 labelled
-            training images, 2,000 other training images for validation (both class-balanced), and
-            the 10,000 test images;
-            "fashion_mnist" - all 60,000 and 10,000;
-            a folder - its images, found recursively; labelled if every image lies in one of two
-            or more first-level subfolders, the classes; with train/, val/ or validation/, and
-            test/ above either layout, these are the splits;
-            a .tar file of such a folder, read in place;
-            "tfds:NAME" - a data set prepared by TensorFlow Datasets, features "image", "label";
-            "shards:PATH" - tar files of samples with one stem each (0001.jpg, 0001.json), as
-            webdataset and img2dataset write them. The path is a folder of .tar files, a range
-            `FOLDER/{00000..00999}.tar` (one that is missing is told; several ranges are combined),
-            or a pattern `FOLDER/**/*.tar`. Their order is that of their names, or of the range;
-            inside, that of the file. Labelled if each image has a .cls; with "#label=FIELD" after
-            the path by that field of the .json. They are indexed once: `mimzoo.data.shard_index`.
-        split: "train", "validation", "test", or "all" where the source has no splits of its own.
-        holdout: the share of "train" that is kept back as "validation" if the source has none:
-            the examples whose names hash to the lowest values, so adding files moves nobody.
-            Default: 0.1 if the source has neither "validation" nor "test", else 0; of shards
-            at most 50,000 images.
-
-    A missing "test" is read from "validation", a missing "validation" (without a holdout) from
-    "test". So "train" and "validation" are disjoint always.
-
-    Raises:
-        FileNotFoundError: there is nothing at the path.
-        ValueError: an unknown name, split, or a folder without images.
-    """
-    if holdout is not None and not 0 <= holdout < 1:
-        raise ValueError(f"holdout must be a share in [0, 1), got {holdout}")
-    if split not in (*SPLITS, "all"):
-        raise ValueError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}, all")
-    from mimzoo.data.subsets import hold_out
-
-    name = os.fspath(spec)
-    splits = _splits(name)
-    if split == "all":
-        if set(splits) != {"train"}:
-            raise ValueError(f"{name} has the splits {', '.join(splits)}; ask for one of these")
-        return splits["train"]()
-    default = holdout is None
-    if default:
-        holdout = HOLDOUT if set(splits) == {"train"} else 0.0
-    lacks_validation = "train" in splits and "validation" not in splits
-    if holdout and lacks_validation and not (split == "test" and "test" in splits):
-        source = splits["train"]()
-        if default and source.most_held_out:
-            holdout = min(holdout, source.most_held_out / len(source))
-        side = "train" if split == "train" else "validation"
-        return hold_out(source, holdout, side)
-    for candidate in _STAND_INS[split]:
-        if candidate in splits:
-            return splits[candidate]()
-    raise ValueError(f"{name} has no split {split!r}, only {', '.join(splits)}")
-
-
-def _splits(spec: str) -> dict[str, Callable[[], Source]]:
-    """The splits that a source has of its own, each opened by a call."""
-    if spec == "embedded":
-        from mimzoo.data.fashion_mnist import embedded_splits
-
-        return embedded_splits()
-    if spec == "fashion_mnist":
-        from mimzoo.data.fashion_mnist import full_splits
-
-        return full_splits()
-    if spec.startswith("tfds:"):
-        from mimzoo.data.tfds import tfds_splits
-
-        return tfds_splits(spec.removeprefix("tfds:"))
-    if spec.startswith("shards:"):
-        from mimzoo.data.shards import shard_splits
-
-        return shard_splits(spec)
-    path = os.path.expanduser(spec)
-    if os.path.isdir(path):
-        from mimzoo.data.folders import folder_splits
-
-        return folder_splits(path)
-    if os.path.isfile(path):
-        from mimzoo.data.archives import tar_splits
-
-        return tar_splits(path)
-    if os.sep in spec or "." in spec or spec.startswith("~"):
-        raise FileNotFoundError(f"no folder or .tar file at {spec}")
-    raise ValueError(f"unknown source {spec!r}; use {SPECS}")

@@ -1,9 +1,12 @@
 """Parts of a source that depend on names and seeds, never on order or chance."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
+from mimzoo.data.fingerprint import hash_array, hash_parts
+from mimzoo.data.ids import name_bytes
 from mimzoo.data.random import MOST_SORTED, permutation, shuffled
 from mimzoo.data.sources import Source
 
@@ -26,7 +29,7 @@ class Subset(Source):
         super().__init__(name or f"{source.name} ({len(self.indices)})", labels, source.class_names)
         # Without names the number of classes is counted, and a subset may lack the last one.
         self.num_classes = source.num_classes
-        self.damage = source.damage
+        self.damage, self.skipped = source.damage, source.skipped
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -42,6 +45,15 @@ class Subset(Source):
     def example_name(self, index: int) -> str:
         """The name that the example has in the source."""
         return self.source.example_name(int(self.indices[index]))
+
+    def describe(self) -> dict[str, Any]:
+        """As of the whole source, with the part's name, count and fingerprint."""
+        own = {"name": self.name, "count": len(self), "fingerprint": self.fingerprint()}
+        return {**self.source.describe(), **own}
+
+    def fingerprint(self) -> str:
+        """Of the whole source and the chosen numbers."""
+        return hash_parts("part", self.source.fingerprint(), hash_array(self.indices))
 
 
 def select(source: Source, indices: np.ndarray, name: str) -> Source:
@@ -89,8 +101,7 @@ def take_subset(
         groups = [order]
     else:
         labels = source.labels[order]
-        groups = [order[labels == label] for label in range(source.num_classes)]
-        groups = [group for group in groups if len(group)]
+        groups = [order[labels == label] for label in np.unique(labels)]
     chosen = []
     for number, group in enumerate(groups):
         if share is not None:
@@ -139,4 +150,4 @@ def hold_out(source: Source, share: float, split: str) -> Source:
 
 
 def _hash(name: str) -> float:
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
+    return int.from_bytes(hashlib.sha256(name_bytes(name)).digest()[:6], "big") / 2**48

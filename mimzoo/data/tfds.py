@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mimzoo.data.fingerprint import hash_parts
 from mimzoo.data.images import to_rgb
 from mimzoo.data.sources import SPLITS, Source
 
@@ -17,6 +18,8 @@ class TfdsSource(Source):
         builder: the tfds builder.
         split: "train", "validation" or "test".
     """
+
+    kind = "tfds"
 
     def __init__(self, builder: Any, split: str) -> None:
         self._builder, self._split = builder, split
@@ -67,8 +70,16 @@ class TfdsSource(Source):
         record = self._data[index]
         example = {"image": np.array(to_rgb(record["image"])), "id": index}
         if self._has_labels:
-            example["label"] = int(record["label"])
+            known = self._labels is not None
+            example["label"] = int(self._labels[index] if known else record["label"])
         return example
+
+    def fingerprint(self) -> str:
+        """Of the data set's name, version and split, and of the sizes of its files."""
+        info = self._builder.info
+        split = info.splits[self._split]
+        sizes = f"{split.num_bytes} {split.shard_lengths}"
+        return hash_parts("tfds", info.full_name, self._split, sizes)
 
 
 def tfds_splits(name: str) -> dict[str, Callable[[], Source]]:

@@ -14,11 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
-from mimzoo.data.images import decode_crop, decode_image
+from mimzoo.data.images import decode_crop, decode_image, opened, pixels, upright
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _TRIES = 10
+_MAX_RESIZED = 4  # times the pixels that ResizeCrop needs at least
 
 
 class Transform(Protocol):
@@ -243,7 +244,9 @@ class ResizeCrop(Example):
     """For evaluation: resizes the shorter side to int(size / crop_fraction), cuts the centre.
 
     The rule of the MAE and SimMIM evaluations (papers.md section 3), with torchvision's rounding;
-    antialiased as in Pillow. For a rectangle the image is resized as little as covers it.
+    antialiased as in Pillow. For a rectangle the image is resized as little as covers it. Of an
+    image that would be more than four times as large as that, only the result is resized, which
+    may differ from Pillow's by a grey level.
 
     Args:
         size: side of the result in pixels, or (height, width).
@@ -264,22 +267,53 @@ class ResizeCrop(Example):
 
     def __call__(self, image: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
         """(H, W, 3) -> (size, size, 3)."""
-        height, width = image.shape[:2]
-        tall, wide = (int(side / self.crop_fraction) for side in self.sides)
-        if width * tall <= height * wide:
-            height, width = int(wide * height / width), wide
-        else:
-            height, width = tall, int(tall * width / height)
-        if image.shape[:2] != (height, width):
-            image = _resize(image, height, width, self.interpolation)
-        rows, cols = self.sides
-        top, left = round((height - rows) / 2), round((width - cols) / 2)
-        return image[top : top + rows, left : left + cols]
+        (top, left), (height, width) = self._place(*image.shape[:2])
+        if image.shape[:2] == (height, width):
+            rows, cols = self.sides
+            return image[top : top + rows, left : left + cols]
+        return pixels(self._cut(_picture(image)))
+
+    def from_file(self, data: bytes, name: str, u: np.ndarray) -> np.ndarray:
+        """The bytes of an image file, its name in errors -> (size, size, 3), as `__call__`."""
+        with opened(data, name) as image:
+            return pixels(self._cut(upright(image, keep_grey=True)))
 
     @property
     def sides(self) -> tuple[int, int]:
         """Height and width of the result."""
-        return (self.size, self.size) if isinstance(self.size, int) else tuple(self.size)
+        rectangle = isinstance(self.size, tuple | list)
+        return tuple(self.size) if rectangle else (self.size, self.size)
+
+    @property
+    def _least(self) -> tuple[int, int]:
+        """Least height and width of the resized image."""
+        tall, wide = (int(side / self.crop_fraction) for side in self.sides)
+        return tall, wide
+
+    def _place(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(top, left) of the result in the resized image, and that image's (height, width)."""
+        tall, wide = self._least
+        if width * tall <= height * wide:
+            height, width = int(wide * height / width), wide
+        else:
+            height, width = tall, int(tall * width / height)
+        rows, cols = self.sides
+        return (round((height - rows) / 2), round((width - cols) / 2)), (height, width)
+
+    def _cut(self, image: "Image.Image") -> "Image.Image":  # noqa: F821
+        (top, left), (height, width) = self._place(image.height, image.width)
+        rows, cols = self.sides
+        right, bottom = left + cols, top + rows
+        filter_ = _resampling(self.interpolation)
+        if height * width <= _MAX_RESIZED * math.prod(self._least):
+            if image.size != (width, height):
+                image = image.resize((width, height), filter_)
+            return image.crop((left, top, right, bottom))
+        # Only the result: the whole of an image of 1 x 30,000 pixels would take 6 GB. Not always,
+        # as Pillow may swap its two passes, which changes pixels beside sharp edges.
+        x, y = image.width / width, image.height / height
+        box = left * x, top * y, min(right * x, image.width), min(bottom * y, image.height)
+        return image.resize((cols, rows), filter_, box)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,7 +368,10 @@ def _resampling(name: str) -> int:
 
 
 def _resize(image: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:
+    return np.asarray(_picture(image).resize((width, height), _resampling(interpolation)))
+
+
+def _picture(image: np.ndarray) -> "Image.Image":  # noqa: F821
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize((width, height), _resampling(interpolation)))
+    return Image.fromarray(np.ascontiguousarray(image))

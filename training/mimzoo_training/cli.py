@@ -17,9 +17,15 @@ SOURCES = (
 
 PRESET = "name, folder, hf://org/name[@revision][/folder], or a work directory"
 # Where a command is that is not in `commands`. Listings need neither Keras nor a backend.
-HOMES = {"list_all": "listing", "info": "listing", "cache": "listing", "publish": "publish"}
+HOMES = {
+    "list_all": "listing",
+    "info": "listing",
+    "cache": "listing",
+    "doctor": "doctor",
+    "publish": "publish",
+}
 # Their process computes nothing.
-WITHOUT_KERAS = {"list_all", "info", "cache", "study"}
+WITHOUT_KERAS = {"list_all", "info", "cache", "doctor", "study"}
 LAYOUT = "such as mae_full, hf_vit_mae or simmim_swinv2_pretrain; a wrong one names the nearest"
 
 
@@ -45,7 +51,7 @@ def _run(args: argparse.Namespace) -> int:
     logger.addHandler(unreadable)
     try:
         home = HOMES.get(args.run, "commands")
-        if home != "listing":
+        if home not in ("listing", "doctor"):
             from mimzoo_training import backend
 
             line = backend.choose(getattr(args, "backend", None))
@@ -170,6 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     reconstruct.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
     reconstruct.add_argument("--mask-ratio", type=float, metavar="R", help="in place of its own")
+    _doctor(add("doctor", shared, "read data and show what is wrong with it"))
     _convert(add("convert", keras, "make a preset of a checkpoint of another library"))
     export = add(
         "export", keras, "write a preset in the layout of another library", "export_preset"
@@ -181,6 +188,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _publish(add("publish", keras, "put presets onto the Hub: verified, read back, tagged"))
     return parser
+
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", help=f"{SOURCES}, or a folder of shards")
+    command.add_argument(
+        "--min-side", type=int, default=16, metavar="PX", help="smaller ones are named (default 16)"
+    )
+    command.add_argument(
+        "--sample", type=int, metavar="N", help="read N images of each split; default: all"
+    )
 
 
 def _convert(command: argparse.ArgumentParser) -> None:

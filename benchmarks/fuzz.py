@@ -1,0 +1,96 @@
+"""Damaged data at random: tar files, images and indexes of shards, many more than the suite tries.
+
+    python -m benchmarks.fuzz                 # 10,000 of each
+    python -m benchmarks.fuzz --cases 500 --only images
+
+Prints how long it took, the slowest case, and how much memory was needed; ends with 1 at a fault.
+"""
+
+import argparse
+import functools
+import logging
+import os
+import resource
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "faults")]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the checks of `tests/faults/test_fuzz_data.py`."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cases", type=int, default=10_000, metavar="N")
+    parser.add_argument("--only", default="", metavar="TEXT", help="tars, images or indexes")
+    args = parser.parse_args(argv)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    table = Table("what", "cases", "seconds", "slowest", "memory", "faults", box=None)
+    failed = False
+    with tempfile.TemporaryDirectory() as folder:
+        for name, strategy, check in _checks(Path(folder)):
+            if args.only in name:
+                row, error = _run(strategy, check, args.cases)
+                table.add_row(name, *row)
+                failed = failed or error
+    Console().print(table)
+    return int(failed)
+
+
+def _checks(folder: Path) -> list[tuple]:
+    import test_fuzz_data as fuzz
+
+    Image.MAX_IMAGE_PIXELS = 2**21
+    os.fsync = lambda number: None
+    os.environ["MIMZOO_CACHE"] = str(folder / "cache")
+    files = fuzz.prepare_index(folder)
+    index = functools.partial(fuzz.check_index, folder=folder, files=files)
+    return [
+        ("tars", fuzz.TAR_CASES, fuzz.check_tar),
+        ("images", fuzz.IMAGE_CASES, fuzz.check_image),
+        ("indexes", fuzz.INDEX_CASES, index),
+    ]
+
+
+def _run(strategy: object, check: Callable, cases: int) -> tuple[tuple[str, ...], bool]:
+    done, slowest, fault = 0, 0.0, False
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+
+    @settings(
+        max_examples=cases,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def run(case: tuple) -> None:
+        nonlocal done, slowest
+        before = time.perf_counter()
+        check(case)
+        done, slowest = done + 1, max(slowest, time.perf_counter() - before)
+
+    try:
+        run()
+    except Exception:
+        traceback.print_exc()
+        fault = True
+    seconds = time.perf_counter() - started
+    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
+    row = f"{done}", f"{seconds:.0f}", f"{slowest * 1000:.0f} ms", f"{more:.0f} MB", str(int(fault))
+    return row, fault
+
+
+if __name__ == "__main__":
+    sys.exit(main())

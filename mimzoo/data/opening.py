@@ -1,0 +1,124 @@
+"""Opening a source of images by its name or path."""
+
+import os
+from collections.abc import Callable
+
+from mimzoo.data.sources import SPLITS, Source
+
+HOLDOUT = 0.1
+_STAND_INS = {
+    "train": ("train",),
+    "validation": ("validation", "test"),
+    "test": ("test", "validation"),
+}
+SPECS = (
+    "'embedded' (a small part of Fashion-MNIST, in the package), 'fashion_mnist', 'tfds:NAME', "
+    "the path of a folder of images, or the path of a .tar file of one, "
+    "'shards:FOLDER', 'shards:PATH/{00000..00999}.tar'"
+)
+
+
+def open_source(
+    spec: str | os.PathLike, split: str = "train", holdout: float | None = None
+) -> Source:
+    """Opens a source of images by name or path.
+
+    Args:
+        spec: one of
+            "embedded" - a part of Fashion-MNIST that comes with the package: 1,000 labelled
+            training images, 2,000 other training images for validation (both class-balanced), and
+            the 10,000 test images;
+            "fashion_mnist" - all 60,000 and 10,000;
+            a folder - its images, found recursively; labelled if every image lies in one of two
+            or more first-level subfolders, the classes; folders train/, validation/ and test/
+            above either layout are the splits, also by other names (Train, training; val, valid,
+            dev, eval; testing). What cannot be read is named in a warning and left out;
+            a .tar file of such a folder, read in place; a damaged one is refused;
+            "tfds:NAME" - a data set prepared by TensorFlow Datasets, features "image", "label";
+            "shards:PATH" - tar files of samples with one stem each (0001.jpg, 0001.json), as
+            webdataset and img2dataset write them. The path is a folder of .tar files, a range
+            `FOLDER/{00000..00999}.tar` (a missing one is named; several ranges are combined),
+            or a pattern `FOLDER/**/*.tar`. Their order is that of their names, or of the range;
+            inside, that of the file. Labelled if each image has a .cls; with "#label=FIELD" after
+            the path by that field of the .json. They are indexed once: `mimzoo.data.shard_index`.
+            Linux and macOS only, as the index needs their file locks.
+        split: "train", "validation", "test", or "all" where the source has no splits of its own.
+        holdout: the share of "train" that is kept back as "validation" if the source has none:
+            the examples whose names hash to the lowest values, so adding files moves nobody.
+            Default: 0.1 if the source has neither "validation" nor "test", else 0; of shards
+            at most 50,000 images.
+
+    A missing "test" is read from "validation", a missing "validation" (without a holdout) from
+    "test". So "train" and "validation" are disjoint always.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path.
+        ValueError: an unknown name or split, a folder without images, splits that are mixed up.
+    """
+    if holdout is not None and not 0 <= holdout < 1:
+        raise ValueError(f"holdout must be a share in [0, 1), got {holdout}")
+    if split not in (*SPLITS, "all"):
+        raise ValueError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}, all")
+    from mimzoo.data.subsets import hold_out
+
+    name = os.fspath(spec)
+    splits = own_splits(name)
+    if split == "all":
+        if set(splits) != {"train"}:
+            raise ValueError(f"{name} has the splits {', '.join(splits)}; ask for one of these")
+        return splits["train"]()
+    default = holdout is None
+    if default:
+        holdout = HOLDOUT if set(splits) == {"train"} else 0.0
+    lacks_validation = "train" in splits and "validation" not in splits
+    if holdout and lacks_validation and not (split == "test" and "test" in splits):
+        source = splits["train"]()
+        if default and source.max_held_out:
+            holdout = min(holdout, source.max_held_out / len(source))
+        side = "train" if split == "train" else "validation"
+        return hold_out(source, holdout, side)
+    for candidate in _STAND_INS[split]:
+        if candidate in splits:
+            return splits[candidate]()
+    raise ValueError(f"{name} has no split {split!r}, only {', '.join(splits)}")
+
+
+def own_splits(spec: str) -> dict[str, Callable[[], Source]]:
+    """The splits that a source has of its own, each opened by a call; `spec` as in `open_source`.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path.
+        ValueError: an unknown name, or a source that cannot be used.
+    """
+    if spec == "embedded":
+        from mimzoo.data.fashion_mnist import embedded_splits
+
+        return embedded_splits()
+    if spec == "fashion_mnist":
+        from mimzoo.data.fashion_mnist import full_splits
+
+        return full_splits()
+    if spec.startswith("tfds:"):
+        from mimzoo.data.tfds import tfds_splits
+
+        return tfds_splits(spec.removeprefix("tfds:"))
+    if spec.startswith("shards:"):
+        if os.name == "nt":
+            raise ValueError(
+                "shards are read on Linux and macOS only: put the images into a folder or one .tar"
+            )
+        from mimzoo.data.shards import shard_splits
+
+        return shard_splits(spec)
+    path = os.path.expanduser(spec)
+    if os.path.isdir(path):
+        from mimzoo.data.folders import folder_splits
+
+        return folder_splits(path)
+    if os.path.isfile(path):
+        from mimzoo.data.archives import tar_splits
+
+        return tar_splits(path)
+    if os.sep in spec or "." in spec or spec.startswith("~"):
+        raise FileNotFoundError(f"no folder or .tar file at {spec}")
+    raise ValueError(f"unknown source {spec!r}; use {SPECS}")
