@@ -46,15 +46,22 @@ def infer_range(arrays: Sequence[np.ndarray]) -> ValueRange:
         ValueError: values that are not finite, or in neither range.
     """
     floats = [a for a in arrays if a.dtype.kind == "f" and a.size]
-    low, high = min((a.min() for a in floats), default=0), max((a.max() for a in floats), default=0)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("images hold values that are not finite (NaN or infinity): remove them")
+    if not floats:
+        return 0.0, 255.0
+    # NumPy's own, which keep what is not a number.
+    low, high = np.min([a.min() for a in floats]), np.max([a.max() for a in floats])
+    _check_finite(low, high)
     if low < 0 or high > 255:
         raise ValueError(
             f"images of floats from {low:g} to {high:g} are neither 0..1 nor 0..255: give their "
             f"range, ImageConverter(value_range=({low:g}, {high:g}))"
         )
     return (0.0, 1.0) if high <= 1 else (0.0, 255.0)
+
+
+def _check_finite(low: float, high: float) -> None:
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("images hold values that are not finite (NaN or infinity): remove them")
 
 
 def _image(array: np.ndarray) -> np.ndarray:
@@ -71,6 +78,8 @@ def _scaled(array: np.ndarray, value_range: ValueRange) -> np.ndarray:
     if array.dtype.kind != "f":
         return array
     low, high = value_range
+    if array.size:
+        _check_finite(array.min(), array.max())
     if array.size and not (array.min() >= low and array.max() <= high):
         raise ValueError(
             f"images of floats from {array.min():g} to {array.max():g} lie outside of their range "

@@ -174,8 +174,8 @@ class TaskInputs:
                 steps=validation_steps,
                 split="validation",
             )
-        known = isinstance(feed, Feed)
-        callbacks = _with(callbacks, _Epochs(self, feed, epochs) if known else None)
+        if isinstance(feed, Feed):
+            callbacks = _with(callbacks, _Epochs(self, feed, initial_epoch, epochs))
         with fed():
             return keras.Model.fit(
                 self,
@@ -239,23 +239,28 @@ class TaskInputs:
 class _Epochs(keras.callbacks.Callback):
     """Says to the feed which epoch begins, wherever Keras begins (`BackupAndRestore`)."""
 
-    def __init__(self, task: Any, feed: Feed, epochs: int) -> None:
+    def __init__(self, task: Any, feed: Feed, initial_epoch: int, epochs: int) -> None:
         super().__init__()
         self.task, self.feed, self.epochs = task, feed, epochs
-        self.shift: int | None = None
+        self.trained_before = task.epochs_trained
+        self.first: int | None = None
+        self._begin(initial_epoch)  # Keras may look at the first batch before it starts
+
+    def _begin(self, epoch: int) -> int:
+        first = epoch if self.first is None else self.first
+        shift = max(0, self.trained_before - first)
+        self.feed.begin(epoch + shift, self.epochs + shift)
+        return epoch + shift
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        if self.shift is None:
-            self.shift = max(0, self.task.epochs_trained - epoch)
-        self.feed.begin(epoch + self.shift, self.epochs + self.shift)
+        self.first = epoch if self.first is None else self.first
+        self.epoch = self._begin(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        self.task.epochs_trained = epoch + self.shift + 1
+        self.task.epochs_trained = self.epoch + 1
 
 
-def _with(callbacks: Any, callback: keras.callbacks.Callback | None) -> Any:
-    if callback is None:
-        return callbacks
+def _with(callbacks: Any, callback: keras.callbacks.Callback) -> Any:
     if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks.append(callback)
         return callbacks
