@@ -19,13 +19,14 @@ def bias_kept(attention: Any) -> None:
 
     from mimzoo.backend import Constant
 
-    bias = Constant(ops.convert_to_numpy(attention.position_bias.call(attention.logit_scale)))
+    bias = Constant(ops.convert_to_numpy(attention.position_bias(attention.logit_scale)))
     attention.position_bias.call = bias
 
 
 def mask_left_out(attention: Any) -> None:
     """Shifted windows may look at what rolling put beside them."""
-    attention._mask = None
+    attend = attention._attend
+    attention._attend = lambda query, key, value, bias, masks: attend(query, key, value, bias, [])
 
 
 def attention_left_out(attention: Any) -> None:

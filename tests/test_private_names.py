@@ -37,10 +37,6 @@ TABLE = {
     "_get_current_learning_rate": (adam, "LayerDecay scales the rate of the optimizer in it"),
     "_apply_weight_decay": (adam, "LayerDecay scales the decay of the optimizer in it"),
     "_use_weight_decay": (adam, "LayerDecay spares what the optimizer in it spares"),
-    "_use_cached_eval_dataset": (
-        lambda: inspect.getsource(keras.Model.fit),
-        "`evaluate` sees that `fit` calls it, whose batches are made already",
-    ),
 }
 
 
@@ -48,8 +44,9 @@ TABLE = {
 def test_it_is_still_there(name):
     owner, why = TABLE[name]
     owner = owner if inspect.isclass(owner) else owner()
-    there = name in owner if isinstance(owner, str) else hasattr(owner, name)
-    assert there, f"Keras {keras.__version__} has no {name} any more. It was used because: {why}."
+    assert hasattr(owner, name), (
+        f"Keras {keras.__version__} has no {name} any more. It was used because: {why}."
+    )
 
 
 def is_private(name: str) -> bool:

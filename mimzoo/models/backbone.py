@@ -45,8 +45,8 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         family: short name of the class, as in the names of presets and recipes.
     """
 
-    image_shape: tuple[int, int, int]
     family = ""
+    image_shape: tuple[int, int, int]
     grid: tuple[int, int]
 
     def __init__(self, *, dtype: str | keras.DTypePolicy | None = None, **kwargs):
