@@ -109,11 +109,11 @@ def subset(spec: str, share: float, read: bool) -> dict[str, float]:
     shards: set[str] = set()
     plain = files.read
 
-    def counting(self: Any, path: str, offset: int, size: int) -> bytes:
+    def counting(self: Any, path: str, offset: int, size: int, *state: Any) -> bytes:
         shards.add(path)
         count["bytes"] += size
         count["reads"] += 1
-        return plain(self, path, offset, size)
+        return plain(self, path, offset, size, *state)
 
     files.read = counting
     before = memory()
@@ -184,7 +184,8 @@ def made_up_index(folder: Path, records: int, shards: int) -> str:
     for number in range(shards):
         (folder / f"{number:05}.tar").touch()
     found = expand(spec)
-    place = shard_index._first_writable(found.folders())
+    place = found.folders()[0]
+    shard_index._check_writable(place)
     kind = np.dtype([("rank", "<u8"), ("block", "<u4"), ("size", "<u4")])
     examples = np.lib.format.open_memmap(place / "examples-x.npy", "w+", kind, (records,))
     keys = np.lib.format.open_memmap(place / "keys-x.npy", "w+", "<u8", (records,))
@@ -193,10 +194,11 @@ def made_up_index(folder: Path, records: int, shards: int) -> str:
         hashes = rng.integers(2**64, size=min(2**20, records - start), dtype=np.uint64)
         examples["rank"][start : start + len(hashes)] = keys[start : start + len(hashes)] = hashes
     table = {
-        "format": 1,
+        "format": shard_index._FORMAT,
         "token": "x",
         "problems": {},
-        "partly_labelled": False,
+        "bad_label": None,
+        "digest": "",
         "num_repeated": 0,
         "repeated": [],
         "same_id": None,

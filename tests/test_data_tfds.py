@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from mimzoo.data import Loader, open_source
+from mimzoo.data import Loader, match_classes, open_source
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -68,7 +68,13 @@ def test_a_prepared_data_set(prepared, monkeypatch):
     assert copy.labels.tolist() == [example["label"] for example in source.fetch(range(12))]
     images, labels = next(iter(Loader(source, 4, labels=True)))
     np.testing.assert_array_equal(images[:, 0, 0, 0] % 3, labels)
-    assert len(open_source("tfds:tiny_pictures", "test")) == 5
+    test = open_source("tfds:tiny_pictures", "test")
+    assert len(test) == 5
+    assert source.describe()["kind"] == "tfds"
+    assert copy.fingerprint() == source.fingerprint() != test.fingerprint()
+    matched = match_classes(source, ["z", "y", "x"])
+    assert [example["label"] for example in matched.fetch(range(12))] == matched.labels.tolist()
+    assert matched.labels.tolist() == (2 - source.labels).tolist()
     assert len(open_source("tfds:tiny_pictures:1.0.0", "validation")) == 5
     with pytest.raises(ValueError, match="no feature 'image', only number"):
         open_source("tfds:tiny_numbers")
