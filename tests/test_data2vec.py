@@ -103,7 +103,7 @@ def official(figures):
 
 def follow(task: Data2Vec, figures: dict) -> None:
     """Gives the teacher its official weights, which differ from the student's."""
-    places = {id(v): n for n, v in enumerate(task.backbone.variables)}
+    places = {id(v): n for n, v in enumerate(task.backbone.weights)}
     for name, (variable, kind) in names(task.backbone).items():
         value = figures[f"teacher/w/{name}"]
         task.teacher.held[places[id(variable)]].assign(value if kind is None else ours(value, kind))
@@ -140,7 +140,7 @@ def test_an_update_of_the_teacher_is_the_official_one(official, figures):
     task, _ = official
     task.teacher.updates.assign(1)
     task.teacher.follow(task.backbone)
-    places = {id(v): n for n, v in enumerate(task.backbone.variables)}
+    places = {id(v): n for n, v in enumerate(task.backbone.weights)}
     for name, (variable, kind) in names(task.backbone).items():
         expected = figures[f"ema/w/{name}"]
         expected = expected if kind is None else ours(expected, kind)

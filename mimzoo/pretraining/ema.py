@@ -84,7 +84,7 @@ class FollowingTeacher(Teacher):
     saved = True
 
     def __init__(self, model: keras.Model, ema: EMA, **kwargs):
-        super().__init__(model.variables, **kwargs)
+        super().__init__(model.weights, **kwargs)
         self.ema = ema
         # Replicas have the same student, so each may take its own update.
         self.updates = self.add_weight(
@@ -109,9 +109,7 @@ class FollowingTeacher(Teacher):
         with no_gradient():
             m = self.momentum(self.updates)
             m = ops.where(self.updates > 0, m, 1.0)
-            for own, new in zip(self.held, student.variables, strict=True):
-                if not keras.backend.is_float_dtype(own.dtype):
-                    continue
+            for own, new in zip(self.held, student.weights, strict=True):
                 new = ops.stop_gradient(ops.cast(ops.convert_to_tensor(new), own.dtype))
                 own.assign(new + (own - new) * ops.cast(m, own.dtype))
             self.updates.assign(self.updates + 1)

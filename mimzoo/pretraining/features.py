@@ -149,7 +149,7 @@ class FeatureTarget(Target):
         self.backbone = teachers.frozen_copy(backbone, self.dtype)
         self.model = teachers.feature_model(self.backbone, self.layers)
         self.digest = digest
-        self.teacher = Teacher(self.model.variables)
+        self.teacher = Teacher(self.model.weights)
 
     def build(self, task: Any) -> None:
         """Loads or makes the teacher; raises ValueError where it does not fit. See Target."""

@@ -139,7 +139,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("preset", help=PRESET)
     evaluate.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
     evaluate.add_argument(
-        "--split", default="test", help="train, validation, test (default) or all"
+        "--split",
+        help="train, validation, test or all; default: test, or all of a source without splits "
+        "that the run held nothing back from",
     )
     evaluate.add_argument("--batch-size", type=int, default=256, metavar="N")
     evaluate.add_argument(

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mimzoo_training.files import RunError
+from mimzoo_training.files import RunError, read_json
 
 
 def pretrain(args: argparse.Namespace) -> None:
@@ -87,16 +87,16 @@ def finish(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Prints the masked loss of a MIM preset, or the accuracy of a classifier."""
-    from mimzoo.data import open_source
+    from mimzoo.data.classes import match_classes
     from mimzoo.hub.catalogue import catalogue
     from mimzoo.models import ImageClassifier
     from mimzoo_training import classify, measure, parts
 
     task = measure.load_task(_folder(args.preset), args.crop_fraction)
-    source = open_source(args.data, args.split)
+    source = _evaluated(args)
     on = f"{source.name} ({len(source)} images)"
     if isinstance(task, ImageClassifier):
-        classify.check_source(source, task.num_classes)
+        source = match_classes(source, task.class_names, task.num_classes)
         classify.compile_classifier(task, 0.0, "sgd")
         values = classify.measure(task, source, args.batch_size)
         print(f"accuracy {values['accuracy']:.4f}  loss {values['loss']:.4f}  on {on}")
@@ -105,6 +105,24 @@ def evaluate(args: argparse.Namespace) -> None:
     else:
         loss = parts.masked_loss(task, source, args.batch_size)
         print(f"masked loss {loss:.4f} on {on}, masks of seed {task.masking.seed}")
+
+
+def _evaluated(args: argparse.Namespace) -> Any:
+    """The split that is asked for. By default all of a source without splits, but for a source that
+    the run held a part of back from: then that part.
+    """
+    from mimzoo.data import open_source
+    from mimzoo.hub import resolve
+
+    if args.split is not None:
+        return open_source(args.data, args.split)
+    try:
+        whole = open_source(args.data, "all")
+    except ValueError:  # it has splits
+        return open_source(args.data, "test")
+    path = Path(resolve(_folder(args.preset))) / "recipe.json"
+    run = read_json(path, "run")["run"] if path.is_file() else {}
+    return open_source(args.data, "test") if run.get("root") == whole.describe()["root"] else whole
 
 
 def probe(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from mimzoo.data import Loader, Source, take_subset
+from mimzoo.data.classes import match_classes
 from mimzoo.hub import resolve
 from mimzoo.hub.contents import OURS, Contents
 from mimzoo.hub.licences import UNKNOWN
@@ -87,9 +88,10 @@ def finetune(
     test = validation if test is None else parts.to_source(test, "test")
     source = parts.to_source(source, "train")
     classes = num_classes or _labelled(source).num_classes
-    for labelled in (source, validation, test):
-        if labelled is not None:
-            classify.check_source(labelled, classes)
+    classify.check_source(source, classes)
+    validation, test = (
+        known and match_classes(known, source.class_names, classes) for known in (validation, test)
+    )
     recipe = parts.named_for(recipe, source)
     if num_labels is not None:
         source = take_subset(source, count=num_labels, seed=recipe.seed)
@@ -109,6 +111,7 @@ def finetune(
         recipe = dataclasses.replace(recipe, name=classify.run_name(recipe, start, num_labels))
         run = {
             "source": source.name,
+            **parts.identity(source),
             "num_examples": len(source),
             "num_classes": classes,
             "validation": validation.name if validation else None,
@@ -176,8 +179,10 @@ def finetune(
     stored = {**run, "start_licence": licence}
     export.write_preset(trainer, final, recipe, stored, results, "float32")
     write_json(place.path / "results.json", results)
-    told = f", test accuracy {results[0]['value']:.4f}" if results else ""
-    say(f"{recipe.name} is finished: {place.preset}{told}")
+    accuracy = (
+        f", held-out accuracy {results[0]['value']:.4f} on {len(test)} images" if results else ""
+    )
+    say(f"{recipe.name} is finished: {place.preset}{accuracy}")
     return place
 
 
@@ -231,5 +236,5 @@ def _probe(
     write_json(
         place.path / "results.json", [_accuracy(value, test, command, protocol="linear probe")]
     )
-    say(f"{recipe.name} is finished: test accuracy {value:.4f}")
+    say(f"{recipe.name} is finished: held-out accuracy {value:.4f} on {len(test)} images")
     return place

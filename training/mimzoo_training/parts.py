@@ -169,6 +169,11 @@ def to_source(source: Source | str, split: str) -> Source:
     return source if isinstance(source, Source) else open_source(source, split)
 
 
+def identity(source: Source) -> dict[str, str]:
+    """By what a resumed run knows its images again: where they are, and their fingerprint."""
+    return {key: source.describe()[key] for key in ("root", "fingerprint")}
+
+
 def subset_for(recipe: Recipe, source: Source, scores: Any = None) -> Source:
     """The part of the source that the recipe trains on, where its data is a named subset.
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from mimzoo.data import Loader, Source, take_subset
+from mimzoo.data.classes import match_classes
 from mimzoo_training import measure
 
 
@@ -46,8 +47,8 @@ def probe_preset(
     from mimzoo.downstream.feature_probe import KINDS
     from mimzoo.downstream.linear_probe import feature_model
 
-    for images in (source, test):
-        _ = images.labels  # says how labels are given where there are none
+    _ = source.labels  # says how labels are given where there are none
+    test = match_classes(test, source.class_names, source.num_classes)
     task = measure.load_task(preset)
     rules = task.input_rules(training=False)
     model = feature_model(task.backbone, pooling)

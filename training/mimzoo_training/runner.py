@@ -141,6 +141,7 @@ def _train(
     task.compile(optimizer=optimizer)
     run = {
         "source": source.name,
+        **parts.identity(source),
         "num_examples": len(source),
         "validation": validation.name if validation else None,
         "backend": keras.backend.backend(),

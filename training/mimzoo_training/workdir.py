@@ -16,7 +16,9 @@ from mimzoo_training.output import steady
 from mimzoo_training.recipes.legacy import upgraded
 
 # Fields of recipe.json that no number depends on, or that say how a run came about.
-REMARKS = {"origin", "inferred", "extended"}
+REMARKS = {"origin", "inferred", "extended", "root"}
+# Those that runs of mimzoo 0.1 did not record.
+RECENT = {"fingerprint"}
 # Those that differ where only the length does.
 LENGTH = {"length", "name", "warmup"}
 # Without these a preset is not whole.
@@ -139,7 +141,7 @@ class Workdir:
             return
         found = read_json(self.recipe, "recipe", "run", mend="choose an empty --workdir")
         old, new = (_fields(stored) for stored in (found, wanted))
-        names = {*old, *new} - REMARKS
+        names = {*old, *new} - REMARKS - (RECENT - set(old))
         differing = sorted(k for k in names if old.get(k) != new.get(k))
         if "extended" in found["run"]:
             run["extended"] = found["run"]["extended"]
