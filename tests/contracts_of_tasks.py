@@ -82,39 +82,50 @@ def kinds(images: np.ndarray) -> dict[str, Any]:
     }
 
 
-def losses(task: MIMTask, x: Any, **options: Any) -> list[float]:
-    """Of three epochs."""
-    task.compile(keras.optimizers.SGD(0.01))
-    return task.fit(x, batch_size=4, epochs=3, verbose=0, **options).history["loss"]
+class Trained:
+    """A task that starts anew for each measurement, compiled once."""
+
+    def __init__(self, make: Maker):
+        self.task = make()
+        self.task.compile(keras.optimizers.SGD(0.01))
+        self.start = self.task.get_weights()
+
+    def anew(self) -> MIMTask:
+        self.task.set_weights(self.start)
+        self.task.epochs_trained = 0
+        return self.task
+
+    def losses(self, x: Any, **options: Any) -> list[float]:
+        """Of three epochs."""
+        task = self.anew()
+        return task.fit(x, batch_size=4, epochs=3, verbose=0, **options).history["loss"]
 
 
 def check_every_input_gives_the_same_losses(make: Maker, images: np.ndarray) -> None:
     """Read in order, each kind of input gives the losses of the array."""
-    expected = None
+    expected, trained = None, Trained(make)
     for name, x in kinds(images).items():
-        keras.utils.set_random_seed(0)
         options = {"steps_per_epoch": len(images) // 4} if name == "generator" else {}
-        found = losses(make(), x, shuffle=False, **options)
+        found = trained.losses(x, shuffle=False, **options)
         expected = expected or found
         np.testing.assert_allclose(found, expected, rtol=1e-6, err_msg=name)
 
 
 def check_each_image_is_read_once(make: Maker, images: np.ndarray) -> None:
     """An epoch of a PyDataset or a source, shuffled, reads each image once."""
+    trained = Trained(make)
     for data in (Batches(images), Counted(images)):
-        losses(make(), data)
+        trained.losses(data)
         np.testing.assert_array_equal(data.reads, 3)
 
 
 def check_epochs_continue(make: Maker, images: np.ndarray) -> None:
     """Three calls of `fit` do what one does, with and without `initial_epoch`."""
-    keras.utils.set_random_seed(0)
-    expected = losses(make(), images)
+    trained = Trained(make)
+    expected = trained.losses(images)
     assert len(set(expected)) == 3
     for first in (lambda epoch: epoch, lambda epoch: 0):
-        keras.utils.set_random_seed(0)
-        task, found = make(), []
-        task.compile(keras.optimizers.SGD(0.01))
+        task, found = trained.anew(), []
         for epoch in range(3):
             start = first(epoch)
             history = task.fit(

@@ -168,7 +168,7 @@ def test_masks_have_the_official_statistics(figures, size, ratio, adjust):
     np.testing.assert_allclose(visible.mean(0), rate, atol=0.02)
     pairs = (visible[:, 1:] * visible[:, :-1]).sum((1, 2))
     pairs = pairs + (visible[:, :, 1:] * visible[:, :, :-1]).sum((1, 2))
-    mean, std = figures[f"{stem}/adjacent_visible_pairs"]
+    mean, std = map(float, figures[f"{stem}/adjacent_visible_pairs"])
     assert pairs.mean() == pytest.approx(mean, abs=4 * std / len(pairs) ** 0.5)
     assert pairs.std() == pytest.approx(std, rel=0.05)
 
