@@ -18,17 +18,18 @@ class Stream:
     """Prepared batches of a data set, each read once an epoch.
 
     A PyDataset is read in a new order each epoch if `shuffle`, as Keras does. All else comes in its
-    own order; what can be read once only (a generator) continues over epochs.
+    own order. An epoch of the data is a pass through it, whatever `steps` is; where the length is
+    not known it is `steps`, and the data continues over epochs until it ends and begins again.
 
     Args:
         data: tf.data, torch DataLoader, PyDataset, Grain, a generator, or any iterable of batches.
         prepare: (batch, numbers (B,) of its examples, epoch) -> batch.
-        steps: in an epoch; default: the data set's length.
+        steps: in an epoch of Keras; default: the data set's length.
         shuffle: see above.
         seed: of the order.
 
     Attributes:
-        steps: in an epoch; None where nobody knows.
+        steps: in an epoch of Keras; None where nobody knows.
 
     Raises:
         ValueError: something that cannot be iterated, or of length 0.
@@ -48,24 +49,35 @@ class Stream:
                 "path, or a data set of batches."
             )
         self.data, self.prepare = data, prepare
-        self.steps = steps or _length(data)
-        if self.steps == 0:
+        self.length = _length(data)
+        self.steps = steps or self.length
+        if self.length == 0:
             raise ValueError("there are no images: the data set has no batches.")
         self.shuffle, self.seed = shuffle, seed
-        self._once = iter(data) if isinstance(data, Iterator) else None
+        self._continued = self._again_and_again() if self.length is None and steps else None
 
     def read(self, start: int, end: int | None) -> Iterator[Any]:
         """The batches from the global step `start` to `end` (not with it) or for ever."""
-        epoch, skipped = divmod(start, self.steps) if self.steps else (0, 0)
-        while end is None or epoch * (self.steps or 1) < end:
-            if end is not None and self.steps:
-                left = min(self.steps, end - epoch * self.steps)
-            else:
-                left = self.steps
+        per_epoch = self.length or self.steps
+        if per_epoch is None:
+            yield from self._epoch(0, 0, None)
+            return
+        epoch, skipped = divmod(start, per_epoch)
+        if self._continued is not None:
+            skipped = 0  # what was read is behind us
+        while end is None or epoch * per_epoch < end:
+            left = per_epoch if end is None else min(per_epoch, end - epoch * per_epoch)
             yield from self._epoch(epoch, skipped, left)
-            if self.steps is None:
-                return
             epoch, skipped = epoch + 1, 0
+
+    def _again_and_again(self) -> Iterator[Any]:
+        """The batches of data without a length, from the beginning where it ends."""
+        while True:
+            number = -1
+            for number, batch in enumerate(self.data):  # noqa: B007
+                yield batch
+            if number < 0 or isinstance(self.data, Iterator):
+                return
 
     def _epoch(self, epoch: int, skipped: int, count: int | None) -> Iterator[Any]:
         waiting: collections.deque = collections.deque()
@@ -84,10 +96,10 @@ class Stream:
                     future.cancel()
 
     def _raw(self, epoch: int) -> Iterator[Any]:
-        if self._once is not None:
-            return self._once
+        if self._continued is not None:
+            return self._continued
         if isinstance(self.data, keras.utils.PyDataset):
-            return _of_pydataset(self.data, self.steps, epoch, self.shuffle, self.seed)
+            return _of_pydataset(self.data, self.length, epoch, self.shuffle, self.seed)
         return iter(self.data)
 
 

@@ -323,6 +323,35 @@ def test_a_process_reads_its_own_rows_only(labelled):
         np.testing.assert_array_equal(together, whole[column])
 
 
+@pytest.mark.one_backend
+def test_short_epochs_continue_through_the_data(labelled):
+    images, _ = labelled
+
+    class Watched:
+        """Four batches, with a length or without."""
+
+        read: list[int] = []
+
+        def __iter__(self):
+            for number in range(4):
+                self.read.append(number)
+                yield images[16 * number : 16 * number + 16]
+
+    class Sized(Watched):
+        def __len__(self):
+            return 4
+
+    for data in (Sized(), Watched()):
+        data.read.clear()
+        mae().fit(data, epochs=3, steps_per_epoch=2, verbose=0)
+        assert data.read[:6] == [0, 1, 2, 3, 0, 1]
+        assert len(data.read) <= 8  # two are prepared ahead
+    with pytest.raises(ValueError, match="needed for several epochs: give steps_per_epoch"):
+        mae().fit(Watched(), epochs=2, verbose=0)
+    with pytest.raises(ValueError, match="the data ended at step 3 of 4"):
+        mae().fit(iter([images[:8]] * 3), steps_per_epoch=4, verbose=0)
+
+
 # --- defaults -------------------------------------------------------------------------------------
 
 
