@@ -39,6 +39,8 @@ class Feed(keras.utils.PyDataset):
         self._iterator: Iterator[Any] = iter(())
         self._next: int | None = None
         self._first: dict[int, Any] = {}
+        # What went wrong here: TensorFlow wraps it into an error of its own.
+        self.error: Exception | None = None
 
     @property
     def num_batches(self) -> int:
@@ -50,6 +52,13 @@ class Feed(keras.utils.PyDataset):
         self.epoch, self.end = epoch, end * self.steps
 
     def __getitem__(self, step: int) -> Any:
+        try:
+            return self._batch(step)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _batch(self, step: int) -> Any:
         place = self.epoch * self.steps + step
         if place in self._first:
             return self._first[place]

@@ -20,14 +20,22 @@ _FED: ContextVar[bool] = ContextVar("fed", default=False)
 
 
 @contextlib.contextmanager
-def fed() -> Iterator[None]:
-    """Where a loop of Keras calls a task on batches that were checked as they were made."""
+def fed(*feeds: Any) -> Iterator[None]:
+    """Where a loop of Keras calls a task on batches that were checked as they were made.
+
+    An error that one of the feeds met is raised as it was there, on every backend.
+    """
     token = _FED.set(True)
     try:
         with warnings.catch_warnings():
             # Keras' word for the end of data without a length.
             warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
             yield
+    except Exception:
+        for feed in feeds:
+            if getattr(feed, "error", None) is not None:
+                raise feed.error from None
+        raise
     finally:
         _FED.reset(token)
 
@@ -177,7 +185,7 @@ class TaskInputs:
             )
         if isinstance(feed, Feed):
             callbacks = _with(callbacks, _Epochs(self, feed, initial_epoch, epochs))
-        with fed():
+        with fed(feed, validation_data):
             return keras.Model.fit(
                 self,
                 feed,
@@ -205,7 +213,7 @@ class TaskInputs:
             feed = self._evaluation_feed(
                 x, y, sample_weight, batch_size=batch_size, steps=steps, split="any"
             )
-        with fed():
+        with fed(feed):
             return keras.Model.evaluate(self, feed, **kwargs)
 
     def predict(
@@ -215,7 +223,7 @@ class TaskInputs:
         feed = self._evaluation_feed(
             x, batch_size=batch_size, steps=steps, split="any", labelled=False
         )
-        with fed():
+        with fed(feed):
             return keras.Model.predict(self, feed, **kwargs)
 
     def _evaluation_feed(self, x: Any, y: Any = None, sample_weight: Any = None, **options) -> Any:
