@@ -170,6 +170,22 @@ def test_finish_gets_floats_and_a_seed_of_the_step():
     assert 0 <= min(seeds) <= max(seeds) < 2**31
 
 
+@pytest.mark.parametrize(
+    ("batch", "sizes"), [(64, [64]), (67, [33, 34]), (128, [64, 64]), (130, [43, 43, 44])]
+)
+def test_a_large_batch_is_mixed_in_equal_parts(batch, sizes):
+    seen = []
+
+    def look(part, seed):
+        seen.append(len(part["images"]))
+        return part
+
+    source = numbered(batch)
+    loader = Loader(source, batch, shuffle=False, batch_transform=[look], num_threads=0)
+    assert ids(loader.batch(0)) == [*range(batch)]
+    assert seen == sizes
+
+
 def test_images_of_many_sizes_need_a_transform(tmp_path):
     source = write_images(tmp_path / "a")
     Image.new("RGB", (9, 9)).save(tmp_path / "a" / "01.png")
