@@ -40,18 +40,16 @@ def main(method: str, steps: str, workdir: str, devices: str, model_parallel: st
             "mixmim": "mixmim_nano_fmnist_1it",
         }[method]
     )
-    small = {"embed_dim": 16, "num_heads": 2}
-    if method != "mae":
-        small = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2)}
-    decoder = {} if method == "simmim" else {"decoder_dim": 16}
+    small = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2)}
+    if method == "mae":
+        small = {"embed_dim": 16, "depth": 2, "num_heads": 2}
+    decoder = {} if method == "simmim" else {"decoder": {"embed_dim": 16}}
     recipe = dataclasses.replace(
-        recipe.with_length(f"{steps}it"),
+        recipe.with_length(f"{steps}it").with_task(backbone=small, **decoder),
         batch_size=BATCH,
         warmup="2it",
-        architecture={**small, "depth": 2} if method == "mae" else small,
         # Which examples lose their branches must not depend on the devices either.
         drop_path_rate=0.3,
-        **decoder,
     )
     rng = np.random.default_rng(0)
     source = mimzoo.data.ArraySource(

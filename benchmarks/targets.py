@@ -31,20 +31,18 @@ def recipe_of(target: str, seed: int, length: str, teacher: str, train: Any) -> 
     """The nano recipe at 32 px with another target."""
     import numpy as np
     from mimzoo_training.recipes import get_recipe
+    from mimzoo_training.recipes.objects import keras_object
 
+    targets = {
+        "pixels": keras_object("PixelTarget", normalize=False),
+        "normalized_patches": keras_object("PixelTarget"),
+        "hog": keras_object("HOGTarget", cell_size=4),
+        "features": keras_object("FeatureTarget", teacher=teacher, dtype="float32"),
+    }
     recipe = get_recipe("vit_nano_mae_fmnist_20ep").with_length(length)
-    options: dict[str, Any] = {"target": target}
-    if target == "hog":
-        options["target_options"] = {"cell_size": 4}
-    if target == "features":
-        options |= {
-            "loss": "smooth_l1",
-            "target_options": {"teacher": teacher, "dtype": "float32"},
-        }
     return dataclasses.replace(
-        recipe,
+        recipe.with_task(backbone=MODEL, target=targets[target]),
         name=f"vit_nano_mae-{target.replace('_', '-')}_cifar10_{length}_seed{seed}",
-        architecture=MODEL,
         data="cifar10",
         image_size=32,
         crop_padding=4,
@@ -53,7 +51,6 @@ def recipe_of(target: str, seed: int, length: str, teacher: str, train: Any) -> 
         seed=seed,
         origin="ours: for this comparison",
         inferred={},
-        **options,
     )
 
 

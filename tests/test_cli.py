@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,6 +202,19 @@ def test_a_folder_of_unreadable_files(tmp_path, capsys):
         *("--batch-size", 4, "--length", "2it"),
     )
     assert ".jpg" in told
+
+
+def test_images_left_out_are_not_called_unreadable(photos, tmp_path):
+    """Images that were found broken are counted; other warnings stand for themselves."""
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "dark" / "z.heic").write_bytes(b"no image")
+    next((folder / "dark").glob("*.png")).write_bytes(b"no image")
+    command = [sys.executable, "-m", "mimzoo_training.cli", "pretrain", RECIPE, "--data", folder]
+    options = ["--workdir", tmp_path / "w", "--batch-size", "4", "--length", "12it"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1 images could not be read: corrupt image" in done.stderr
+    assert "1 images are left out: dark/z.heic" in done.stderr
 
 
 def test_labels_out_of_range(run, photos, tmp_path, capsys):

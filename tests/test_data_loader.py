@@ -35,9 +35,9 @@ def ids(images):
     return images[:, 0, 0, 0].astype(int).tolist()
 
 
-def masking(index, epoch):
-    """Masks that tell what they were drawn from."""
-    return np.stack([index, np.full(len(index), epoch)], axis=1).astype(np.uint8)
+def draw(index, epoch):
+    """Masks that say what they were drawn from."""
+    return {"masks": np.stack([index, np.full(len(index), epoch)], axis=1).astype(np.uint8)}
 
 
 def write_images(folder, count=12, broken=()):
@@ -54,7 +54,7 @@ def write_images(folder, count=12, broken=()):
 
 @pytest.mark.parametrize("threads", [0, 3])
 def test_each_epoch_visits_everything_in_its_own_order(threads):
-    loader = Loader(numbered(), 5, seed=7, epochs=2, masking=masking, num_threads=threads)
+    loader = Loader(numbered(), 5, seed=7, epochs=2, draw=draw, num_threads=threads)
     batches = list(loader)
     assert len(loader) == len(batches) == 8
     assert loader.steps_per_epoch == 4
@@ -69,12 +69,13 @@ def test_each_epoch_visits_everything_in_its_own_order(threads):
     assert batches[0]["masks"].dtype == np.uint8
 
 
-def test_evaluation_is_epoch_zero_in_order():
-    loader = Loader(numbered(), 5, shuffle=False, epochs=2, drop_remainder=False, masking=masking)
+def test_without_shuffle_each_epoch_is_in_order_and_draws_anew():
+    loader = Loader(numbered(), 5, shuffle=False, epochs=2, drop_remainder=False, draw=draw)
     batches = list(loader)
     assert [len(batch["images"]) for batch in batches] == [5, 5, 5, 5, 3] * 2
     assert ids(np.concatenate([batch["images"] for batch in batches])) == [*range(23)] * 2
-    assert (np.concatenate([batch["masks"] for batch in batches])[:, 1] == 0).all()
+    epochs = np.concatenate([batch["masks"] for batch in batches])[:, 1]
+    assert epochs.tolist() == [0] * 23 + [1] * 23
 
 
 def test_augmentation_follows_from_example_and_epoch_alone():
@@ -169,6 +170,22 @@ def test_finish_gets_floats_and_a_seed_of_the_step():
     assert 0 <= min(seeds) <= max(seeds) < 2**31
 
 
+@pytest.mark.parametrize(
+    ("batch", "sizes"), [(64, [64]), (67, [33, 34]), (128, [64, 64]), (130, [43, 43, 44])]
+)
+def test_a_large_batch_is_mixed_in_equal_parts(batch, sizes):
+    seen = []
+
+    def look(part, seed):
+        seen.append(len(part["images"]))
+        return part
+
+    source = numbered(batch)
+    loader = Loader(source, batch, shuffle=False, batch_transform=[look], num_threads=0)
+    assert ids(loader.batch(0)) == [*range(batch)]
+    assert seen == sizes
+
+
 def test_images_of_many_sizes_need_a_transform(tmp_path):
     source = write_images(tmp_path / "a")
     Image.new("RGB", (9, 9)).save(tmp_path / "a" / "01.png")
@@ -187,7 +204,7 @@ def test_bad_arguments():
         ({"start_step": 5}, "beyond the end"),
         ({"start_step": -1}, "negative"),
         ({"max_corrupt": 2}, "max_corrupt"),
-        ({"masking": masking, "labels": True}, "not both"),
+        ({"draw": draw, "labels": True}, "not both"),
         ({"pad_remainder": True, "labels": True}, "drop_remainder=False"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -377,7 +394,7 @@ def test_fit_on_masks_and_predict_on_bare_images():
 
     model = Task()
     model.compile("sgd")
-    loader = Loader(numbered(), 5, normalize=Normalize(), masking=masking, epochs=None)
+    loader = Loader(numbered(), 5, normalize=Normalize(), draw=draw, epochs=None)
     model.fit(loader.dataset(), steps_per_epoch=4, epochs=2, shuffle=False, verbose=0)
     bare = Loader(numbered(), 5, normalize=Normalize(), shuffle=False, drop_remainder=False)
     scores = classifier().predict(bare.dataset(), steps=len(bare), verbose=0)

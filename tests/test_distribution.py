@@ -69,9 +69,9 @@ def test_parts_of_a_batch_are_the_batch():
     source = ArraySource(rng.integers(0, 256, (22, 8, 8, 3), "uint8"), np.arange(22) % 3)
     options = {
         "transform": mimzoo.data.Compose([mimzoo.data.RandomCropPad(1), mimzoo.data.RandomFlip()]),
-        "masking": lambda index, epoch: mimzoo.pretraining.RandomMasking(0.5).draw(
-            index, epoch, (2, 2), 4
-        ),
+        "draw": lambda index, epoch: {
+            "masks": mimzoo.pretraining.RandomMasking(0.5).draw(index, epoch, (2, 2), 4)
+        },
     }
     whole = Loader(source, 8, epochs=None, **options)
     parts = [Loader(source, 8, epochs=None, shard=(n, 4), **options) for n in range(4)]
@@ -79,7 +79,8 @@ def test_parts_of_a_batch_are_the_batch():
         for name, values in whole.batch(step).items():
             together = np.concatenate([part.batch(step)[name] for part in parts])
             np.testing.assert_array_equal(values, together)
-    mixup = {"labels": True, "finish": [mimzoo.data.finetune_augment(3, mixup=0.8, cutmix=0.0)]}
+    augment = mimzoo.data.finetune_augment(3, mixup=0.8, cutmix=0.0)
+    mixup = {"labels": True, "batch_transform": [augment]}
     whole = Loader(source, 8, epochs=None, **mixup)
     parts = [Loader(source, 8, epochs=None, shard=(n, 2), **mixup) for n in range(2)]
     for number in range(2):
@@ -104,7 +105,7 @@ def test_padded_evaluation_counts_each_example_once(shards):
             drop_remainder=False,
             pad_remainder=True,
             shard=(n, shards),
-            masking=lambda index, epoch: index[:, None].repeat(2, 1).astype("uint8"),
+            draw=lambda index, epoch: {"masks": index[:, None].repeat(2, 1).astype("uint8")},
         )
         for n in range(shards)
     ]

@@ -105,8 +105,8 @@ def finetune_augment(
         std: of each channel, on the scale 0..1.
 
     Returns:
-        A `finish` for `mimzoo.data.Loader`: ({"images", "labels"}, seed) -> such a dict, with
-        images (B, H, W, 3) float32 and labels (B, num_classes) float32.
+        A `batch_transform` for `mimzoo.data.Loader`: ({"images", "labels"}, seed) -> such a dict,
+        with images (B, H, W, 3) float32 and labels (B, num_classes) float32.
 
     Raises:
         ValueError: a probability or alpha outside [0, 1].

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mimzoo.data.fingerprint import hash_array, hash_parts
 from mimzoo.data.pixels import ValueRange, rgb_images
 from mimzoo.data.sources import Source
 
@@ -30,6 +31,10 @@ class ListSource(Source):
         """Image `index`: (H, W, 3) uint8."""
         return self._images[index]
 
+    def fingerprint(self) -> str:
+        """Of shape and bytes of each image."""
+        return hash_parts("list", *map(hash_array, self._images))
+
 
 class ReadySource(Source):
     """Arrays that are given to a model as they are, row by row.
@@ -49,3 +54,7 @@ class ReadySource(Source):
     def image(self, index: int, min_size: int | None = None) -> np.ndarray:
         """Image `index`: (H, W, C)."""
         return self.images[index]
+
+    def fingerprint(self) -> str:
+        """Of shape, type and bytes (sampled beyond 256 MB) of the images."""
+        return hash_parts("ready", hash_array(self.images))

@@ -1,6 +1,7 @@
 """The loader: batches as a pure function of the step, fed to `fit` through grain."""
 
 import functools
+import itertools
 import math
 import os
 import sys
@@ -234,19 +235,25 @@ class Loader:
         """Images, and labels if they are wanted, of these rows of a batch."""
         if not self.batch_transform:
             return self._read(indices[rows], epoch)
-        size = next(n for n in range(MAX_MIXED, 0, -1) if self.batch_size % n == 0)
-        groups = range(rows.start // size, -(-rows.stop // size))
-        mixed = [self._mixed(indices, group, size, epoch, number) for group in groups]
-        begin = groups.start * size
+        count = -(-self.batch_size // MAX_MIXED)
+        edges = [n * self.batch_size // count for n in range(count + 1)]
+        groups = [
+            (first, last)
+            for first, last in itertools.pairwise(edges)
+            if first < rows.stop and last > rows.start
+        ]
+        mixed = [self._mixed(indices[slice(*group)], group[0], epoch, number) for group in groups]
+        begin = groups[0][0]
         mine = slice(rows.start - begin, rows.stop - begin)
         return {name: np.concatenate([part[name] for part in mixed])[mine] for name in mixed[0]}
 
     def _mixed(
-        self, indices: np.ndarray, group: int, size: int, epoch: int, number: int
+        self, indices: np.ndarray, first: int, epoch: int, number: int
     ) -> dict[str, np.ndarray]:
-        batch = self._read(indices[group * size : (group + 1) * size], epoch)
+        """These examples, the first of which is at the place `first` of a batch."""
+        batch = self._read(indices, epoch)
         batch["images"] = batch["images"].astype(np.float32)
-        place = np.array([number * self.batch_size + group * size])
+        place = np.array([number * self.batch_size + first])
         draws = uniform(self.seed, epoch, place, 2, stream="finish")[0]
         seed = int(draws[0] * 2**24) * 2**7 + int(draws[1] * 2**7)
         for transform in self.batch_transform:

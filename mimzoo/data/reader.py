@@ -10,7 +10,8 @@ from mimzoo.data.images import ImageError
 from mimzoo.data.sources import Source
 from mimzoo.data.transforms import Transform
 
-logger = logging.getLogger("mimzoo.data")
+# Its own, since what it says concerns one image each: the command line counts them.
+logger = logging.getLogger("mimzoo.data.reader")
 
 # Fewer corrupt files than this never stop a run, however small the share is set.
 MIN_CORRUPT = 5

@@ -20,6 +20,7 @@ from mimzoo.data import (
 )
 from mimzoo.data import fingerprint as fingerprints
 from mimzoo.data.images import ImageError
+from mimzoo.data.in_memory import ListSource, ReadySource
 
 pytestmark = pytest.mark.one_backend
 
@@ -290,6 +291,10 @@ def test_fingerprints_of_arrays(monkeypatch):
     ]
     assert len(set(prints)) == 6
     assert prints[0] == ArraySource(images.copy(), labels.astype(np.uint8)).fingerprint()
+    sources = [*(f(images) for f in (ListSource, ReadySource, ArraySource)), ListSource(images[1:])]
+    prints = [source.fingerprint() for source in sources]
+    assert len({*prints, *(f(images ^ 1).fingerprint() for f in (ListSource, ReadySource))}) == 6
+    assert prints[:2] == [f(images.copy()).fingerprint() for f in (ListSource, ReadySource)]
     # Of large arrays a sample.
     monkeypatch.setattr(fingerprints, "MAX_HASHED", 100)
     assert fingerprints.hash_array(images) == fingerprints.hash_array(images.copy())

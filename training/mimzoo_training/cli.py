@@ -47,7 +47,7 @@ def _run(args: argparse.Namespace) -> int:
     # TensorFlow logs much, and KerasHub imports it on every backend.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     unreadable = UnreadableImages()
-    logger = logging.getLogger("mimzoo.data")
+    logger = logging.getLogger("mimzoo.data.reader")
     logger.addHandler(unreadable)
     try:
         home = HOMES.get(args.run, "commands")
