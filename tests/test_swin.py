@@ -119,8 +119,8 @@ def test_swin_v2_knows_the_windows_it_was_trained_with(tmp_path):
     wider.save_to_preset(tmp_path / "q")
     again = SwinV2Backbone.from_preset(str(tmp_path / "q"), image_shape=(128, 128, 3))
     assert again.pretrained_window_sizes == (8, 8, 4, 2)
-    told = load(window_size=12, image_shape=(96, 96, 3), pretrained_window_sizes=(1, 2, 3, 4))
-    assert told.pretrained_window_sizes == (1, 2, 3, 4)
+    given = load(window_size=12, image_shape=(96, 96, 3), pretrained_window_sizes=(1, 2, 3, 4))
+    assert given.pretrained_window_sizes == (1, 2, 3, 4)
 
 
 def test_windows():
