@@ -55,7 +55,7 @@ class Stream:
         self._once = iter(data) if isinstance(data, Iterator) else None
 
     def read(self, start: int, end: int | None) -> Iterator[Any]:
-        """The batches from the global step `start` to `end` (not with it) or for ever."""
+        """The batches from the global step `start` to `end` (exclusive), or without end."""
         epoch, skipped = divmod(start, self.steps) if self.steps else (0, 0)
         while end is None or epoch * (self.steps or 1) < end:
             if end is not None and self.steps:

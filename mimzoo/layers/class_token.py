@@ -11,7 +11,7 @@ from mimzoo.backend import Tensor
 class ClassToken(keras.layers.Layer):
     """Prepends one learned token: (B, N, D) -> (B, 1 + N, D).
 
-    Starts at a normal distribution of deviation 0.02 (models_mae.py).
+    Starts at a normal distribution of std 0.02 (models_mae.py).
 
     Args:
         position: whether the token has a learned position of its own, added to it. MAE's fixed

@@ -10,7 +10,7 @@ from mimzoo.backend import Tensor
 class MaskToken(keras.layers.Layer):
     """Puts one learned token in place of the hidden ones: (B, N, D), (B, N) -> (B, N, D).
 
-    SimMIM (models/simmim.py) starts it from a normal of deviation 0.02.
+    SimMIM (models/simmim.py) starts it from a normal of std 0.02.
     """
 
     def build(self, input_shape: tuple) -> None:
