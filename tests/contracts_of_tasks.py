@@ -175,6 +175,18 @@ def check_wrong_masks(make: Maker, images: np.ndarray) -> None:
             act()
 
 
+def check_drop_path_is_on(make: Maker, images: np.ndarray) -> None:
+    """Training drops paths, evaluation does not. `make` gives backbones with a high rate."""
+    task = make()
+    ready = {"images": task.preprocess(images), **task.draw(np.arange(len(images)))}
+    evaluated = task.evaluate(ready, batch_size=len(images), verbose=0)
+    assert task.evaluate(ready, batch_size=len(images), verbose=0) == evaluated
+    task.compile(keras.optimizers.SGD(0.0))
+    trained = [task.fit(ready, batch_size=len(images), verbose=0).history["loss"] for _ in "ab"]
+    assert trained[0] != trained[1]
+    assert abs(trained[0][0] - evaluated) > 1e-6
+
+
 def check_preset(make: Maker, images: np.ndarray, tmp_path: Any) -> None:
     """A preset predicts as the task did."""
     task = make()

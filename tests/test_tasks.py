@@ -21,17 +21,18 @@ from mimzoo.pretraining import (
 SHAPE = (16, 24, 3)
 
 
-def mae(**options) -> MAE:
-    return MAE(ViTBackbone(SHAPE, 4, 32, 2, 2), decoder=MAEDecoder(16, 1, 2), **options)
+def mae(drop_path_rate: float = 0.0, **options) -> MAE:
+    backbone = ViTBackbone(SHAPE, 4, 32, 2, 2, drop_path_rate=drop_path_rate)
+    return MAE(backbone, decoder=MAEDecoder(16, 1, 2), **options)
 
 
 def mae_following() -> MAE:
     return mae(target=FeatureTarget(EMA(0.5, 0.9, 6), loss="mse"))
 
 
-def data2vec() -> Data2Vec:
+def data2vec(drop_path_rate: float = 0.0) -> Data2Vec:
     return Data2Vec(
-        Data2VecBackbone(SHAPE, 4, 32, 3, 2),
+        Data2VecBackbone(SHAPE, 4, 32, 3, 2, drop_path_rate=drop_path_rate),
         InverseBlockMasking(0.8, masks_per_image=2),
         ConvDecoder(1, groups=4, noise=0.0),
         Data2VecTarget(EMA(0.5, 0.9, 6)),
@@ -61,6 +62,19 @@ def test_keras_file(make, images, tmp_path):
 
 def test_wrong_masks(make, images):
     contracts.check_wrong_masks(make, images)
+
+
+DROPPED = [
+    lambda: mae(0.8),
+    lambda: simmim(backbone={"drop_path_rate": 0.8}),
+    lambda: mixmim(backbone={"drop_path_rate": 0.8}),
+    lambda: data2vec(0.8),
+]
+
+
+@pytest.mark.parametrize("make", DROPPED, ids=["mae", "simmim", "mixmim", "data2vec"])
+def test_drop_path_is_on(make, images):
+    contracts.check_drop_path_is_on(make, images)
 
 
 def test_preset(make, images, tmp_path):

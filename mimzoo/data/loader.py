@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mimzoo.data.loader_check import check_loader
 from mimzoo.data.random import MOST_SORTED, permutation, shuffled, uniform
 from mimzoo.data.reader import Reader
 from mimzoo.data.sources import Source
@@ -138,7 +139,7 @@ class Loader:
         if isinstance(labels, bool):
             self.labels = source.labels if labels else None
         self.sample_weight = sample_weight
-        self._check(max_corrupt, multiple)
+        check_loader(self, max_corrupt, multiple)
         self.count = len(source) // (batch_size if drop_remainder else multiple)
         self.count *= batch_size if drop_remainder else multiple
         self.steps_per_epoch = -(-self.count // batch_size)
@@ -150,52 +151,6 @@ class Loader:
         self._reader = Reader(source, max_corrupt, transform)
         self._order = functools.lru_cache(maxsize=2)(self._draw_order)
         self._order_lock = threading.Lock()
-
-    def _check(self, max_corrupt: float, multiple: int) -> None:
-        count, name = len(self.source), self.source.name
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if count == 0:
-            raise ValueError(f"{name} has no examples")
-        if multiple < 1 or self.batch_size % multiple:
-            raise ValueError(
-                f"batch_size must be a multiple of {multiple}, got {self.batch_size}: choose "
-                f"{max(1, self.batch_size // max(multiple, 1)) * multiple}, for example"
-            )
-        if count < multiple:
-            raise ValueError(f"{name} has {count} examples, and {multiple} are needed at a time")
-        if self.drop_remainder and count < self.batch_size:
-            raise ValueError(
-                f"{name} has {count} examples, fewer than batch_size {self.batch_size}; "
-                "use a smaller batch or drop_remainder=False"
-            )
-        for what, values in (("labels", self.labels), ("sample weights", self.sample_weight)):
-            if values is not None and len(values) != count:
-                raise ValueError(
-                    f"{name} has {count} examples, and there are {len(values)} {what}: give one "
-                    "for each"
-                )
-        if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, or None for no end, got {self.epochs}")
-        if self.start_step < 0 or self.num_threads < 0:
-            raise ValueError("start_step and num_threads cannot be negative")
-        if not 0 <= max_corrupt <= 1:
-            raise ValueError(f"max_corrupt must be a share in [0, 1], got {max_corrupt}")
-        if self.draw is not None and self.labels is not None:
-            raise ValueError("give either draw (for pretraining) or labels, not both")
-        plain = self.labels is None and self.draw is None
-        if self.pad_remainder and (plain or self.drop_remainder):
-            raise ValueError("pad_remainder needs labels or draw, and drop_remainder=False")
-        if self.sample_weight is not None and (plain or self.pad_remainder):
-            raise ValueError("sample_weight needs labels or draw, and no pad_remainder")
-        number, parts = self.shard
-        if not 0 <= number < parts or self.batch_size % parts:
-            raise ValueError(
-                f"part {number} of {parts} of a batch of {self.batch_size}: batch_size must be a "
-                f"multiple of the number of processes, and parts are numbered from 0"
-            )
-        if parts > 1 and not (self.drop_remainder or self.pad_remainder):
-            raise ValueError("parts of a last, smaller batch differ: give pad_remainder=True")
 
     # === Steps ===
 

@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimzoo.data.feed import Feed, Inputs, make_feed
+from mimzoo.data.feed import Feed, make_feed
+from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
 from mimzoo.models.preprocessing import ImageConverter
 
