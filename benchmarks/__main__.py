@@ -5,8 +5,8 @@
     python -m benchmarks --draw             # the picture of the table as it is
     python -m benchmarks --gpu              # instead, base and large models in bfloat16 on a GPU
 
-Rows that stand in the table are measured again only with `--again`, so a run that was stopped goes
-on.
+Rows that stand in the table are measured again only with `--again`, so a stopped run
+resumes.
 """
 
 import argparse

@@ -94,7 +94,7 @@ def compare(folder: Path, out: Path, back: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Runs all and prints the figures."""
+    """Runs all and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--inside", nargs=2, type=Path, help=argparse.SUPPRESS)

@@ -235,7 +235,7 @@ def report(
 ) -> None:
     """Prints medians, spreads and how many times faster ours is, and writes them down.
 
-    CPU time tells on a busy machine what wall time does not: who gets the cores is luck there.
+    CPU time is comparable on a busy machine, wall time is not: who gets the cores is luck there.
     """
     fields = ["contender", "images_per_second", "spread", "mimzoo_times_as_fast"]
     rows = [[*fields, "cpu_ms_per_image", "cpu_over_mimzoo"]]

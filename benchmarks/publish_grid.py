@@ -7,7 +7,7 @@ on a Hub on this machine (`tests/hub_server.py`), kills the publisher with SIGKI
 of the commits, starts it again, and then loads every preset by its name: one process a
 backend, each with empty caches. It fails if a large file was sent twice, if a preset is missing,
 untagged or not in the collection, if a backend's features differ from those of the checkpoint on
-torch by more than 1e-4 of their deviation, or if the token shows up in what was printed.
+torch by more than 1e-4 of their std, or if the token shows up in what was printed.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def compare(
         worst = max(np.abs(figures[n] - wanted[n]).max() / wanted[n].std() for n in names)
         print(
             f"{backend}: {len(names)} read by name: {since(begun)}, "
-            f"greatest difference {worst:.1e} of the deviation"
+            f"greatest difference {worst:.1e} of the std"
         )
         if worst > TOLERANCE:
             raise SystemExit(f"{backend} gives other features")

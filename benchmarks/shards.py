@@ -153,7 +153,7 @@ def order(size: int) -> dict[str, float]:
 
 
 def break_some(folder: Path, spec: str, samples: int, jpeg: bytes) -> None:
-    """Cuts one shard off, removes one, repeats keys, spoils images; tells what the source says."""
+    """Cuts one shard off, removes one, repeats keys, spoils images; prints the damage."""
     from mimzoo.data import Loader, ResizeCrop, open_source
 
     cut, gone, twice, spoilt = (folder / f"{n:05}.tar" for n in (1, 2, 3, 4))
@@ -165,7 +165,7 @@ def break_some(folder: Path, spec: str, samples: int, jpeg: bytes) -> None:
     )
     source, seconds = timed(lambda: open_source(spec, "all"))
     print(f"after four shards changed: {seconds:.2f} s, {len(source)} images")
-    print(f"  told: {source.damage}")
+    print(f"  damage: {source.damage}")
     for share in (0.0, 0.5):
         try:
             loader = Loader(source, 256, transform=ResizeCrop(16), shuffle=False, max_corrupt=share)

@@ -39,7 +39,7 @@ class Table:
         return row
 
     def show(self, group: str, columns: Sequence[str]) -> None:
-        """Prints mean and deviation of columns for each value of a column."""
+        """Prints mean and standard deviation of columns for each value of a column."""
         print(f"{group:20s} " + "  ".join(f"{c:>18s}" for c in columns) + "  runs")
         for name in dict.fromkeys(row[group] for row in self.rows):
             found = [row for row in self.rows if row[group] == name]

@@ -6,8 +6,8 @@ MAE with the same model, masks, images seen and schedule; only target and loss d
 of the features is the model that was pretrained on normalised pixels with the same seed, so that
 target has seen twice the images. Each encoder is fine-tuned on 1,000 labels of the images that it
 was pretrained on, and probed with a linear layer on 5,000 of them; accuracies are on the part of
-the data that was held out. Rows that stand in the CSV are not run again, a run that was stopped
-goes on.
+the data that was held out. Rows that stand in the CSV are not run again, so a stopped run
+resumes.
 """
 
 import argparse

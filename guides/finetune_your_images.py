@@ -85,8 +85,8 @@ temporary = tempfile.TemporaryDirectory(prefix="mimzoo_")
 FOLDER = make_example_folder(temporary.name)
 
 # %% [markdown]
-# A fifth of the images is kept back. The model never trains on these, so they tell how it will do
-# on images to come. Which ones they are follows from the file names alone: adding more images
+# A fifth of the images is kept back. The model never trains on these, so they show how it will do
+# on new images. Which ones they are follows from the file names alone: adding more images
 # later moves none from one side to the other. (If your folder has `train` and `val` in it, these
 # are taken as they are.)
 
@@ -165,7 +165,7 @@ history = model.fit(
 #
 # The scores of all held-out images, and from them the accuracy and the confusion matrix: a row
 # for each true class, and in it the share of its images that was called what. A good model has all
-# its colour on the diagonal; what lies beside it tells which classes are mixed up.
+# its colour on the diagonal; what lies beside it shows which classes are confused.
 
 # %%
 logits = model.predict(test.dataset(), steps=test.steps_per_epoch, verbose=0)
@@ -266,5 +266,5 @@ print(f"pictures and the classifier are in {OUT}")
 # * More epochs (`EPOCHS = 100`) and stronger augmentation (`mimzoo.data.finetune_augment`: mixup,
 #   cutmix, RandAugment) help when the training accuracy is far above that of held-out images.
 # * `mimzoo finetune PRESET --data FOLDER --workdir runs/mine` does all this by a recipe, with
-#   checkpoints: a run that is stopped goes on where it was.
+#   checkpoints: the same command resumes a stopped run.
 # * Many images without labels? `guides/pretrain_your_images.py` makes a preset of them.

@@ -103,7 +103,7 @@ print(f"{backbone.count_params():,} weights, {task.masking.mask_ratio:.0%} of an
 
 # %% [markdown]
 # How it fares is measured before and after, by a linear probe: one linear layer is trained on the
-# network's frozen features to tell classes apart. If the features are good, that is easy. The
+# network's frozen features to separate the classes. If the features are good, that is easy. The
 # network is new here, so the first result is what a network has that learned nothing.
 
 # %%
@@ -180,7 +180,7 @@ history = task.fit(
 # ## Does it work? First sign: the loss on held-out images falls
 #
 # Both curves should fall, quickly at first and then ever more slowly. If that of the held-out
-# images turns upwards while the other goes on falling, the network learns your images by heart:
+# images turns upwards while the other still falls, the network learns your images by heart:
 # get more images, or stop there.
 
 # %%
@@ -214,7 +214,7 @@ for (key, label), line in zip(rows.items(), grid, strict=True):
 figure.savefig(OUT / "reconstruction.png", dpi=100)
 
 # %% [markdown]
-# ## Third sign: its features tell classes apart
+# ## Third sign: its features separate the classes
 #
 # The same probe as before. No label was used in pretraining, so whatever is better now was learned
 # from images alone.
@@ -231,8 +231,8 @@ else:
 # %% [markdown]
 # ## Save it, and make a classifier of it
 #
-# `task.save_to_preset` would keep the decoder as well, to go on painting. For anything else the
-# backbone is what you want. A classifier loads it by the folder's name.
+# `task.save_to_preset` would keep the decoder as well, for more reconstructions. For anything
+# else the backbone is what you want. A classifier loads it by the folder's name.
 
 # %%
 backbone.save_to_preset(str(OUT / "backbone"))
@@ -246,5 +246,5 @@ print(f"saved in {OUT / 'backbone'}; a classifier on it gives scores of shape {s
 # * Put `PRESET = "runs/pretrain_your_images/backbone"` into `guides/finetune_your_images.py`: it
 #   fine-tunes what you have just pretrained.
 # * `mimzoo pretrain RECIPE --data FOLDER --workdir runs/mine` pretrains by a recipe, for days if
-#   need be, with checkpoints: a run that is stopped goes on where it was. `mimzoo list` shows the
+#   need be, with checkpoints: the same command resumes a stopped run. `mimzoo list` shows the
 #   recipes.

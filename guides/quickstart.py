@@ -13,7 +13,7 @@ from pathlib import Path
 
 STARTED = time.monotonic()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow, which KerasHub loads on every backend, tells of itself past that level and past
+# TensorFlow, which KerasHub loads on every backend, logs past that level and past
 # sys.stderr. An error still shows: it is raised, and printed later.
 stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
 os.dup2(nowhere, 2)

@@ -11,7 +11,7 @@ def scaled_learning_rate(base: float, batch_size: int, per: int = 256) -> float:
     Args:
         base: rate at a batch of `per` images.
         batch_size: images in a step, over all devices.
-        per: 256 in MAE and MixMIM, 512 in SimMIM (papers' notes, section 2).
+        per: 256 in MAE and MixMIM (main_pretrain.py), 512 in SimMIM (main_simmim.py).
 
     Returns:
         The rate to train at.
@@ -36,8 +36,8 @@ def steps(
     """A length in steps, given in steps, epochs or images.
 
     An epoch is `num_examples // batch_size` steps: the last, incomplete batch is dropped, as the
-    papers' runs do (ImageNet-1K at 2048: 625 steps, papers' notes, section 2). Images and parts
-    of an epoch are rounded down to whole steps.
+    official code does (ImageNet-1K at 2048: 625 steps). Images and parts of an epoch are
+    rounded down to whole steps.
 
     ```python
     steps("800ep", batch_size=2048, num_examples=1_281_167)  # 500000

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mimzoo.cache_folder import cache_folder
 from mimzoo.convert.files import sha256, weight_files
 from mimzoo.convert.importing import convert_local
-from mimzoo.hub.cache import cache_folder, disk_errors
+from mimzoo.hub.cache import disk_errors
 from mimzoo.hub.escape import one_line
 from mimzoo.version import __version__
 

@@ -85,7 +85,7 @@ def finetune_augment(
 ) -> KerasAugment:
     """Flip, RandAugment, random erasing, then mixup or cutmix: MAE's, SimMIM's and MixMIM's.
 
-    Defaults are the fine-tuning table's (papers' notes, section 3). Images are 0..255 before and
+    Defaults are MAE's (FINETUNE.md, main_finetune.py). Images are 0..255 before and
     after, so normalise afterwards; erased pixels are noise of one standard deviation around the
     mean. Label smoothing is the loss's: `CategoricalCrossentropy(label_smoothing=0.1)`.
 

@@ -55,7 +55,7 @@ class Loader:
             two million examples are sorted by hashes; of more, each batch computes its own part
             of the order (`mimzoo.data.random.shuffled`), so an epoch costs no memory and no time
             in advance.
-        epochs: how often the source is passed through; None for ever.
+        epochs: how often the source is passed through; None: without end.
         drop_remainder: leaves out the examples that do not fill a batch (with `shuffle`, others
             each epoch). If not, the last batch of an epoch is smaller.
         draw: what a step needs beside images, such as `task.draw`: called with (example indices
@@ -337,7 +337,7 @@ class Loader:
         )
 
     def read(self, start: int, end: int | None) -> Iterator[Any]:
-        """The batches of the global steps from `start` to `end` (not with it) or for ever."""
+        """The batches of the global steps from `start` to `end` (exclusive), or without end."""
         return iter(self.dataset(start, end))
 
     def __iter__(self) -> Iterator[Any]:

@@ -29,7 +29,7 @@ def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
                 "for each"
             )
     if loader.epochs is not None and loader.epochs < 1:
-        raise ValueError(f"epochs must be at least 1, or None for ever, got {loader.epochs}")
+        raise ValueError(f"epochs must be at least 1, or None for no end, got {loader.epochs}")
     if loader.start_step < 0 or loader.num_threads < 0:
         raise ValueError("start_step and num_threads cannot be negative")
     if not 0 <= max_corrupt <= 1:

@@ -34,8 +34,8 @@ class NamedSubset:
 
 
 _IN1K = 1_281_167
-# ImageNet-1K's training images: papers.md 4.1. COYO-700M's: papers.md 4.2; of its 747M addresses
-# (kakaobrain/coyo-dataset README.md) everybody finds another part still there.
+# Shares of ImageNet-1K: arXiv 2206.04664. Numbers of COYO-700M: arXiv 2305.15248; of its 747M
+# addresses (kakaobrain/coyo-dataset README.md) everybody finds another part still there.
 NAMED_SUBSETS = {
     **{f"in1k{p}": NamedSubset(round(_IN1K * p / 100), _IN1K) for p in (10, 20, 50)},
     "coyo500k": NamedSubset(500_000),
@@ -55,9 +55,10 @@ def named_subset(
     Examples are sorted by sha256("mimzoo subset 0:" + id), where the id is the file name without
     folder and ending ("n01440764_10026"), and the first are taken: so smaller parts lie inside of
     larger ones, and a folder, an archive and tfds give the same. On Data Scaling in Masked Image
-    Modeling samples ImageNet at random, Delving Deeper into Data Scaling takes random subsets of
-    COYO and finds that sampling hardly matters; neither publishes a list (papers.md 4.1, 4.2), and
-    how the latter sampled otherwise is not known: "stratified" and "filtered" are ours.
+    Modeling (arXiv 2206.04664) samples ImageNet at random, Delving Deeper into Data Scaling (arXiv
+    2305.15248) takes random subsets of COYO and finds that sampling hardly matters; neither
+    publishes a list, and how the latter sampled otherwise is not known: "stratified" and "filtered"
+    are ours.
 
     Args:
         source: the whole data set.

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from mimzoo.cache_folder import cache_folder
 from mimzoo.data.ids import printable
 from mimzoo.data.npy_files import mapped
 from mimzoo.data.open_files import State
@@ -65,8 +66,6 @@ class ShardSet:
 
     def folders(self) -> list[Path]:
         """Where its index may lie: beside the shards, or in the cache."""
-        from mimzoo.hub.cache import cache_folder
-
         own = [self.pattern, self.label_field]
         beside = Path(self.base) / ".mimzoo" / _digest(own)
         return [beside, cache_folder() / "shards" / _digest([self.base, *own])]

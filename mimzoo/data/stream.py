@@ -57,7 +57,7 @@ class Stream:
         self._continued = self._again_and_again() if self.length is None and steps else None
 
     def read(self, start: int, end: int | None) -> Iterator[Any]:
-        """The batches from the global step `start` to `end` (not with it) or for ever."""
+        """The batches from the global step `start` to `end` (exclusive), or without end."""
         per_epoch = self.length or self.steps
         if per_epoch is None:
             yield from self._epoch(0, 0, None)

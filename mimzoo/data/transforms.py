@@ -107,8 +107,8 @@ class Compose(Example):
 class RandomResizedCrop(Example):
     """A random part of the image, resized to a square.
 
-    torchvision's rule, which MAE, SimMIM and MixMIM pretrain with (papers.md section 2): up to
-    ten times draw an area share from `scale` and an aspect ratio log-uniformly from `ratio`; the
+    torchvision's `RandomResizedCrop`, which MAE, SimMIM and MixMIM pretrain with: up to ten times
+    draw an area share from `scale` and an aspect ratio log-uniformly from `ratio`; the
     first box that fits is placed at random. If none fits, the largest central box is taken whose
     ratio lies in `ratio`.
 
@@ -243,7 +243,7 @@ class RandomCropPad(Example):
 class ResizeCrop(Example):
     """For evaluation: resizes the shorter side to int(size / crop_fraction), cuts the centre.
 
-    The rule of the MAE and SimMIM evaluations (papers.md section 3), with torchvision's rounding;
+    The rule of the MAE and SimMIM evaluations, with torchvision's rounding;
     antialiased as in Pillow. For a rectangle the image is resized as little as covers it. Of an
     image that would be more than four times as large as that, only the result is resized, which
     may differ from Pillow's by a grey level.

@@ -1,4 +1,4 @@
-"""A callback that tells while a model trains what its features are good for."""
+"""A callback that measures a model's features while it trains."""
 
 from collections.abc import Iterable
 from typing import Any

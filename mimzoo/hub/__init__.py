@@ -1,6 +1,6 @@
 """Names -> folders. Importing it does not import Keras: `mimzoo list` would take seconds."""
 
-from mimzoo.hub.cache import cache_folder
+from mimzoo.cache_folder import cache_folder
 from mimzoo.hub.catalogue import Checkpoint, Preset, list_presets, preset_info
 from mimzoo.hub.importer import register_importer
 from mimzoo.hub.resolve import forget, preset_class, resolve

@@ -12,17 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-
-def cache_folder() -> Path:
-    """The folder of converted checkpoints and of files from the web.
-
-    Returns:
-        `$MIMZOO_CACHE`, or `mimzoo` in `$XDG_CACHE_HOME` or `~/.cache`. It can be removed at any
-        time. Files from the Hub are in the Hub's own cache, see `hub_cache_folder`.
-    """
-    if own := os.environ.get("MIMZOO_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mimzoo"
+from mimzoo.cache_folder import cache_folder
 
 
 def hub_cache_folder() -> Path:

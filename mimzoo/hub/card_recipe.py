@@ -92,7 +92,7 @@ def recipe_table(found: Contents) -> list[str]:
             names = [name for name in inferred if name.partition(".")[0] == part]
             rows.append((part, _object(recipe, part), "; ".join(map(inferred.pop, names))))
     rows += [(f"`{name}`", _value(recipe, name), rule) for name, rule in inferred.items()]
-    which = f"`{recipe['name']}`; figures {recipe['origin']}."
+    which = f"`{recipe['name']}`; settings {recipe['origin']}."
     if found.conversion:
         which += " So far as it is known: others ran it, in their own code."
     return ["## Recipe", which, table(("", "", "not published, but"), rows)]

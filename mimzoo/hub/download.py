@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimzoo.cache_folder import cache_folder
 from mimzoo.hub.cache import (
-    cache_folder,
     check_space,
     digest,
     disk_errors,

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import constants
 
-from mimzoo.hub.cache import cache_folder, read_record, write_record
+from mimzoo.cache_folder import cache_folder
+from mimzoo.hub.cache import read_record, write_record
 from mimzoo.hub.catalogue import Checkpoint, Preset
 from mimzoo.hub.download import cached, download
 from mimzoo.hub.errors import NoRepository, Unreachable, WrongFile

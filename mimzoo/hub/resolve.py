@@ -4,7 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from mimzoo.hub.cache import cache_folder, hub_cache_folder
+from mimzoo.cache_folder import cache_folder
+from mimzoo.hub.cache import hub_cache_folder
 from mimzoo.hub.catalogue import catalogue, unknown_preset
 from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.hub.importer import import_checkpoint, is_checkpoint

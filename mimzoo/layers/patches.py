@@ -26,7 +26,7 @@ def patch_grid(image_shape: tuple[int, ...], patch_size: int) -> tuple[int, int]
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """(B, H, W, C) -> (B, N, patch_size² C), each patch in (row, col, channel) order.
 
-    The order of MAE's `patchify` (models_mae.py) and of papers.md 6.3 step 5.
+    The order of MAE's `patchify` (models_mae.py).
     """
     _, height, width, channels = images.shape
     rows, cols = height // patch_size, width // patch_size

@@ -23,7 +23,7 @@ class ImageClassifierPreprocessor(keras_hub.models.ImageClassifierPreprocessor):
 
     @classmethod
     def for_image_shape(cls, image_shape: tuple) -> "ImageClassifierPreprocessor":
-        """A preprocessor with ImageNet's mean and deviation for a backbone's `image_shape`."""
+        """A preprocessor with ImageNet's mean and std for a backbone's `image_shape`."""
         return cls(image_converter=cls.image_converter_cls(image_size=image_shape[:2]))
 
 

@@ -12,7 +12,7 @@ def vit_layer_decay_scales(depth: int, layer_decay: float) -> list[tuple[str, fl
 
     Layer 0 is the patch embedding, the class token and the positions; block k is layer k + 1; the
     rest (final norm, head) is layer `depth + 1`. A layer's multiplier is
-    `layer_decay ** (depth + 1 - layer)`. Source: MAE, util/lr_decay.py (papers' notes, section 3).
+    `layer_decay ** (depth + 1 - layer)`. Source: MAE, util/lr_decay.py.
 
     Args:
         depth: number of transformer blocks, named `block_0` ... `block_{depth - 1}`.
@@ -38,7 +38,7 @@ def swin_layer_decay_scales(depths: Sequence[int], layer_decay: float) -> list[t
     Layer 0 is the patch embedding; block k, counted over all stages, is layer k + 1; a patch
     merging belongs to the last block before it; the rest (final norm, head) is the layer after the
     last block. A layer's multiplier is `layer_decay ** (number of blocks + 1 - layer)`. Source:
-    SimMIM, optimizer.py (papers' notes, section 3).
+    SimMIM, optimizer.py.
 
     Args:
         depths: blocks of each stage, named `stage_{s}_block_{b}`.
@@ -58,8 +58,8 @@ def mixmim_layer_decay_scales(depths: Sequence[int], layer_decay: float) -> list
 
     As `swin_layer_decay_scales`, but that a patch merging belongs to the first block after it,
     and the rest (final norm, head) to the last block, so that the head trains at `layer_decay`
-    times the full rate. Source: MixMIM, util/lr_decay.py (papers' notes, section 3, which take
-    the latter for a slip; it is what the published results were made with).
+    times the full rate. Source: MixMIM, util/lr_decay.py (the latter looks like a slip; the
+    published results were made with it).
 
     Args:
         depths, layer_decay: see swin_layer_decay_scales.

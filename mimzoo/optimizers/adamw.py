@@ -23,7 +23,7 @@ def AdamW(
 ) -> LayerDecay:
     """AdamW for pretraining: 1-D weights and biases are not decayed.
 
-    Defaults are those of MAE and MixMIM (papers' notes, section 2); SimMIM uses `beta_2=0.999`
+    Defaults are those of MAE and MixMIM (main_pretrain.py); SimMIM uses `beta_2=0.999`
     and spares more variables: name them in `no_weight_decay`.
 
     Args:
@@ -73,7 +73,7 @@ def LayerDecayAdamW(
     )
     ```
 
-    Defaults are those of MAE's ViT-B (papers' notes, section 3). 1-D weights and biases are not
+    Defaults are those of MAE's ViT-B (FINETUNE.md). 1-D weights and biases are not
     decayed. Parts of the model that are not trainable are left out.
 
     Args:

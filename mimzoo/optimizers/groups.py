@@ -49,7 +49,7 @@ def no_weight_decay(model: Any, regexes: Sequence[str] = ()) -> list[Any]:
 
     They are those with at most one axis (norm scales, biases), those whose path ends in "bias",
     and those that a regex matches. A class token or mask token of shape (1, 1, D) is decayed.
-    Source: MAE through timm's `add_weight_decay` (papers' notes, section 2); SimMIM also spares
+    Source: MAE through timm's `add_weight_decay` (main_pretrain.py); SimMIM also spares
     the tokens and position tables: name them in `regexes`.
 
     Args:

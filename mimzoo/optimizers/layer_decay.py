@@ -1,7 +1,7 @@
 """Layer-wise learning-rate decay around any Keras optimizer.
 
 The wrapped optimizer stays one optimizer: one step counter, one gradient norm, one moving
-average, one set of slots. Only its update is told another learning rate for some variables:
+average, one set of slots. Only its update gets another learning rate for some variables:
 
 * JAX and TensorFlow, and optimizers of your own on torch, update variable by variable through
   `update_step(gradient, variable, learning_rate)`: the rate is scaled there.
@@ -13,7 +13,7 @@ So the arithmetic is the optimizer's own at a scaled rate, exact for non-linear 
 Adafactor) as well, and no copy of the weights is kept. Adam and AdamW step faster on torch's CPU
 (`mimzoo.backend.fuse_adam`). That needs four methods of Keras that are
 not public: `_apply_weight_decay`, `_parallel_update_step`, `_get_current_learning_rate` and
-`_get_variable_index`. tests/test_optimizers.py compares with NumPy, so it tells if they move.
+`_get_variable_index`. tests/test_optimizers.py compares with NumPy, so it fails if they move.
 """
 
 from collections.abc import Iterator, Sequence

@@ -58,7 +58,7 @@ class WarmupCosine(_Warmup):
     rate(step) = start + (peak - start) * step / warmup_steps                  while warming up,
                  final + (peak - final) * (1 + cos(pi * t)) / 2                 after,
     with t = (step - warmup_steps) / (total_steps - warmup_steps); `final` from `total_steps` on.
-    Source: MAE, util/lr_sched.py (papers' notes, section 2), with the epoch's fraction as step.
+    Source: MAE, util/lr_sched.py, with the epoch's fraction as step.
 
     Args:
         peak: highest rate, at step `warmup_steps`.
@@ -100,7 +100,7 @@ class WarmupCosine(_Warmup):
 class WarmupMultiStep(_Warmup):
     """Linear warm-up, then `peak`, multiplied by `factor` at each milestone.
 
-    Source: SimMIM's multistep schedule (papers' notes, section 2), step by step.
+    Source: SimMIM's multistep schedule (lr_scheduler.py), step by step.
 
     Args:
         peak: rate after the warm-up.

@@ -26,8 +26,8 @@ class FeatureTarget(Target):
     The rules, in their order:
 
     1. Images are resized to the teacher's size (antialiased bicubic), and get the teacher's mean
-       and deviation in place of the student's. Without a preprocessor the task does not know its
-       images' mean and deviation: they are then taken to be the teacher's.
+       and std in place of the student's. Without a preprocessor the task does not know its
+       images' mean and std: they are then taken to be the teacher's.
     2. The teacher runs once, for inference, in `dtype`. From here on all is float32.
     3. Class and register tokens, which stand in front of the patches, are dropped.
     4. With `layer_norm` each token of each layer is normalised over its features, without weights,
@@ -62,8 +62,8 @@ class FeatureTarget(Target):
         image_size: side or (height, width) of the teacher's images in pixels, for a teacher given
             by name. Default: the preset's.
         mean, std: that the teacher's images have, of pixels in 0..1. Default: what the preset's
-            image converter tells, else ImageNet's.
-        digest: sha256 that the teacher has to have. Default: any, and the config will tell.
+            image converter has, else ImageNet's.
+        digest: sha256 that the teacher has to have. Default: any; the config records it.
 
     Raises:
         ValueError: an unknown option. When a task is built: a teacher that cannot be found or has

@@ -30,9 +30,9 @@ class HOGTarget(Target):
     6. The histograms inside the predicted cell are concatenated: (row, col, channel, bin). The
        order is ours.
 
-    Images may be normalised: a mean and a positive deviation per channel only scale that channel's
-    gradient, and step 5 takes the scale out again. With `per_channel=False` the deviations of
-    the channels do weigh in the choice of the channel.
+    Images may be normalised: a mean and a positive std per channel only scale that channel's
+    gradient, and step 5 takes the scale out again. With `per_channel=False` the standard
+    deviations of the channels do weigh in the choice of the channel.
 
     Args:
         bins: orientations; MaskFeat has 9.

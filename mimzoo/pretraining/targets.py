@@ -143,8 +143,9 @@ class PixelTarget(Target):
     """The patch's own pixels.
 
     Args:
-        normalize: subtract each patch's mean and divide by its deviation: unbiased variance plus
-            1e-6, over all pixels and channels (models_mae.py, `forward_loss`, norm_pix_loss).
+        normalize: subtract each patch's mean and divide by its std, the root of the unbiased
+            variance plus 1e-6, over all pixels and channels (models_mae.py, `forward_loss`,
+            norm_pix_loss).
         loss: "mse", mean squared error (MAE), or "l1", mean absolute error (SimMIM).
 
     Raises:
@@ -196,10 +197,9 @@ class PixelTarget(Target):
 class SlidingWindowTarget(PixelTarget):
     """Pixels normalised by the window around each of them.
 
-    Each pixel and channel, minus the mean and over the deviation of the `window_size` x
+    Each pixel and channel, minus the mean and over the std of the `window_size` x
     `window_size` pixels around it; beyond the border nothing is counted. The variance is unbiased
-    and at least 0, plus 1e-6 (Swin-Transformer models/simmim.py, `norm_targets`; papers.md
-    section 2).
+    and at least 0, plus 1e-6 (Swin-Transformer models/simmim.py, `norm_targets`).
 
     Args:
         window_size: side of the window in pixels, odd; the data-scaling paper's code uses 47.
@@ -235,7 +235,7 @@ class SlidingWindowTarget(PixelTarget):
         return painted * std + (images - difference)
 
     def _statistics(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Each pixel less the mean of the window around it, and the window's deviation."""
+        """Each pixel less the mean of the window around it, and the window's std."""
         height, width, channels = images.shape[1:]
         if (height, width) not in self._constants:
             self._constants[height, width] = self._make_constants(height, width)
@@ -275,7 +275,7 @@ class SlidingWindowTarget(PixelTarget):
 
 
 def _patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each patch: (B, N, 1) each."""
+    """Mean and std of each patch: (B, N, 1) each."""
     mean = ops.mean(patches, axis=-1, keepdims=True)
     square = ops.sum(ops.square(patches - mean), axis=-1, keepdims=True)
     return mean, ops.sqrt(square / (patches.shape[-1] - 1) + EPSILON)

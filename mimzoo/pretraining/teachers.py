@@ -1,4 +1,4 @@
-"""Teachers: finding one, telling it from others, and reading maps of features out of it."""
+"""Teachers: finding one, its digest, and maps of its features."""
 
 import hashlib
 import sys
@@ -55,7 +55,7 @@ def find_teacher(name: str, image_shape: tuple | None = None) -> keras.Model:
 
 
 def find_normalization(name: str) -> Normalization | None:
-    """Mean and deviation of the images that a preset takes, of pixels in 0..1, if it tells."""
+    """Mean and std of a preset's images, of pixels in 0..1; None if it has none."""
     try:
         converter = keras_hub.layers.ImageConverter.from_preset(_handle(name))
     except (ValueError, FileNotFoundError):  # a preset of the backbone alone has none
@@ -187,7 +187,7 @@ def _to_map(backbone: keras.Model, x: Any) -> Any:
     patch = (patch, patch) if isinstance(patch, int) else tuple(patch)
     height, width = backbone.inputs[0].shape[1:3]
     rows, cols = height // patch[0], width // patch[1]
-    if x.shape[1] is not None and x.shape[1] < rows * cols:  # DINOv3 tells no number
+    if x.shape[1] is not None and x.shape[1] < rows * cols:  # DINOv3 has None
         raise ValueError(
             f"the teacher {type(backbone).__name__} has {x.shape[1]} tokens, fewer than the "
             f"{rows}x{cols} patches of its images: its features have no place in the image."

@@ -202,13 +202,3 @@ def test_a_task_that_names_a_teacher_elsewhere(tmp_path, monkeypatch):
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     with pytest.raises(ValueError, match="is on Kaggle, and HF_HUB_OFFLINE forbids"):
         MAE.from_preset(tmp_path / "preset")
-
-
-def test_the_hub_knows_no_converters():
-    """Conversion is registered by `import mimzoo`; files of the hub import nothing above them."""
-    import mimzoo.hub
-
-    forbidden = ("mimzoo.convert", "mimzoo.models", "mimzoo.pretraining", "mimzoo_training")
-    for path in Path(mimzoo.hub.__file__).parent.glob("*.py"):
-        imports = [line for line in path.read_text().splitlines() if "import " in line]
-        assert not [line for line in imports if any(name in line for name in forbidden)], path

@@ -29,7 +29,7 @@ srun --kill-on-bad-exit=1 \
     mimzoo pretrain "$recipe" --data "$data" --workdir "$workdir" "$@"
 status=$?
 
-# 143: stopped by SIGTERM, all is saved. The same job goes on from there.
+# 143: stopped by SIGTERM, all is saved. The same job resumes from there.
 if [ "$status" -eq 143 ] && [ -n "${SLURM_JOB_ID:-}" ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi

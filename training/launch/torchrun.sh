@@ -3,8 +3,8 @@
 #   training/launch/torchrun.sh RECIPE DATA WORKDIR [ARGUMENTS…]
 #
 # PROCESSES: how many (default: all GPUs, or 1). On several machines start this on each, with
-# NODES, NODE_RANK and MASTER (host:port of the first). A run that was killed is started again and
-# goes on from its last checkpoint, at most RESTARTS times.
+# NODES, NODE_RANK and MASTER (host:port of the first). A killed run is started again and
+# resumes from its last checkpoint, at most RESTARTS times.
 set -eu
 
 recipe="$1" data="$2" workdir="$3"

@@ -15,7 +15,7 @@ while true; do
     status=0
     gcloud compute tpus tpu-vm ssh "$TPU" --zone "$ZONE" --worker=all --command "$command" ||
         status=$?
-    # 143: the hosts were told to stop and have saved; once they are back, the run goes on.
+    # 143: the hosts got SIGTERM and have saved; once they are back, the run resumes.
     [ "$status" -eq 143 ] || exit "$status"
     sleep 60
 done

@@ -130,7 +130,7 @@ def build_classifier(
 
 
 def with_statistics_of(recipe: FinetuneRecipe, model: ImageClassifier) -> FinetuneRecipe:
-    """The recipe with the mean and deviation that the preset was trained with."""
+    """The recipe with the mean and std that the preset was trained with."""
     converter = model.preprocessor.image_converter
     return dataclasses.replace(recipe, mean=tuple(converter.mean), std=tuple(converter.std))
 
@@ -146,7 +146,7 @@ def check_source(source: Source, num_classes: int) -> None:
 def train_loader(
     recipe: FinetuneRecipe, source: Source, num_classes: int, shard: tuple[int, int] = (0, 1)
 ) -> Loader:
-    """Augmented images and one-hot labels for ever; of each batch the part `shard`."""
+    """Augmented images and one-hot labels, without end; of each batch the part `shard`."""
     augment = finetune_augment(
         num_classes,
         flip=False,  # the transform does

@@ -39,7 +39,7 @@ def doctor(args: argparse.Namespace) -> int:
 
 @dataclasses.dataclass
 class Findings:
-    """What was found wrong: kind -> how often, and a few examples of it."""
+    """Problems: kind -> how often, and a few examples of it."""
 
     counts: Counter = dataclasses.field(default_factory=Counter)
     shown: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))

@@ -41,14 +41,14 @@ def finetune(
     command: str = "mimzoo_training.finetune.finetune",
     say: Callable[[str], None] = print,
 ) -> Workdir:
-    """Makes a classifier of a pretrained model, or goes on with what was begun in the folder.
+    """Makes a classifier of a pretrained model, or resumes the run in the folder.
 
     Args:
         preset: name, folder or hf:// handle of a pretrained model, or a backbone.
         source: labelled images to train on, or what `mimzoo.data.open_source` opens ("train").
         workdir: the folder; see Workdir.
         recipe: default: the one of the preset's size.
-        validation: measured as training goes on; default: the source's "validation" split if
+        validation: measured during training; default: the source's "validation" split if
             `source` is a name, else none.
         test: measured at the end; default: the source's "test" split if `source` is a name, else
             `validation`.

@@ -1,4 +1,4 @@
-"""Whether pretraining works, told while it runs: a linear probe on the features so far."""
+"""Whether pretraining works, measured while it runs: a linear probe on the features so far."""
 
 from typing import Any
 

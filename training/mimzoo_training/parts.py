@@ -66,14 +66,14 @@ def test_transform(recipe: Recipe) -> ResizeCrop:
 
 
 def normalize(recipe: Recipe) -> Normalize:
-    """The recipe's mean and deviation."""
+    """The recipe's mean and std."""
     return Normalize(recipe.mean, recipe.std)
 
 
 def pretrain_loader(
     recipe: PretrainRecipe, source: Source, task: MIMTask, shard: tuple[int, int] = (0, 1)
 ) -> Loader:
-    """Batches of images and what the task draws, for ever; of each batch the part `shard`."""
+    """Batches of images and what the task draws, without end; of each batch the part `shard`."""
     return Loader(
         source,
         recipe.batch_size,

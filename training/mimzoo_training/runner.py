@@ -35,9 +35,9 @@ def pretrain(
     command: str = "mimzoo_training.runner.pretrain",
     say: Callable[[str], None] = print,
 ) -> Workdir:
-    """Pretrains, or goes on with what was begun in the folder.
+    """Pretrains, or resumes the run in the folder.
 
-    A run that was stopped goes on from its last checkpoint with the very same batches, masks and
+    A stopped run resumes from its last checkpoint with the very same batches, masks and
     random states. A finished one is left as it is.
 
     Args:
@@ -51,7 +51,7 @@ def pretrain(
         validation_every: epochs between two validations.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
         devices: from `mimzoo_training.distribution.start`; default: one. The result is the same
-            on any number of them but for rounding, and a run may go on with another number.
+            on any number of them but for rounding, and a run may resume with another number.
         probe: train a linear probe on so many labelled images at each validation, and log its
             accuracy; see OnlineProbe. One process only.
         command: recorded with the results.

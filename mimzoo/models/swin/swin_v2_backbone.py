@@ -9,8 +9,8 @@ from mimzoo.layers.windows import Windows
 from mimzoo.models.hierarchy import HierarchicalBackbone, stage_grids, window_sizes
 from mimzoo.models.swin.swin_backbone import SWIN_SIZES
 
-# T: configs/swinv2 of the official code; S to g: papers.md 1.1, where H and g have their sources;
-# nano: ours, for 32 px images. Windows and image size are those of SimMIM's pretraining.
+# T: configs/swinv2 of the official code; S to g: arXiv 2206.04664; nano: ours, for 32 px
+# images. Windows and image size are those of SimMIM's pretraining.
 _PRETRAINING = {"window_size": 12, "image_shape": (192, 192, 3)}
 SWIN_V2_SIZES = {
     "nano": SWIN_SIZES["nano"],

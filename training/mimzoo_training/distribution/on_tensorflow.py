@@ -14,7 +14,7 @@ from mimzoo_training.distribution.environment import Job
 
 
 def start(job: Job, count: int | None, model_parallel: int) -> Devices:
-    """Joins the job; see `distribution.start`. `TF_CONFIG` tells of a job, too."""
+    """Joins the job; see `distribution.start`. `TF_CONFIG` describes a job, too."""
     if model_parallel > 1:
         raise ValueError("a model can be split over devices on JAX only: use --backend jax.")
     cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [])

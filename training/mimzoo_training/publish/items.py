@@ -99,7 +99,7 @@ class Source:
 
     Attributes:
         path: a preset's folder or a checkpoint on this machine; None: it has to be downloaded.
-        record: what the manifest keeps of it, by which a published preset is known again.
+        record: what the manifest keeps of it, by which a published preset is recognised.
         files: of a preset's folder, with their sha256.
         size: bytes, 0 where nobody knows.
     """

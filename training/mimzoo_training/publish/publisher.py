@@ -18,7 +18,8 @@ from typing import Any
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import WeakFileLock
 
-from mimzoo.hub.cache import cache_folder, check_space, readable, size_of
+from mimzoo.cache_folder import cache_folder
+from mimzoo.hub.cache import check_space, readable, size_of
 from mimzoo.hub.card import handle_of, validate
 from mimzoo.hub.catalogue import Preset, catalogue, grids
 from mimzoo.hub.contents import Contents

@@ -48,7 +48,7 @@ class Recipe:
         mean, std: of each channel, of pixels in 0..1.
         clip_norm: greatest norm of the whole gradient; None for none.
         seed: of weights, order, augmentation and masks.
-        origin: who set the figures, and where they are published.
+        origin: who set the values, and where they are published.
         inferred: name of a field that was not published -> the rule that gave it. What is in
             `task` has a dot: "masking.mask_ratio".
     """

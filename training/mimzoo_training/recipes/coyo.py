@@ -1,9 +1,8 @@
 """MAE and strong targets on subsets of COYO: Lu et al., arXiv 2305.15248.
 
-Of the paper only the abstract could be read (papers' notes, sections 1.2, 4.2 and 5.2): random
-subsets of 0.5M to 100M images of COYO-700M, different sizes of models, MAE as the example, strong
-reconstruction targets, and that sampling hardly matters. Sizes, targets, lengths and every
-hyper-parameter are ours.
+Of the paper only the abstract could be read: random subsets of 0.5M to 100M images of
+COYO-700M, different sizes of models, MAE as the example, strong reconstruction targets, and that
+sampling hardly matters. Sizes, targets, lengths and every hyper-parameter are ours.
 """
 
 from mimzoo.data.named_subsets import NAMED_SUBSETS

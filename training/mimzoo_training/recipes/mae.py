@@ -1,6 +1,6 @@
 """MAE on ImageNet-1K: He et al., arXiv 2111.06377, as facebookresearch/mae (commit efb2a80) has it.
 
-Figures: PRETRAIN.md, main_pretrain.py and util/lr_sched.py for pretraining, FINETUNE.md and
+Sources: PRETRAIN.md, main_pretrain.py and util/lr_sched.py for pretraining, FINETUNE.md and
 main_finetune.py for fine-tuning; results: README.md.
 """
 
@@ -41,7 +41,7 @@ def mae_task(
 def vit_mae_in1k(size: str, length: str = "800ep") -> PretrainRecipe:
     """MAE pretraining of ViT-B/16, ViT-L/16 or ViT-H/14 on ImageNet-1K.
 
-    Every figure is published (PRETRAIN.md, main_pretrain.py): batch 4096, learning rate 1.5e-4 x
+    Every number is published (PRETRAIN.md, main_pretrain.py): batch 4096, learning rate 1.5e-4 x
     batch / 256 = 2.4e-3, AdamW with betas 0.9 and 0.95, weight decay 0.05, 40 epochs of warm-up,
     half-cosine to 0 in every step, RandomResizedCrop of 20 to 100 % of the area (bicubic), flip,
     75 % masked, normalised pixels, decoder of width 512 with 8 blocks and 16 heads.

@@ -1,6 +1,6 @@
 """MixMIM on ImageNet-1K: Liu et al., arXiv 2205.13137, as Sense-X/MixMIM (commit 2b2f5a9) has it.
 
-Figures: exp/base_600ep/pretrain.sh and finetune.sh, main_pretrain.py, main_finetune.py,
+Sources: exp/base_600ep/pretrain.sh and finetune.sh, main_pretrain.py, main_finetune.py,
 util/lr_decay.py; results: README.md.
 """
 
@@ -46,8 +46,7 @@ def mixmim_in1k(size: str) -> PretrainRecipe:
     trained for 600 epochs, too; of its settings, and of huge, nothing is published.
 
     Expect, after fine-tuning at 224 px (README.md): base 85.1, large 85.9 % top-1; huge: not
-    published. Cost: 3 x 16.3 (base), 35.9 (large) or 117.6 (huge) GMACs an image for the encoder
-    (papers' notes, 1.5).
+    published. Cost: 3 x 16.3 (base), 35.9 (large) or 117.6 (huge) GMACs an image for the encoder.
 
     Args:
         size: "base", "large" or "huge".

@@ -1,6 +1,6 @@
 """Ours: models of about a million weights on Fashion-MNIST, for the package and a CPU.
 
-No figure here is published. Each is listed in `inferred` with the rule that gave it.
+No number here is published. Each is listed in `inferred` with the rule that gave it.
 """
 
 import dataclasses
@@ -207,7 +207,7 @@ def swinv2_nano_simmim_fmnist(length: str = "30ep") -> PretrainRecipe:
     """SimMIM pretraining of SwinV2-nano (width 64, 2 + 4 blocks, patch 4) on Fashion-MNIST.
 
     All 60,000 training images, enlarged to 32 px; 10 of 16 units of 8 px masked, pixels normalised
-    by the mean and deviation of a window of 7 px as target, stored as float16.
+    by the mean and std of a window of 7 px as target, stored as float16.
 
     Expect: validation loss 0.297; fine-tuned on 1,000 labels 80.0 % test accuracy, against 72.6 %
     from scratch (`results.json` of the bundled preset). Cost: 79 minutes on one busy CPU core,

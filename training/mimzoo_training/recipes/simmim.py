@@ -2,8 +2,7 @@
 
 Xie et al., SimMIM (arXiv 2111.09886), as microsoft/SimMIM (commit d3e29bc) has it; Xie et al., On
 Data Scaling in Masked Image Modeling (arXiv 2206.04664), as microsoft/Swin-Transformer (commit
-f82860b) has it: configs/simmim, models/simmim.py, MODELHUB.md. Figures: papers' notes, sections 1
-to 4.
+f82860b) has it: configs/simmim, models/simmim.py, MODELHUB.md.
 """
 
 from typing import Any
@@ -99,8 +98,8 @@ def swinv2_simmim_grid(size: str, data: str, length: str) -> PretrainRecipe:
     `mimzoo.data.named_subset`: the authors published none.
 
     Expect: the losses and accuracies in the catalogue's entry of the same name (MODELHUB.md).
-    Cost: 3 x 6.7 (small), 11.8, 26.0, 85.8 or 138.3 (giant) GMACs an image (papers' notes, 1.1);
-    256, 512 or 1,024 million images.
+    Cost: 3 x 6.7 (small), 11.8, 26.0, 85.8 or 138.3 (giant) GMACs an image; 256, 512 or
+    1,024 million images.
 
     Args:
         size: "small", "base", "large", "huge" or "giant".

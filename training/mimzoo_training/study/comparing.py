@@ -1,7 +1,7 @@
 """What papers B and C found about targets and mixing: models compared at the same cost.
 
 All rows are of the most images that the study has; models are compared with the one of the other
-family that is nearest to them in weights. Better is what is so by more than the greater deviation
+family that is nearest to them in weights. Better is what is so by more than the greater std
 over seeds; with one seed, by anything.
 """
 

@@ -1,4 +1,4 @@
-"""The pictures of a study. Colours run from dark to light with the amount, so grey tells it too."""
+"""The pictures of a study. Colours run from dark to light with the amount, so grey shows it too."""
 
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def _colour(number: int, count: int) -> Any:
 
 
 def _points(group: list[Row], x: str, y: str, scale: float = 1.0) -> list[tuple]:
-    """(x, mean of y, its deviation over seeds), by x."""
+    """(x, mean of y, its std over seeds), by x."""
     found = [
         (value, average(pick(group, **{x: value}), y)) for value in sorted(set(values(group, x)))
     ]

@@ -119,7 +119,8 @@ def markdown(
     lines += ["## Numbers", ""]
     for family in values(rows, "family"):
         lines += [f"### {family}", "", *_table(pick(rows, family=family)), ""]
-    lines += ["Mean over seeds ± deviation. Ring (○): worse than a shorter run on the same images."]
+    ring = "Ring (○): worse than a shorter run on the same images."
+    lines += [f"Mean over seeds ± standard deviation. {ring}"]
     lines += ["", *(f"{letter}: {title}." for letter, title in PAPERS.items())]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -23,7 +23,7 @@ def words(study: Study, name: str) -> str:
 
 
 def record(preset: Path, row: Row, study: Study, tested: str) -> None:
-    """Adds a cell's accuracies to what its preset tells of itself: `results.json` and the card.
+    """Adds a cell's accuracies to its preset: to `results.json` and the card.
 
     Args:
         preset: folder of the pretrained preset, with its masked loss.

@@ -31,7 +31,7 @@ ACCURACIES = ("top1", "finetune_", "probe_", "knn_")
 
 
 class Mean(NamedTuple):
-    """Mean, deviation (0 for one value) and number of values over seeds."""
+    """Mean, std (0 for one value) and number of values over seeds."""
 
     value: float
     spread: float

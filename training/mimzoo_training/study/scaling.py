@@ -15,7 +15,7 @@ from mimzoo_training.study.rows import (
 )
 from mimzoo_training.study.verdict import Finding, difference, points, verdict_of
 
-# Pearson's r from which validation loss is said to tell how well a model transfers.
+# Pearson's r from which validation loss is said to predict how well a model transfers.
 PREDICTS = -0.5
 
 
@@ -33,7 +33,7 @@ def loss_predicts(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
         }
         told = ", ".join(f"{size} {value:.2f}" for size, value in each.items() if value is not None)
         evidence.append(f"{family}: r = {r:.2f} over {len(rows)} runs (by size: {told})")
-    claim = "Validation loss in pretraining tells how well a model fine-tunes."
+    claim = "Validation loss in pretraining predicts how well a model fine-tunes."
     verdict = verdict_of(found, lambda r: r <= PREDICTS)
     return Finding("A", claim, verdict, evidence, "accuracy_against_loss")
 
@@ -186,7 +186,7 @@ def size_needs_data(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
 
 
 def _spread(pairs: list[list[Mean]]) -> float:
-    """The greatest deviation over seeds: by less, means do not differ."""
+    """The greatest std over seeds: by less, means do not differ."""
     return max(m.spread for pair in pairs for m in pair)
 
 

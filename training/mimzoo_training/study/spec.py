@@ -13,7 +13,7 @@ from mimzoo_training.recipes.legacy import upgraded_changes
 from mimzoo_training.recipes.objects import merged
 
 SHIPPED = Path(__file__).parent / "specs"
-# Evaluations of a cell, and what each may be told.
+# Evaluations of a cell, and the options of each.
 EVALUATIONS = {
     "finetune": {"labels", "length", "base_learning_rate", "batch_size"},
     "features": {"labels", "kinds", "k"},
@@ -148,7 +148,7 @@ def load_study(spec: str) -> Study:
 
     Raises:
         FileNotFoundError: there is no such file or name; the nearest is offered.
-        ValueError: the file is no study; what is wrong is told.
+        ValueError: the file is no study; the message says why.
     """
     path = path_of(spec)
     try:
@@ -180,7 +180,7 @@ def shipped() -> list[str]:
 
 
 def study_of(name: str, raw: dict[str, Any]) -> Study:
-    """The study that a TOML file tells; see `load_study`."""
+    """The study of a parsed TOML file; see `load_study`."""
     _known(raw, _STUDY, "the study")
     for needed in ("title", "models", "grid"):
         if needed not in raw:

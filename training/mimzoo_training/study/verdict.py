@@ -1,4 +1,4 @@
-"""A sentence of a paper, a verdict over it and how numbers are told."""
+"""A sentence of a paper, a verdict over it and the format of numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +53,6 @@ def points(gain: float) -> str:
 
 
 def percent(m: Mean) -> str:
-    """An accuracy, with its deviation over seeds."""
+    """An accuracy, with its std over seeds."""
     spread = f" ± {100 * m.spread:.1f}" if m.count > 1 else ""
     return f"{100 * m.value:.1f}{spread} %"
