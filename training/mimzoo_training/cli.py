@@ -108,7 +108,9 @@ def build_parser() -> argparse.ArgumentParser:
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     keras = argparse.ArgumentParser(add_help=False, parents=[shared])
     keras.add_argument(
-        "--backend", choices=("jax", "torch", "tensorflow"), help="default: Keras' own choice"
+        "--backend",
+        choices=("jax", "torch", "tensorflow"),
+        help="default: KERAS_BACKEND, keras.json, else what is installed of these",
     )
 
     def add(
@@ -284,7 +286,7 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
     length = command.add_mutually_exclusive_group()
     length.add_argument("--length", metavar="L", help="50ep, 5000it, 125k or 1e6img")
     length.add_argument(
-        "--scale", type=float, metavar="F", help="this share of the length, for a trial"
+        "--scale", type=float, metavar="F", help="this share of the run's steps, for a trial"
     )
     command.add_argument("--batch-size", type=int, metavar="N", help="over all devices")
     command.add_argument("--image-size", type=int, metavar="PIXELS")

@@ -30,6 +30,7 @@ def pretrain(args: argparse.Namespace) -> None:
         args.workdir,
         validation=args.validation,
         scores=read_scores(args.scores) if args.scores else None,
+        scale=args.scale,
         precision=args.precision,
         validation_every=args.validation_every,
         checkpoint_seconds=args.checkpoint_seconds,
@@ -69,6 +70,7 @@ def finetune(args: argparse.Namespace) -> None:
         num_classes=args.num_classes,
         from_scratch=args.from_scratch,
         linear_probe=args.linear_probe,
+        scale=args.scale,
         precision=args.precision,
         validation_every=args.validation_every,
         checkpoint_seconds=args.checkpoint_seconds,
@@ -242,8 +244,6 @@ def export_preset(args: argparse.Namespace) -> None:
 def _override(recipe: Any, args: argparse.Namespace, **more: Any) -> Any:
     if args.length:
         recipe = recipe.with_length(args.length)
-    if args.scale is not None:
-        recipe = recipe.scaled(args.scale)
     return recipe.with_changes(
         batch_size=args.batch_size, image_size=args.image_size, seed=args.seed, **more
     )

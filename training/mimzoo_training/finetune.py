@@ -34,6 +34,7 @@ def finetune(
     num_classes: int | None = None,
     from_scratch: bool = False,
     linear_probe: bool = False,
+    scale: float | None = None,
     precision: str = "float32",
     validation_every: int = 1,
     checkpoint_seconds: float = 120.0,
@@ -57,6 +58,7 @@ def finetune(
         from_scratch: new weights, with the same schedule: what pretraining has to be better than.
         linear_probe: the backbone stays as it is; see `mimzoo.downstream.linear_probe`. Leaves
             results, no preset.
+        scale: share of the length that the recipe has on these images, in (0, 1], for a trial.
         precision: "float32" or "mixed_bfloat16".
         validation_every: epochs between two validations.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
@@ -92,6 +94,8 @@ def finetune(
     validation, test = (
         known and match_classes(known, source.class_names, classes) for known in (validation, test)
     )
+    if scale is not None:
+        recipe = recipe.scaled(scale, num_labels or len(source))
     recipe = parts.named_for(recipe, source)
     if num_labels is not None:
         source = take_subset(source, count=num_labels, seed=recipe.seed)
