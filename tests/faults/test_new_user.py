@@ -9,11 +9,16 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
+from mimzoo_training.by_class import ByClass
 from mimzoo_training.finetune import finetune
 from mimzoo_training.recipes import get_recipe
 from mimzoo_training.runner import pretrain
 from runs import _pico, preset, quiet, recipe, source, tuning, whole  # noqa: F401
+
+from mimzoo.data import ArraySource
+from mimzoo.data.subsets import hold_out
 
 one_backend = pytest.mark.one_backend
 
@@ -57,3 +62,45 @@ def test_a_share_is_of_the_images_that_there_are(preset, recipe, source, tuning,
     assert length_of(few) == "2it"
     assert length_of(pretrain(recipe, source, tmp_path / "c", **arguments)) == "5it"
     assert get_recipe("vit_nano_mae_fmnist_20ep").scaled(0.5).length == "2340it"
+
+
+# === The end of fine-tuning ===
+
+
+def test_the_end_says_what_each_class_came_to(preset, source, tuning, tmp_path, quiet):
+    names = ("dark", "light", "never")
+    three = source.with_classes(names, source.labels)
+    place = finetune(preset, three, tmp_path, tuning, validation=three, say=quiet[1])
+    result = json.loads(place.results.read_text())[0]
+    assert [(row["name"], row["images"]) for row in result["classes"]] == [
+        ("dark", 11),
+        ("light", 11),
+        ("never", 0),
+    ]
+    told = quiet[0][-2:]
+    assert f"held-out accuracy {result['value']:.4f} on 22 images" in told[0]
+    assert told[1].splitlines()[0].split() == ["class", "images", "accuracy"]
+    assert "no held-out image of 1 classes: never" in told[1]
+    shares = [row["accuracy"] for row in result["classes"][:2]]
+    assert result["value"] == pytest.approx(sum(shares) / 2, abs=1e-5)
+
+
+@one_backend
+def test_of_many_classes_the_worst_are_shown():
+    count = np.arange(30)
+    lines = ByClass([f"c{n}" for n in count], np.full(30, 29), 29 - count).text().splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == [f"c{n}" for n in range(29, 9, -1)]
+    assert lines[-1].startswith("and 10 classes")
+
+
+@one_backend
+def test_each_class_gives_its_share():
+    counts = [30, 10, 2, 1]
+    labels = np.repeat(np.arange(4), counts)
+    source = ArraySource(np.zeros((43, 2, 2, 3), "uint8"), labels, "abcd")
+    held, kept = (hold_out(source, 0.1, side) for side in ("validation", "train"))
+    assert np.bincount(held.labels, minlength=4).tolist() == [3, 1, 1, 0]
+    assert np.bincount(kept.labels).tolist() == [27, 9, 1, 1]
+    # One more image moves one other at most, and no image of another class.
+    more = hold_out(source.take(np.append(np.arange(43), 42), source.name), 0.1, "validation")
+    assert np.bincount(more.labels).tolist() == [3, 1, 1, 1]

@@ -12,7 +12,7 @@ from mimzoo.data.classes import match_classes
 from mimzoo.hub import resolve
 from mimzoo.hub.contents import OURS, Contents
 from mimzoo.hub.licences import UNKNOWN
-from mimzoo_training import classify, export, parts
+from mimzoo_training import by_class, classify, export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, tensorboard_hook
@@ -176,9 +176,10 @@ def finetune(
     classify.compile_classifier(final, recipe.label_smoothing, "sgd")
     results = []
     if test is not None:
-        values = classify.measure(final, test, recipe.batch_size)
+        tested = by_class.measure(final, test, recipe.batch_size)
         seconds = round(trainer.state["seconds"], 1)
-        results = [_accuracy(values["accuracy"], test, command, training_seconds=seconds)]
+        more = {"training_seconds": seconds, "classes": tested.to_json()}
+        results = [_accuracy(tested.accuracy, test, command, **more)]
     licence = OURS if from_scratch else _licence(preset)
     stored = {**run, "start_licence": licence}
     export.write_preset(trainer, final, recipe, stored, results, "float32")
@@ -187,6 +188,8 @@ def finetune(
         f", held-out accuracy {results[0]['value']:.4f} on {len(test)} images" if results else ""
     )
     say(f"{recipe.name} is finished: {place.preset}{accuracy}")
+    if test is not None:
+        say(tested.text())
     return place
 
 
