@@ -5,16 +5,20 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
+from mimzoo_training import cli, image_files
 from mimzoo_training.by_class import ByClass
 from mimzoo_training.finetune import finetune
+from mimzoo_training.image_files import read_images
 from mimzoo_training.recipes import get_recipe
 from mimzoo_training.runner import pretrain
+from PIL import Image
 from runs import _pico, preset, quiet, recipe, source, tuning, whole  # noqa: F401
 
 from mimzoo.data import ArraySource
@@ -104,3 +108,49 @@ def test_each_class_gives_its_share():
     # One more image moves one other at most, and no image of another class.
     more = hold_out(source.take(np.append(np.arange(43), 42), source.name), 0.1, "validation")
     assert np.bincount(more.labels).tolist() == [3, 1, 1, 1]
+
+
+# === Images in folders ===
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for name in ("a/1.png", "a/b/2.png", "c/3.png", "4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "c/bad.png").write_bytes(b"no image")
+    (tmp_path / "c/notes.txt").write_text("no image either")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+@one_backend
+def test_images_are_found_in_folders(pictures, monkeypatch, capsys):
+    monkeypatch.setattr(image_files, "CHUNK", 3)
+    chunks = list(read_images([str(pictures / name) for name in ("a", "c", "4.png")]))
+    names = [[os.path.relpath(name, pictures) for name in found] for found, _ in chunks]
+    assert names == [["a/1.png", "a/b/2.png", "c/3.png"], ["4.png"]]
+    assert chunks[0][1][0].shape == (8, 8, 3)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.startswith("skipped: ") and "bad.png" in line for line in told] == [True]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("empty", "is none"), ("c/bad.png", "bad.png"), ("no.png", "no such")],
+)
+@one_backend
+def test_where_there_is_no_image(name, reason, pictures):
+    with pytest.raises(ValueError, match=reason):
+        list(read_images([str(pictures / name)]))
+
+
+def test_classify_a_folder(preset, source, tuning, pictures, quiet, capsys):
+    place = finetune(preset, source, pictures / "w", tuning, say=quiet[1])
+    assert cli.main(["classify", str(place.path), str(pictures / "a"), str(pictures / "c")]) == 0
+    told = capsys.readouterr()
+    assert told.out.count(".png\n") == 3
+    assert len(re.findall(r"\d %  (?:dark|light)\n", told.out)) == 6
+    assert "skipped: " in told.err
+    assert cli.main(["classify", str(place.path), str(pictures / "empty")]) == 1
+    assert capsys.readouterr().err.startswith("mimzoo: no image at ")

@@ -16,6 +16,7 @@ SOURCES = (
 )
 
 PRESET = "name, folder, hf://org/name[@revision][/folder], or a work directory"
+IMAGES = "image files, and folders of them"
 # Where a command is that is not in `commands`. Listings need neither Keras nor a backend.
 HOMES = {
     "list_all": "listing",
@@ -173,11 +174,11 @@ def build_parser() -> argparse.ArgumentParser:
     _study(add("study", keras, "run a grid of models x data x lengths, or resume it"))
     classify = add("classify", keras, "name what a classifier sees in images")
     classify.add_argument("preset", help=PRESET)
-    classify.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    classify.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
     classify.add_argument("--top", type=int, default=5, metavar="N", help="classes (default 5)")
     reconstruct = add("reconstruct", keras, "draw what a model makes of masked images")
     reconstruct.add_argument("preset", help=PRESET)
-    reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
     reconstruct.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
     reconstruct.add_argument("--mask-ratio", type=float, metavar="R", help="in place of its own")
     _doctor(add("doctor", shared, "read data and show what is wrong with it"))

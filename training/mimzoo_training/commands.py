@@ -172,11 +172,12 @@ def classify(args: argparse.Namespace) -> None:
     """Prints the most likely classes of images.
 
     Raises:
-        ValueError: the preset is no classifier, or an image cannot be read.
+        ValueError: the preset is no classifier, or no image can be read.
     """
-    from mimzoo.data import decode_image
+    from mimzoo.data.ids import printable
     from mimzoo.models import ImageClassifier
     from mimzoo_training import measure
+    from mimzoo_training.image_files import read_images
 
     folder = _folder(args.preset)
     model = measure.load_task(folder)
@@ -185,25 +186,22 @@ def classify(args: argparse.Namespace) -> None:
             f"{args.preset} is no classifier: `mimzoo finetune` makes one of it, and "
             "`mimzoo list --task classification` shows those there are."
         )
-    images = [decode_image(path) for path in args.images]
-    for path, best in zip(
-        args.images,
-        model.decode_predictions(model.predict(images, verbose=0), args.top),
-        strict=True,
-    ):
-        print(path)
-        for name, share in best:
-            print(f"  {100 * share:5.1f} %  {name}")
+    for paths, images in read_images(args.images):
+        predictions = model.decode_predictions(model.predict(images, verbose=0), args.top)
+        for path, best in zip(paths, predictions, strict=True):
+            print(printable(path))
+            for name, share in best:
+                print(f"  {100 * share:5.1f} %  {name}")
 
 
 def reconstruct(args: argparse.Namespace) -> None:
     """Draws originals, masked images and reconstructions."""
-    from mimzoo.data import decode_image
     from mimzoo_training import measure
+    from mimzoo_training.image_files import read_images
     from mimzoo_training.pictures import draw_reconstruction
 
     folder = _folder(args.preset)
-    images = [decode_image(path) for path in args.images]
+    images = [image for _, found in read_images(args.images) for image in found]
     task = measure.load_mim_task(folder, args.mask_ratio)
     pictures = task.reconstruct(images)
     out = Path(args.out)
