@@ -93,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
     reconstruct.add_argument("--out", required=True, metavar="PNG", help="the picture to write")
     reconstruct.add_argument("--mask-ratio", type=float, metavar="R", help="in place of its own")
-    _doctor(add("doctor", shared, "read data and show what is wrong with it"))
+    _doctor(add("doctor", shared, "show what is wrong with data, a preset or a run"))
     _convert(add("convert", keras, "make a preset of a checkpoint of another library"))
     export = add(
         "export", keras, "write a preset in the layout of another library", "export_preset"
@@ -108,9 +108,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _doctor(command: argparse.ArgumentParser) -> None:
-    command.add_argument("path", help=f"{SOURCES}, or a folder of shards")
     command.add_argument(
-        "--min-side", type=int, default=16, metavar="PX", help="smaller ones are named (default 16)"
+        "path", help=f"{SOURCES}, a folder of shards, a preset's folder, or a work directory"
+    )
+    command.add_argument(
+        "--min-side", type=int, metavar="PX", help="smaller images are named (default 16)"
     )
     command.add_argument(
         "--sample", type=int, metavar="N", help="read N images of each split; default: all"
