@@ -289,10 +289,32 @@ def unset(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_the_backend_that_is_installed_is_taken(unset, monkeypatch):
-    monkeypatch.setattr(backend, "installed", lambda: ["torch"])
-    assert "using the torch backend" in backend.choose(None)
-    assert os.environ["KERAS_BACKEND"] == "torch"
+@pytest.mark.parametrize(
+    "settings",
+    [
+        None,
+        "{",
+        # As Keras writes it at its first import, whatever the backend.
+        '{"floatx": "float32", "epsilon": 1e-07, "backend": "tensorflow", '
+        '"image_data_format": "channels_last"}',
+    ],
+)
+@pytest.mark.parametrize("installed", [["torch", "tensorflow"], ["jax", "tensorflow"]])
+def test_the_backend_that_is_installed_is_taken(settings, installed, unset, monkeypatch):
+    if settings:
+        (unset / "keras.json").write_text(settings)
+    monkeypatch.setattr(backend, "installed", lambda: installed)
+    assert f"using the {installed[0]} backend: choose another" in backend.choose(None)
+    assert os.environ["KERAS_BACKEND"] == installed[0]
+
+
+def test_a_backend_that_is_set_and_missing_is_named(unset, monkeypatch):
+    (unset / "keras.json").write_text('{"backend": "jax"}')
+    monkeypatch.setattr(backend, "installed", lambda: ["tensorflow"])
+    assert "jax, which Keras is set to, is not installed" in backend.choose(None)
+    (unset / "keras.json").unlink()
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    assert backend.choose(None) is None  # the only one
 
 
 def test_the_backend_asked_for_wins(unset, monkeypatch):

@@ -44,7 +44,8 @@ def open_source(
             Linux and macOS only, as the index needs their file locks.
         split: "train", "validation", "test", or "all" where the source has no splits of its own.
         holdout: the share of "train" that is kept back as "validation" if the source has none:
-            the examples whose names hash to the lowest values, so adding files moves nobody.
+            the examples whose names hash to the lowest values, of each class its share, so adding
+            files moves few.
             Default: 0.1 if the source has neither "validation" nor "test", else 0; of shards
             at most 50,000 images.
 

@@ -120,9 +120,11 @@ def take_subset(
 def hold_out(source: Source, share: float, split: str) -> Source:
     """One side of a source that is divided by the hashes of its examples' names.
 
-    A name whose hash lies in the lowest `share` of all hashes is "validation", any other one
-    "train": a rule for each name alone. Only where a side would be empty does one example
-    change sides. Of shards it is another hash, of the key.
+    Unlabelled: a name whose hash lies in the lowest `share` of all hashes is "validation", any
+    other one "train": a rule for each name alone. Labelled: each class gives that share of its
+    examples, those with the lowest hashes, and at least one if it has two; so a new example moves
+    at most one other. Only where a side would be empty does one example change sides. Of shards it
+    is another hash, of the key, and classes do not count.
 
     Args:
         source: what to divide.
@@ -141,12 +143,23 @@ def hold_out(source: Source, share: float, split: str) -> Source:
         return source.hold_out(share, split == "validation", name)
     names = [source.example_name(index) for index in range(len(source))]
     hashes = np.array([_hash(name) for name in names])
-    held = hashes < share
-    held[hashes.argmin()] = True
+    held = _of_each_class(source.labels, hashes, share) if source.labelled else hashes < share
+    if not held.any():
+        held[hashes.argmin()] = True
     if held.all():
         held[hashes.argmax()] = False
     indices = np.flatnonzero(held if split == "validation" else ~held)
     return select(source, indices, name)
+
+
+def _of_each_class(labels: np.ndarray, hashes: np.ndarray, share: float) -> np.ndarray:
+    """(N,) boolean: the lowest hashes of each class, of which one stays at least."""
+    held = np.zeros(len(labels), bool)
+    order = np.lexsort((hashes, labels))
+    for group in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        wanted = max(1, round(share * len(group)))
+        held[group[: min(wanted, len(group) - 1)]] = True
+    return held
 
 
 def _hash(name: str) -> float:

@@ -289,7 +289,7 @@ def test_a_run_needs_room_for_what_is_missing_only(copy, recipe, source, quiet, 
 
 def test_finish_makes_the_preset_of_the_best_so_far(stopped, recipe, source, quiet, capsys):
     with pytest.raises(RunError, match=rf"mimzoo finish {stopped}"):
-        cli.importlib.import_module("mimzoo_training.commands")._folder(str(stopped))
+        cli.importlib.import_module("mimzoo_training.preset_commands").preset_folder(str(stopped))
     assert cli.main(["finish", str(stopped)]) == 0
     out = capsys.readouterr().out
     assert "is the model of step 5, masked loss, masks of seed 0" in out

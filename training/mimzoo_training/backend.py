@@ -5,9 +5,15 @@ import json
 import os
 from pathlib import Path
 
-# In the order in which they are taken where Keras' own choice is not installed.
-MODULES = {"jax": "jax", "torch": "torch", "tensorflow": "tensorflow"}
-KERAS_DEFAULT = "tensorflow"
+# In the order in which they are taken: TensorFlow last, as KerasHub brings it along.
+MODULES = {"torch": "torch", "jax": "jax", "tensorflow": "tensorflow"}
+# What Keras writes into keras.json by itself, when it is first imported and there is none.
+UNTOUCHED = {
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "backend": "tensorflow",
+    "image_data_format": "channels_last",
+}
 
 
 def installed() -> list[str]:
@@ -18,8 +24,8 @@ def installed() -> list[str]:
 def choose(wanted: str | None) -> str | None:
     """Sets KERAS_BACKEND.
 
-    `wanted`, else the variable KERAS_BACKEND, else the backend of keras.json (tensorflow if there
-    is none), else the first one that is installed.
+    `wanted`, else the variable KERAS_BACKEND, else the backend of a keras.json that somebody
+    edited, else the first one that is installed of torch, jax and tensorflow.
 
     Returns:
         A line to print if nobody asked for the backend that is taken, else None.
@@ -49,12 +55,17 @@ def choose(wanted: str | None) -> str | None:
         os.environ["KERAS_BACKEND"] = configured
         return None
     os.environ["KERAS_BACKEND"] = present[0]
-    return f"using the {present[0]} backend: {configured}, which Keras is set to, is not installed."
+    why = f"{configured}, which Keras is set to, is not installed"
+    if configured is None:
+        why = "choose another with --backend or KERAS_BACKEND"
+    return f"using the {present[0]} backend: {why}." if configured or present[1:] else None
 
 
-def _configured() -> str:
+def _configured() -> str | None:
+    """The backend that keras.json names; None if nobody edited it, or it is missing or broken."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     try:
-        return json.loads((home / "keras.json").read_text(encoding="utf-8"))["backend"]
+        settings = json.loads((home / "keras.json").read_text(encoding="utf-8"))
+        return None if settings == UNTOUCHED else settings["backend"]
     except (OSError, ValueError, KeyError, TypeError):
-        return KERAS_DEFAULT  # what Keras does with a missing or broken file
+        return None

@@ -1,4 +1,4 @@
-"""`mimzoo doctor`: what is wrong with a folder, a tar file or shards of images."""
+"""`mimzoo doctor`: what is wrong with images, a preset or a work directory."""
 
 import argparse
 import dataclasses
@@ -12,45 +12,29 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 from rich.text import Text
 
+from mimzoo_training.doctor_runs import check_preset, check_workdir, is_preset, is_workdir
+from mimzoo_training.findings import Findings, report, table_of
 from mimzoo_training.light import without_keras
 from mimzoo_training.progress import counting
 
-_SHOWN = 3
+MIN_SIDE = 16
 _CHUNK = 256
 _MAX_CLASSES = 30
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Prints what a path holds and what is wrong with it.
+    """Prints what a path holds and what is wrong with it: images, a preset or a work directory.
 
     Returns:
         1 if anything is wrong, else 0.
 
     Raises:
-        ValueError: a source that cannot be used at all.
+        ValueError: a source that cannot be used at all, or options that are not for this path.
         FileNotFoundError: there is nothing at the path.
     """
-    with without_keras():
-        return next(check for matches, check in KINDS if matches(args.path))(args)
-
-
-@dataclasses.dataclass
-class Findings:
-    """Problems: kind -> how often, and a few examples of it."""
-
-    counts: Counter = dataclasses.field(default_factory=Counter)
-    shown: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
-
-    def add(self, kind: str, text: str) -> None:
-        """Notes one problem."""
-        from mimzoo.data.ids import printable
-
-        self.counts[kind] += 1
-        if len(self.shown[kind]) < _SHOWN:
-            self.shown[kind].append(printable(text))
+    return next(check for matches, check in KINDS if matches(args.path))(args)
 
 
 @dataclasses.dataclass
@@ -80,6 +64,7 @@ class Image:
     error: str | None = None
 
 
+@without_keras()
 def check_data(args: argparse.Namespace) -> int:
     """Reads every image of a source, or `args.sample` of them, and prints tables."""
     from mimzoo.data.opening import own_splits
@@ -91,12 +76,13 @@ def check_data(args: argparse.Namespace) -> int:
         spec = _spec(args.path)
         splits = {name: Split(opened()) for name, opened in own_splits(spec).items()}
         _check_sources(splits, findings)
-        _check_images(splits, findings, args.min_side, args.sample)
+        least = MIN_SIDE if args.min_side is None else args.min_side
+        _check_images(splits, findings, least, args.sample)
     finally:
         logger.setLevel(level)
     _print_splits(spec, splits)
     _print_classes(splits, findings)
-    return _print_findings(findings)
+    return report(findings)
 
 
 def _spec(path: str) -> str:
@@ -205,22 +191,13 @@ def _check_duplicate(
 # === Tables ===
 
 
-def _table(first: str, *others: str) -> Table:
-    """A table whose first column is text and whose others are numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
-
-
 def _print_splits(spec: str, splits: dict[str, Split]) -> None:
     from mimzoo.data.ids import printable
     from mimzoo.hub.cache import readable
     from mimzoo_training.listing import _console
 
     _console().print(Text(printable(spec)))
-    table = _table("split", "images", "read", "bytes read", "smallest", "median", "largest")
+    table = table_of("split", "images", "read", "bytes read", "smallest", "median", "largest")
     for name, split in splits.items():
         sides = sorted(split.sides, key=lambda side: side[0] * side[1])
         picked = [sides[0], sides[len(sides) // 2], sides[-1]] if sides else []
@@ -247,7 +224,7 @@ def _print_classes(splits: dict[str, Split], findings: Findings) -> None:
     if not counts:
         _console().print("no labels")
         return
-    table = _table("class", *splits)
+    table = table_of("class", *splits)
     for label in list(counts)[:_MAX_CLASSES]:
         table.add_row(Text(label), *(str(counts[label][name]) for name in splits))
     _console().print(table)
@@ -255,23 +232,9 @@ def _print_classes(splits: dict[str, Split], findings: Findings) -> None:
         _console().print(f"and {len(counts) - _MAX_CLASSES} more classes")
 
 
-def _print_findings(findings: Findings) -> int:
-    from mimzoo_training.listing import _console
-
-    if not findings.counts:
-        _console().print("nothing is wrong")
-        return 0
-    table = _table("what is wrong", "count", "such as")
-    table.columns[2].justify = "left"
-    for kind, count in findings.counts.items():
-        more = count - len(findings.shown[kind])
-        shown = "\n".join(findings.shown[kind]) + (f"\nand {more} more" if more > 0 else "")
-        table.add_row(kind, str(count), Text(shown))
-    _console().print(table)
-    return 1
-
-
 # Which check belongs to which path; the first one that matches counts.
 KINDS: list[tuple[Callable[[str], bool], Callable[[argparse.Namespace], int]]] = [
+    (is_workdir, check_workdir),
+    (is_preset, check_preset),
     (lambda path: True, check_data),
 ]

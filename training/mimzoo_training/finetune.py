@@ -12,7 +12,7 @@ from mimzoo.data.classes import match_classes
 from mimzoo.hub import resolve
 from mimzoo.hub.contents import OURS, Contents
 from mimzoo.hub.licences import UNKNOWN
-from mimzoo_training import classify, export, parts
+from mimzoo_training import by_class, classify, export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, tensorboard_hook
@@ -34,6 +34,7 @@ def finetune(
     num_classes: int | None = None,
     from_scratch: bool = False,
     linear_probe: bool = False,
+    scale: float | None = None,
     precision: str = "float32",
     validation_every: int = 1,
     checkpoint_seconds: float = 120.0,
@@ -57,6 +58,7 @@ def finetune(
         from_scratch: new weights, with the same schedule: what pretraining has to be better than.
         linear_probe: the backbone stays as it is; see `mimzoo.downstream.linear_probe`. Leaves
             results, no preset.
+        scale: share of the length that the recipe has on these images, in (0, 1], for a trial.
         precision: "float32" or "mixed_bfloat16".
         validation_every: epochs between two validations.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
@@ -92,6 +94,8 @@ def finetune(
     validation, test = (
         known and match_classes(known, source.class_names, classes) for known in (validation, test)
     )
+    if scale is not None:
+        recipe = recipe.scaled(scale, num_labels or len(source))
     recipe = parts.named_for(recipe, source)
     if num_labels is not None:
         source = take_subset(source, count=num_labels, seed=recipe.seed)
@@ -172,9 +176,10 @@ def finetune(
     classify.compile_classifier(final, recipe.label_smoothing, "sgd")
     results = []
     if test is not None:
-        values = classify.measure(final, test, recipe.batch_size)
+        tested = by_class.measure(final, test, recipe.batch_size)
         seconds = round(trainer.state["seconds"], 1)
-        results = [_accuracy(values["accuracy"], test, command, training_seconds=seconds)]
+        more = {"training_seconds": seconds, "classes": tested.to_json()}
+        results = [_accuracy(tested.accuracy, test, command, **more)]
     licence = OURS if from_scratch else _licence(preset)
     stored = {**run, "start_licence": licence}
     export.write_preset(trainer, final, recipe, stored, results, "float32")
@@ -183,6 +188,8 @@ def finetune(
         f", held-out accuracy {results[0]['value']:.4f} on {len(test)} images" if results else ""
     )
     say(f"{recipe.name} is finished: {place.preset}{accuracy}")
+    if test is not None:
+        say(tested.text())
     return place
 
 

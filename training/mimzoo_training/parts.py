@@ -204,6 +204,10 @@ def named_for(recipe: Recipe, source: Source) -> Recipe:
     """The recipe, its data renamed unless the source has as many images as the recipe's set."""
     if len(source) == recipe.num_examples:
         return recipe
+    return recipe.with_changes(data=data_name(source), num_examples=len(source))
+
+
+def data_name(source: Source) -> str:
+    """What a run's name calls its images: words of letters and digits."""
     words = "".join(c if c.isalnum() else " " for c in source.name.removesuffix(" train")).split()
-    name = "-".join(words).lower() or "images"
-    return recipe.with_changes(data=name, num_examples=len(source))
+    return "-".join(words).lower() or "images"

@@ -27,6 +27,7 @@ def pretrain(
     *,
     validation: Source | str | None = None,
     scores: Mapping[str, float] | None = None,
+    scale: float | None = None,
     precision: str = "float32",
     validation_every: int = 1,
     checkpoint_seconds: float = 120.0,
@@ -47,6 +48,7 @@ def pretrain(
         validation: images for the validation loss; default: the source's "validation" split if
             `source` is a name, else none.
         scores: id -> score of the images, for a recipe whose sampling is "filtered".
+        scale: share of the length that the recipe has on these images, in (0, 1], for a trial.
         precision: "float32" or "mixed_bfloat16".
         validation_every: epochs between two validations.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
@@ -75,6 +77,8 @@ def pretrain(
     elif validation is not None:
         validation = parts.to_source(validation, "validation")
     source = parts.subset_for(recipe, parts.to_source(source, "train"), scores)
+    if scale is not None:
+        recipe = recipe.scaled(scale, len(source))
     recipe = parts.named_for(recipe, source)
 
     devices = devices or Devices()

@@ -147,8 +147,12 @@ class Recipe:
         inferred["length"] = f"set for this run; the recipe {self.name} has {self.length}"
         return self._changed(length=length, warmup=warmup, inferred=inferred)
 
-    def scaled(self, share: float) -> Self:
+    def scaled(self, share: float, num_examples: int | None = None) -> Self:
         """The recipe at a share of its length, in steps, which its name says: for a trial.
+
+        Args:
+            share: in (0, 1].
+            num_examples: images that the run has; default: the recipe's.
 
         Raises:
             ValueError: a share outside (0, 1], or one of less than one step.
@@ -157,7 +161,7 @@ class Recipe:
             raise ValueError(f"scale must lie in (0, 1], got {share!r}.")
         if share == 1:
             return self
-        total, _ = self.steps(self.num_examples)
+        total, _ = self.steps(num_examples or self.num_examples)
         if not int(total * share):
             raise ValueError(f"a share of {share} of {total} steps is less than one step.")
         return self.with_length(f"{int(total * share)}it")

@@ -7,6 +7,7 @@ from typing import Any
 
 # What `keras.saving.serialize_keras_object` gives, less what has its default.
 Spec = dict[str, Any]
+_OF_LAYERS = ("name", "trainable", "dtype")
 
 
 def keras_object(name: str, **config: Any) -> Spec:
@@ -49,6 +50,21 @@ def _build(keras: Any, spec: Spec, more: dict[str, Any]) -> Any:
         return cls.from_size(config.pop("size"), **config) if "size" in config else cls(**config)
     except TypeError as error:
         raise ValueError(f"{spec['class_name']}: {error}.") from error
+
+
+def spec_of(made: Any) -> Spec:
+    """The inverse of `build`, of an object that is registered with Keras."""
+    import keras
+
+    return _plain(keras.saving.serialize_keras_object(made))
+
+
+def _plain(value: Any) -> Any:
+    if not is_spec(value):
+        return value
+    # `build` gives all of an object's parts their dtype, and the task their names.
+    config = {k: _plain(v) for k, v in value["config"].items() if k not in _OF_LAYERS}
+    return keras_object(value["registered_name"], **config)
 
 
 @contextmanager

@@ -1,0 +1,106 @@
+"""The accuracy of a classifier on each class."""
+
+import dataclasses
+import io
+from typing import Any
+
+import keras
+import numpy as np
+
+from mimzoo.data import Loader, Source
+from mimzoo.models import ImageClassifier
+from mimzoo.models.inputs import fed
+
+SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class ByClass:
+    """How many images of each class there were, and how many were classified correctly.
+
+    Attributes:
+        names: of the C classes.
+        images: (C,) integers.
+        correct: (C,) integers.
+    """
+
+    names: list[str]
+    images: np.ndarray
+    correct: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """Share of all images that were classified correctly."""
+        return float(self.correct.sum() / self.images.sum())
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes without an image."""
+        return [name for name, count in zip(self.names, self.images, strict=True) if not count]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """{"name", "images", "accuracy"} of each class; the accuracy of no images is None."""
+        rows = zip(self.names, self.images.tolist(), self.correct.tolist(), strict=True)
+        return [
+            {
+                "name": name,
+                "images": images,
+                "accuracy": round(good / images, 6) if images else None,
+            }
+            for name, images, good in rows
+        ]
+
+    def text(self) -> str:
+        """A table of at most 20 classes, the worst ones if there are more, and the absent ones."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        rows = [row for row in self.to_json() if row["images"]]
+        more = len(rows) - SHOWN
+        if more > 0:
+            rows = sorted(rows, key=lambda row: row["accuracy"])[:SHOWN]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("class")
+        for heading in ("images", "accuracy"):
+            table.add_column(heading, justify="right")
+        for row in rows:
+            table.add_row(Text(row["name"]), str(row["images"]), f"{row['accuracy']:.4f}")
+        console = Console(file=io.StringIO(), width=100)
+        console.print(table)
+        lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+        if more > 0:
+            lines.append(f"and {more} classes with higher accuracy, in results.json")
+        if self.absent:
+            few = ", ".join(self.absent[:SHOWN]) + (", …" if len(self.absent) > SHOWN else "")
+            lines.append(f"no held-out image of {len(self.absent)} classes: {few}")
+        return "\n".join(lines)
+
+
+def measure(model: ImageClassifier, source: Source, batch_size: int) -> ByClass:
+    """Classifies a labelled source, on one device.
+
+    Args:
+        model: the classifier.
+        source: with the labels of its outputs.
+        batch_size: of a forward pass.
+    """
+    rules = model.input_rules(training=False)
+    loader = Loader(
+        source,
+        batch_size,
+        transform=rules.transform,
+        normalize=rules.normalize,
+        shuffle=False,
+        drop_remainder=False,
+        labels=True,
+    )
+    images, correct = np.zeros((2, model.num_classes), int)
+    with fed():
+        for batch, labels in loader:
+            # KerasHub's own would preprocess once more.
+            best = keras.Model.predict_on_batch(model, batch).argmax(-1)
+            images += np.bincount(labels, minlength=model.num_classes)
+            correct += np.bincount(labels[best == labels], minlength=model.num_classes)
+    names = source.class_names or range(model.num_classes)
+    return ByClass([str(name) for name in names], images, correct)

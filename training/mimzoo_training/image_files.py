@@ -1,0 +1,59 @@
+"""The images that a command line names: files, and folders of them."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from mimzoo.data.folders import list_files
+from mimzoo.data.formats import is_image_name
+from mimzoo.data.ids import printable
+from mimzoo.data.images import ImageError, decode_image
+
+CHUNK = 64
+
+
+def read_images(paths: Sequence[str]) -> Iterator[tuple[list[str], list[np.ndarray]]]:
+    """Decodes images; those that cannot be read are skipped, and named on stderr at the end.
+
+    Args:
+        paths: of image files, and of folders, in which images are found recursively.
+
+    Yields:
+        Paths of up to 64 images, and the images: (H, W, 3) uint8 each.
+
+    Raises:
+        ValueError: no image can be read, or a folder cannot.
+    """
+    found, skipped = 0, []
+    names: list[str] = []
+    images: list[np.ndarray] = []
+    for path in _files(paths):
+        try:
+            images.append(decode_image(path))
+            names.append(path)
+        except ImageError as error:
+            skipped.append(str(error))
+        if len(images) == CHUNK:
+            yield names, images
+            found += CHUNK
+            names, images = [], []
+    if images:
+        yield names, images
+    elif not found and len(skipped) == 1:
+        raise ValueError(skipped[0])
+    elif not found:
+        places = ", ".join(map(printable, paths))
+        why = f"{len(skipped)} cannot be read, such as {skipped[0]}" if skipped else "there is none"
+        raise ValueError(f"no image at {places} can be used: {why}")
+    for reason in skipped:
+        print(f"skipped: {reason}", file=sys.stderr)
+
+
+def _files(paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
+        if os.path.isdir(path):
+            yield from (os.path.join(path, n) for n in list_files(path)[0] if is_image_name(n))
+        else:
+            yield path

@@ -1,0 +1,124 @@
+"""Commands that look at what a preset does: its loss, accuracy, features, classes and pictures."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mimzoo_training.files import RunError, read_json
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Prints the masked loss of a MIM preset, or the accuracy of a classifier."""
+    from mimzoo.data.classes import match_classes
+    from mimzoo.hub.catalogue import catalogue
+    from mimzoo.models import ImageClassifier
+    from mimzoo_training import classify, measure, parts
+
+    task = measure.load_task(preset_folder(args.preset), args.crop_fraction)
+    source = _evaluated(args)
+    on = f"{source.name} ({len(source)} images)"
+    if isinstance(task, ImageClassifier):
+        source = match_classes(source, task.class_names, task.num_classes)
+        classify.compile_classifier(task, 0.0, "sgd")
+        values = classify.measure(task, source, args.batch_size)
+        print(f"accuracy {values['accuracy']:.4f}  loss {values['loss']:.4f}  on {on}")
+        for entry in catalogue()[args.preset].published if args.preset in catalogue() else []:
+            print(f"published: {entry['metric']}: {entry['value']}; {entry['source']}")
+    else:
+        loss = parts.masked_loss(task, source, args.batch_size)
+        print(f"masked loss {loss:.4f} on {on}, masks of seed {task.masking.seed}")
+
+
+def _evaluated(args: argparse.Namespace) -> Any:
+    """The split that is asked for. By default all of a source without splits, but for a source that
+    the run held a part of back from: then that part.
+    """
+    from mimzoo.data import open_source
+    from mimzoo.hub import resolve
+
+    if args.split is not None:
+        return open_source(args.data, args.split)
+    try:
+        whole = open_source(args.data, "all")
+    except ValueError:  # it has splits
+        return open_source(args.data, "test")
+    path = Path(resolve(preset_folder(args.preset))) / "recipe.json"
+    run = read_json(path, "run")["run"] if path.is_file() else {}
+    return open_source(args.data, "test") if run.get("root") == whole.describe()["root"] else whole
+
+
+def probe(args: argparse.Namespace) -> None:
+    """Prints what a preset's frozen features are good for."""
+    from mimzoo.data import open_source
+    from mimzoo_training.probing import probe_preset
+
+    source, test = (open_source(args.data, split) for split in ("train", args.split))
+    print(f"{args.preset} on {test.name} ({len(test)} images)")
+    probe_preset(
+        preset_folder(args.preset),
+        source,
+        test,
+        labels=args.num_labels or [None],
+        kinds=args.kinds,
+        pooling=args.pooling,
+        k=args.neighbours,
+        seed=args.seed,
+        say=print,
+    )
+
+
+def classify(args: argparse.Namespace) -> None:
+    """Prints the most likely classes of images.
+
+    Raises:
+        ValueError: the preset is no classifier, or no image can be read.
+    """
+    from mimzoo.data.ids import printable
+    from mimzoo.models import ImageClassifier
+    from mimzoo_training import measure
+    from mimzoo_training.image_files import read_images
+
+    folder = preset_folder(args.preset)
+    model = measure.load_task(folder)
+    if not isinstance(model, ImageClassifier):
+        raise ValueError(
+            f"{args.preset} is no classifier: `mimzoo finetune` makes one of it, and "
+            "`mimzoo list --task classification` shows those there are."
+        )
+    for paths, images in read_images(args.images):
+        predictions = model.decode_predictions(model.predict(images, verbose=0), args.top)
+        for path, best in zip(paths, predictions, strict=True):
+            print(printable(path))
+            for name, share in best:
+                print(f"  {100 * share:5.1f} %  {name}")
+
+
+def reconstruct(args: argparse.Namespace) -> None:
+    """Draws originals, masked images and reconstructions."""
+    from mimzoo_training import measure
+    from mimzoo_training.image_files import read_images
+    from mimzoo_training.pictures import draw_reconstruction
+
+    folder = preset_folder(args.preset)
+    images = [image for _, found in read_images(args.images) for image in found]
+    task = measure.load_mim_task(folder, args.mask_ratio)
+    pictures = task.reconstruct(images)
+    out = Path(args.out)
+    if not out.parent.is_dir():
+        raise ValueError(f"there is no folder {out.parent} for the picture: make it first.")
+    draw_reconstruction(pictures, out)
+    print(f"{out}: {len(images)} images, mask ratio {task.masking.mask_ratio:g}")
+
+
+def preset_folder(preset: str) -> str:
+    """The preset inside a work directory, or what was given."""
+    inside = Path(preset) / "preset"
+    if inside.is_dir():
+        return str(inside)
+    if (Path(preset) / "checkpoints").is_dir():
+        raise RunError(
+            f"the run in {preset} is not finished, so it has no preset yet: "
+            "run its command again to resume, or make one of its best checkpoint so far with "
+            f"`mimzoo finish {preset}`."
+        )
+    return preset
