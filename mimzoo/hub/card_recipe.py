@@ -37,9 +37,14 @@ def _crop(r: Recipe) -> str:
 def _object(r: Recipe, part: str) -> str:
     """An object of the task with its arguments: "RandomMasking: mask_ratio 0.75"."""
     spec = r["task"]["config"][part]
-    name = spec["class_name"].rpartition(">")[2]
+    name = _class(spec)
     options = ", ".join(f"{key} {_plain(value)}" for key, value in spec["config"].items())
     return f"{name}: {options}" if options else name
+
+
+def _class(spec: Recipe) -> str:
+    """The name without its package; a card's ">" is escaped."""
+    return spec["class_name"].replace("&gt;", ">").rpartition(">")[2]
 
 
 def _mixing(r: Recipe) -> str:
@@ -88,14 +93,20 @@ def recipe_table(found: Contents) -> list[str]:
             rules = [inferred.pop(one) for one in fields if one in inferred]
             rows.append((name, told(recipe), "; ".join(rules)))
     for part in recipe.get("task", {}).get("config", {}):
-        if part != "backbone" and "class_name" in str(recipe["task"]["config"][part]):
-            names = [name for name in inferred if name.partition(".")[0] == part]
-            rows.append((part, _object(recipe, part), "; ".join(map(inferred.pop, names))))
+        if "class_name" in str(recipe["task"]["config"][part]):
+            rows.append((part, _object(recipe, part), _rules(inferred, part)))
     rows += [(f"`{name}`", _value(recipe, name), rule) for name, rule in inferred.items()]
     which = f"`{recipe['name']}`; settings {recipe['origin']}."
     if found.conversion:
         which += " So far as it is known: others ran it, in their own code."
     return ["## Recipe", which, table(("", "", "not published, but"), rows)]
+
+
+def _rules(inferred: dict[str, str], part: str) -> str:
+    """Takes out what stands there about a part of the task: "depth: set by the study"."""
+    names = [name for name in inferred if name.partition(".")[0] == part]
+    arguments = ((name.partition(".")[2], inferred.pop(name)) for name in names)
+    return "; ".join(f"{argument}: {rule}" if argument else rule for argument, rule in arguments)
 
 
 def _value(recipe: Recipe, name: str) -> str:
@@ -110,7 +121,9 @@ def _plain(value: Any) -> str:
     if isinstance(value, dict):
         if "class_name" not in value:
             return ", ".join(f"{key} {_plain(one)}" for key, one in value.items())
-        return f"{value['class_name'].rpartition('>')[2]} ({_plain(value['config'])})"
+        return f"{_class(value)} ({_plain(value['config'])})"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(_plain(one) for one in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

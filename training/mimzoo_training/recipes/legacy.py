@@ -38,7 +38,6 @@ _RULES = {
     "target_window": "target.window_size",
     "loss": "target.loss",
     "patch_size": "backbone.patch_size",
-    "architecture": "backbone.window_size",
 }
 
 
@@ -48,13 +47,10 @@ def upgraded(data: dict[str, Any]) -> dict[str, Any]:
         return data
     data = {**_DEFAULTS, **data}
     method, backbone = data["method"], data.get("backbone", "vit")
+    architecture = data.pop("architecture", {})
+    size = {"size": data["size"], "patch_size": data.pop("patch_size")}
     parts = {
-        "backbone": keras_object(
-            _BACKBONES[backbone],
-            size=data["size"],
-            patch_size=data.pop("patch_size"),
-            **data.pop("architecture", {}),
-        ),
+        "backbone": keras_object(_BACKBONES[backbone], **size, **architecture),
         "masking": _masking(data, method),
         "target": target(**{name: data.pop(name, None) for name in _TARGET}),
     }
@@ -67,6 +63,8 @@ def upgraded(data: dict[str, Any]) -> dict[str, Any]:
     if data.pop("mixing_embedding", False):
         parts["mixing_embedding"] = True
     inferred = {_RULES.get(k, k): rule for k, rule in data.pop("inferred", {}).items()}
+    rule = inferred.pop("architecture", None)
+    inferred |= {f"backbone.{name}": rule for name in architecture if rule}
     return {**data, "task": keras_object(_METHODS[method], **parts), "inferred": inferred}
 
 
