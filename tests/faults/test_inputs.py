@@ -139,7 +139,9 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize("loss", FORMS, ids=str)
+@pytest.mark.parametrize(
+    "loss", FORMS, ids=["list", "name", "class", "dict", "function", "object", "config"]
+)
 def test_a_loss_in_any_form_is_of_logits(labelled, loss):
     model = classifier()
     expected = values(model, *labelled)[0]

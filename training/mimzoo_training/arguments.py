@@ -188,7 +188,7 @@ def _study(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--only", metavar="TEXT", help="only cells with this in their names")
     command.add_argument(
-        "--published", action="store_true", help="nothing is run: figures of published results"
+        "--published", action="store_true", help="nothing is run: plots of published results"
     )
 
 

@@ -11,7 +11,7 @@ _SHOWN = 3
 
 @dataclasses.dataclass
 class Findings:
-    """What was found wrong: kind -> how often, and a few examples of it."""
+    """Faults: kind -> how often, and a few examples of it."""
 
     counts: Counter = dataclasses.field(default_factory=Counter)
     shown: dict[str, list[str]] = dataclasses.field(default_factory=lambda: defaultdict(list))
