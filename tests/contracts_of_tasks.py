@@ -178,13 +178,16 @@ def check_wrong_masks(make: Maker, images: np.ndarray) -> None:
 def check_drop_path_is_on(make: Maker, images: np.ndarray) -> None:
     """Training drops paths, evaluation does not. `make` gives backbones with a high rate."""
     task = make()
+    rng = np.random.default_rng(0)
+    for weight in task.trainable_variables:  # as they begin, blocks hardly change the loss
+        weight.assign(weight + rng.normal(scale=0.2, size=weight.shape))
     ready = {"images": task.preprocess(images), **task.draw(np.arange(len(images)))}
     evaluated = task.evaluate(ready, batch_size=len(images), verbose=0)
     assert task.evaluate(ready, batch_size=len(images), verbose=0) == evaluated
     task.compile(keras.optimizers.SGD(0.0))
     trained = [task.fit(ready, batch_size=len(images), verbose=0).history["loss"] for _ in "ab"]
-    assert trained[0] != trained[1]
-    assert abs(trained[0][0] - evaluated) > 1e-6
+    assert abs(trained[0][0] - trained[1][0]) > 1e-4
+    assert abs(trained[0][0] - evaluated) > 1e-4
 
 
 def check_preset(make: Maker, images: np.ndarray, tmp_path: Any) -> None:

@@ -62,7 +62,8 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         if isinstance(inputs, dict):
             inputs = inputs["images"]
         (images,) = keras.tree.flatten(inputs)
-        return self.encode(self.embed(ops.convert_to_tensor(images, self.input.dtype)))
+        tokens = self.embed(ops.convert_to_tensor(images, self.input.dtype))
+        return self.encode(tokens, training=training)
 
     def predict(self, *args, **kwargs) -> Any:
         """As `keras.Model.predict`."""
@@ -77,7 +78,7 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it embeds images.")
 
-    def encode(self, tokens: Tensor) -> Tensor:
+    def encode(self, tokens: Tensor, *, training: bool | None = None) -> Tensor:
         """Features of embedded patches."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it encodes tokens.")
 

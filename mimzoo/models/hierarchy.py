@@ -206,7 +206,9 @@ class HierarchicalBackbone(Backbone):
         self.check_images(images)
         return self.patch_norm(self.patch_embed(images))
 
-    def encode(self, tokens: Tensor, sources: Tensor | None = None) -> Tensor:
+    def encode(
+        self, tokens: Tensor, sources: Tensor | None = None, *, training: bool | None = None
+    ) -> Tensor:
         """Runs the stages on embedded patches.
 
         Args:
@@ -215,17 +217,19 @@ class HierarchicalBackbone(Backbone):
                 examples alike. Attention then stays among the tokens of one image. What merges
                 into one token of the last stage, `stride` x `stride` pixels, has to be of one
                 image. Default: all tokens are of one.
+            training: whether paths are dropped; default: as the layer that calls says.
 
         Returns:
             (B, M, output_dim) of the last stage's M tokens.
         """
-        return self._encode(tokens, sources)
+        return self._encode(tokens, sources, training=training)
 
     def _encode(
         self,
         tokens: Tensor,
         sources: Tensor | None = None,
         kept: list[list[Tensor]] | None = None,
+        training: bool | None = None,
     ) -> Tensor:
         # Appends each block's output to `kept`, stage by stage. Nothing else may hold one.
         self.check_tokens(tokens)
@@ -245,7 +249,7 @@ class HierarchicalBackbone(Backbone):
                 windows = block.attention.windows
                 if sources is not None and windows not in masks:
                     masks[windows] = block.attention.group_mask(sources)
-                x = block(x, group_mask=masks.get(windows))
+                x = block(x, group_mask=masks.get(windows), training=training)
                 extra = self.extra_norms.get(f"{stage}_{number}")
                 x = x if extra is None else extra(x)
                 if kept is not None:

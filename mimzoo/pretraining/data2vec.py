@@ -346,14 +346,16 @@ class Data2Vec(MIMTask):
         self.follow(training)
         count, patches = inputs["masks"].shape[1:]
         masks = ops.reshape(inputs["masks"], (-1, patches))
-        features = self.encode_visible(inputs["images"], masks, count)
+        features = self.encode_visible(inputs["images"], masks, count, training)
         predicted = self.decoder(features[:, 1:], masks, training=training)
         return {
             "patches": ops.reshape(predicted, (-1, count, patches, predicted.shape[-1])),
             "class_token": ops.reshape(features[:, 0], (-1, count, features.shape[-1])),
         }
 
-    def encode_visible(self, images: Tensor, masks: Tensor, count: int) -> Tensor:
+    def encode_visible(
+        self, images: Tensor, masks: Tensor, count: int, training: bool | None = None
+    ) -> Tensor:
         """Features under each mask, in the order of the grid: (B M, 1 + K, D)."""
         index = ops.argsort(ops.cast(masks, "int32"), axis=1)[:, : self.num_visible]
         index = ops.sort(index, axis=1)
@@ -361,7 +363,7 @@ class Data2Vec(MIMTask):
         together = ops.reshape(index, (-1, count * self.num_visible))
         tokens = gather_tokens(self.backbone.embed(images), together)
         tokens = ops.reshape(tokens, (-1, self.num_visible, tokens.shape[-1]))
-        return self.backbone.encode(tokens, index=index)
+        return self.backbone.encode(tokens, index=index, training=training)
 
     def compute_loss(
         self,

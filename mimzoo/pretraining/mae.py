@@ -69,15 +69,15 @@ class MAE(MIMTask):
     def call(self, inputs: dict, training: bool | None = None) -> Tensor:
         """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, N, P)."""
         self.follow(training)
-        return self.decoder(self.encode_visible(inputs), inputs["masks"])
+        return self.decoder(self.encode_visible(inputs, training), inputs["masks"])
 
-    def encode_visible(self, inputs: dict) -> Tensor:
+    def encode_visible(self, inputs: dict, training: bool | None = None) -> Tensor:
         """Features of the visible patches, in the order of the grid: (B, [1 +] K, D)."""
         # Visible patches first, then in the order of the grid: not every backend's sort is stable.
         index = ops.argsort(ops.cast(inputs["masks"], "int32"), axis=1)[:, : self.num_visible]
         index = ops.sort(index, axis=1)
         tokens = gather_tokens(self.backbone.embed(inputs["images"]), index)
-        return self.backbone.encode(tokens, index=index)
+        return self.backbone.encode(tokens, index=index, training=training)
 
     def forward_flops(self) -> float:
         """Floating-point operations of a forward pass over one image."""

@@ -126,9 +126,10 @@ class MixMIM(MIMTask):
     def call(self, inputs: dict, training: bool | None = None) -> Tensor:
         """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, M, P) of positions."""
         self.follow(training)
-        return self.decoder(self.encode_mixed(inputs), self._of_positions(inputs["masks"]))
+        mixed = self.encode_mixed(inputs, training)
+        return self.decoder(mixed, self._of_positions(inputs["masks"]))
 
-    def encode_mixed(self, inputs: dict) -> Tensor:
+    def encode_mixed(self, inputs: dict, training: bool | None = None) -> Tensor:
         """Features of the mixtures: (B, M, D)."""
         images, masks = inputs["images"], inputs["masks"]
         if images.shape[0] is not None:
@@ -138,7 +139,7 @@ class MixMIM(MIMTask):
         tokens = ops.where(shows_partner[..., None], swap_neighbours(tokens), tokens)
         if self.mixing_embedding is not None:
             tokens = self.mixing_embedding(tokens, shows_partner)
-        return self.backbone.encode(tokens, masks)
+        return self.backbone.encode(tokens, masks, training=training)
 
     def _of_positions(self, masks: Tensor) -> Tensor:
         """Masks of patches (B, N) as boolean masks of the last stage's positions (B, M)."""

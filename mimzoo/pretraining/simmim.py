@@ -81,7 +81,8 @@ class SimMIM(MIMTask):
         self.follow(training)
         backbone = self.backbone
         tokens = self.mask_token(backbone.embed(inputs["images"]), inputs["masks"])
-        predictions = self.decoder(backbone.feature_map(backbone.encode(tokens)))
+        features = backbone.encode(tokens, training=training)
+        predictions = self.decoder(backbone.feature_map(features))
         if backbone.stride == self.prediction_stride:
             return predictions
         grid = tuple(side // backbone.stride for side in backbone.image_shape[:2])

@@ -237,17 +237,20 @@ class ViTBackbone(Backbone):
         self.check_images(images)
         return self.patch_embed(images)
 
-    def encode(self, tokens: Tensor, index: Tensor | None = None) -> Tensor:
+    def encode(
+        self, tokens: Tensor, index: Tensor | None = None, *, training: bool | None = None
+    ) -> Tensor:
         """Adds positions and class token and runs the blocks.
 
         Args:
             tokens: (B, N, embed_dim), or (B, K, embed_dim) with `index`.
             index: (B, K) integers, the place of each token on the grid where some are left out.
+            training: whether paths are dropped; default: as the layer that calls says.
 
         Returns:
             (B, [1 +] N or K, embed_dim), the class token first.
         """
-        return self._encode(tokens, index)
+        return self._encode(tokens, index, training=training)
 
     def prepare(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """What the first block gets: tokens with positions, the class token first."""
@@ -256,7 +259,11 @@ class ViTBackbone(Backbone):
         return x if self.class_token_layer is None else self.class_token_layer(x)
 
     def _encode(
-        self, x: Tensor, index: Tensor | None = None, kept: list[Tensor] | None = None
+        self,
+        x: Tensor,
+        index: Tensor | None = None,
+        kept: list[Tensor] | None = None,
+        training: bool | None = None,
     ) -> Tensor:
         # Appends each block's output to `kept`. Nothing else may hold one.
         if index is None:
@@ -264,7 +271,7 @@ class ViTBackbone(Backbone):
         x = self.prepare(x, index)
         bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
         for block in self.blocks:
-            x = block(x, bias=bias, index=index)
+            x = block(x, bias=bias, index=index, training=training)
             if kept is not None:
                 kept.append(x)
         return x if self.norm is None else self.norm(x)
