@@ -88,10 +88,10 @@ def recipe_table(found: Contents) -> list[str]:
         return []
     inferred = dict(recipe.get("inferred", {}))
     rows = []
-    for name, (told, fields) in _ROWS.items():
+    for name, (text_of, fields) in _ROWS.items():
         if fields[0] in recipe:
             rules = [inferred.pop(one) for one in fields if one in inferred]
-            rows.append((name, told(recipe), "; ".join(rules)))
+            rows.append((name, text_of(recipe), "; ".join(rules)))
     for part in recipe.get("task", {}).get("config", {}):
         if "class_name" in str(recipe["task"]["config"][part]):
             rows.append((part, _object(recipe, part), _rules(inferred, part)))

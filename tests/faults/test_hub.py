@@ -75,8 +75,8 @@ def test_links_out_of_the_folder_are_refused(hub, mine, tmp_path, capsys):
     (tmp_path / "passwd").write_text("secret")
     (mine / "results.json").symlink_to(tmp_path / "passwd")
     assert publish(mine) == 1
-    assert "results.json in" in (told := capsys.readouterr().err)
-    assert "outside of the folder" in told
+    assert "results.json in" in (printed := capsys.readouterr().err)
+    assert "outside of the folder" in printed
     assert not hub.count("POST")
 
 

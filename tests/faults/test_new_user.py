@@ -81,10 +81,10 @@ def test_the_end_says_what_each_class_came_to(preset, source, tuning, tmp_path, 
         ("light", 11),
         ("never", 0),
     ]
-    told = quiet[0][-2:]
-    assert f"held-out accuracy {result['value']:.4f} on 22 images" in told[0]
-    assert told[1].splitlines()[0].split() == ["class", "images", "accuracy"]
-    assert "no held-out image of 1 classes: never" in told[1]
+    printed = quiet[0][-2:]
+    assert f"held-out accuracy {result['value']:.4f} on 22 images" in printed[0]
+    assert printed[1].splitlines()[0].split() == ["class", "images", "accuracy"]
+    assert "no held-out image of 1 classes: never" in printed[1]
     shares = [row["accuracy"] for row in result["classes"][:2]]
     assert result["value"] == pytest.approx(sum(shares) / 2, abs=1e-5)
 
@@ -131,8 +131,8 @@ def test_images_are_found_in_folders(pictures, monkeypatch, capsys):
     names = [[os.path.relpath(name, pictures) for name in found] for found, _ in chunks]
     assert names == [["a/1.png", "a/b/2.png", "c/3.png"], ["4.png"]]
     assert chunks[0][1][0].shape == (8, 8, 3)
-    told = capsys.readouterr().err.splitlines()
-    assert [line.startswith("skipped: ") and "bad.png" in line for line in told] == [True]
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.startswith("skipped: ") and "bad.png" in line for line in printed] == [True]
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_where_there_is_no_image(name, reason, pictures):
 def test_classify_a_folder(preset, source, tuning, pictures, quiet, capsys):
     place = finetune(preset, source, pictures / "w", tuning, say=quiet[1])
     assert cli.main(["classify", str(place.path), str(pictures / "a"), str(pictures / "c")]) == 0
-    told = capsys.readouterr()
-    assert told.out.count(".png\n") == 3
-    assert len(re.findall(r"\d %  (?:dark|light)\n", told.out)) == 6
-    assert "skipped: " in told.err
+    printed = capsys.readouterr()
+    assert printed.out.count(".png\n") == 3
+    assert len(re.findall(r"\d %  (?:dark|light)\n", printed.out)) == 6
+    assert "skipped: " in printed.err
     assert cli.main(["classify", str(place.path), str(pictures / "empty")]) == 1
     assert capsys.readouterr().err.startswith("mimzoo: no image at ")
