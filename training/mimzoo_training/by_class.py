@@ -7,9 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimzoo.data import Loader, Source
+from mimzoo.data import Source
 from mimzoo.models import ImageClassifier
 from mimzoo.models.inputs import fed
+from mimzoo_training.parts import evaluation_loader
 
 SHOWN = 20
 
@@ -85,16 +86,7 @@ def measure(model: ImageClassifier, source: Source, batch_size: int) -> ByClass:
         source: with the labels of its outputs.
         batch_size: of a forward pass.
     """
-    rules = model.input_rules(training=False)
-    loader = Loader(
-        source,
-        batch_size,
-        transform=rules.transform,
-        normalize=rules.normalize,
-        shuffle=False,
-        drop_remainder=False,
-        labels=True,
-    )
+    loader = evaluation_loader(model, source, batch_size, labels=True)
     images, correct = np.zeros((2, model.num_classes), int)
     with fed():
         for batch, labels in loader:

@@ -206,14 +206,10 @@ def measure(
     model: ImageClassifier, source: Source, batch_size: int, devices: Devices | None = None
 ) -> dict[str, float]:
     """{"loss", "accuracy"} of a compiled classifier on a labelled source."""
-    rules = model.input_rules(training=False)
-    loader = Loader(
+    loader = parts.evaluation_loader(
+        model,
         source,
         batch_size,
-        transform=rules.transform,
-        normalize=rules.normalize,
-        shuffle=False,
-        drop_remainder=False,
         labels=True,
         batch_transform=[KerasAugment([], model.num_classes)],
         **parts.padding(devices),

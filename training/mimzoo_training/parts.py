@@ -87,21 +87,34 @@ def pretrain_loader(
     )
 
 
-def masked_loss(
-    task: MIMTask, source: Source, batch_size: int, devices: Devices | None = None
-) -> float:
-    """Loss of a MIM task on a source, as `task.evaluate(source)` gives it."""
+def evaluation_loader(task: Any, source: Source, batch_size: int, **options: Any) -> Loader:
+    """Each image of a source once, in order, as the task's own `evaluate` reads it.
+
+    Args:
+        task: a MIM task or a classifier.
+        source: to read.
+        batch_size: of a forward pass.
+        **options: further ones of `Loader`.
+    """
     rules = task.input_rules(training=False)
-    loader = Loader(
+    return Loader(
         source,
         batch_size,
         transform=rules.transform,
         normalize=rules.normalize,
         shuffle=False,
         drop_remainder=False,
-        draw=rules.draw,
-        multiple=task.multiple,
-        **padding(devices),
+        **options,
+    )
+
+
+def masked_loss(
+    task: MIMTask, source: Source, batch_size: int, devices: Devices | None = None
+) -> float:
+    """Loss of a MIM task on a source, as `task.evaluate(source)` gives it."""
+    draw = task.input_rules(training=False).draw
+    loader = evaluation_loader(
+        task, source, batch_size, draw=draw, multiple=task.multiple, **padding(devices)
     )
     return evaluate(task, loader, devices)["loss"]
 
