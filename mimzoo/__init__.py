@@ -8,7 +8,7 @@ loader. Importing mimzoo registers its classes, so KerasHub finds them.
 import importlib
 from typing import Any
 
-from mimzoo import models, optimizers
+from mimzoo import models, optimizers, tasks
 from mimzoo.hub import grid, list_presets, preset_info, register_importer
 from mimzoo.version import __version__
 
@@ -25,6 +25,7 @@ __all__ = [
     "optimizers",
     "preset_info",
     "pretraining",
+    "tasks",
 ]
 
 

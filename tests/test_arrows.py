@@ -26,15 +26,16 @@ BELOW = {
     "data": set(),
     "hub": set(),
     "layers": {"backend"},
-    "models": {"backend", "layers", "data", "hub"},
+    "models": {"backend", "layers", "hub"},
+    "tasks": {"backend", "layers", "models", "data", "hub"},
     "optimizers": {"backend", "models"},
-    "pretraining": {"backend", "layers", "models", "data", "optimizers", "hub"},
+    "pretraining": {"backend", "layers", "models", "tasks", "data", "optimizers", "hub"},
     "downstream": {"backend", "layers", "models", "data"},
-    "convert": {"layers", "models", "data", "pretraining", "hub"},
-    "mimzoo": {"models", "optimizers", "hub"},  # mimzoo/__init__.py; the rest on demand
+    "convert": {"layers", "models", "tasks", "data", "pretraining", "hub"},
+    "mimzoo": {"models", "optimizers", "tasks", "hub"},  # mimzoo/__init__.py; the rest on demand
 }
 # Only inside of functions: `from_preset` and `save_to_preset`.
-LAZY = {("models", "hub")}
+LAZY = {("models", "hub"), ("tasks", "hub")}
 # A family of backbones is a model alone.
 PURE = ("mimzoo.models.vit", "mimzoo.models.swin", "mimzoo.models.mixmim")
 
@@ -181,9 +182,9 @@ class A:
         ("mimzoo.models", False),
         ("mimzoo.hub", True),
     ]
-    assert forbidden(Import("mimzoo.models.task", "mimzoo.hub.resolve", 1, False))
-    assert not forbidden(Import("mimzoo.models.task", "mimzoo.hub.resolve", 1, True))
-    assert forbidden(Import("mimzoo.data.loader", "mimzoo.models.task", 1, True))
+    assert forbidden(Import("mimzoo.tasks.task", "mimzoo.hub.resolve", 1, False))
+    assert not forbidden(Import("mimzoo.tasks.task", "mimzoo.hub.resolve", 1, True))
+    assert forbidden(Import("mimzoo.data.loader", "mimzoo.tasks.task", 1, True))
     assert forbidden(Import("mimzoo.hub.card", "mimzoo_training.cli", 1, True))
 
 

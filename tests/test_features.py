@@ -12,11 +12,11 @@ from test_swin import SMALL, awake
 
 from mimzoo.layers.resize import image_matrix
 from mimzoo.models import SwinBackbone, SwinV2Backbone, ViTBackbone
-from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.models.vit import vit_backbone
 from mimzoo.pretraining import MAE, FeatureTarget, MAEDecoder, RandomMasking, SimMIM
 from mimzoo.pretraining.targets import Step
 from mimzoo.pretraining.task import MIMPreprocessor
+from mimzoo.tasks.preprocessing import ImageConverter
 
 VIT = {"image_shape": (16, 24, 3), "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 

@@ -10,7 +10,8 @@ from keras import ops
 from test_swin import SMALL, awake
 
 from mimzoo.models import ImageClassifier, MixMIMBackbone, SwinBackbone, SwinV2Backbone, ViTBackbone
-from mimzoo.optimizers.groups import mixmim_layer_decay_scales, multipliers
+from mimzoo.models.layer_decay import mixmim_layer_decay_scales
+from mimzoo.optimizers.groups import multipliers
 from mimzoo.pretraining import FeatureTarget, HOGTarget, MixMasking, MixMIM, MixMIMDecoder
 from mimzoo.pretraining.targets import Step
 

@@ -8,7 +8,8 @@ from gradients import forward
 
 from mimzoo.layers import Windows
 from mimzoo.models import SwinBackbone, SwinV2Backbone
-from mimzoo.optimizers.groups import multipliers, swin_layer_decay_scales
+from mimzoo.models.layer_decay import swin_layer_decay_scales
+from mimzoo.optimizers.groups import multipliers
 from mimzoo.pretraining import SimMIM
 
 BACKBONES = [SwinBackbone, SwinV2Backbone]

@@ -11,7 +11,7 @@ from mimzoo.convert.table import Row, linear, norm, row
 from mimzoo.convert.transforms import PatchPositions, Positions, Shuffled, ShuffledKernel
 from mimzoo.convert.vit import mlp_ratio
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from mimzoo.models import Backbone, ImageClassifier
+from mimzoo.models import Backbone
 from mimzoo.pretraining import (
     MAE,
     MAEDecoder,
@@ -24,6 +24,7 @@ from mimzoo.pretraining import (
     SlidingWindowTarget,
 )
 from mimzoo.pretraining.task import MIMPreprocessor
+from mimzoo.tasks import ImageClassifier
 
 
 class Task(NamedTuple):

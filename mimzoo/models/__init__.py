@@ -1,26 +1,27 @@
-"""Backbones and classifiers. Nothing here knows of masks, losses or files."""
+"""Backbones. Nothing here knows of data, losses or files.
+
+The classifiers are in `mimzoo.tasks`; like KerasHub's they are found under `models`, too.
+"""
+
+import importlib
+from typing import Any
 
 from mimzoo.models.backbone import Backbone
-from mimzoo.models.classifiers import (
-    MixMIMImageClassifier,
-    SwinImageClassifier,
-    SwinV2ImageClassifier,
-    ViTImageClassifier,
-)
-from mimzoo.models.image_classifier import ImageClassifier
 from mimzoo.models.mixmim import MixMIMBackbone
 from mimzoo.models.swin import SwinBackbone, SwinV2Backbone
 from mimzoo.models.vit import ViTBackbone
 
-__all__ = [
-    "Backbone",
+_TASKS = (
     "ImageClassifier",
-    "MixMIMBackbone",
     "MixMIMImageClassifier",
-    "SwinBackbone",
     "SwinImageClassifier",
-    "SwinV2Backbone",
     "SwinV2ImageClassifier",
-    "ViTBackbone",
     "ViTImageClassifier",
-]
+)
+__all__ = ["Backbone", "MixMIMBackbone", "SwinBackbone", "SwinV2Backbone", "ViTBackbone", *_TASKS]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _TASKS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("mimzoo.tasks"), name)

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from mimzoo.models.layer_decay import check_layer_decay
 from mimzoo.optimizers import groups
 from mimzoo.optimizers.layer_decay import LayerDecay
 
@@ -98,7 +99,7 @@ def LayerDecayAdamW(
         ValueError: a model that is not built or has no `layer_decay_scales`, a `layer_decay`
             outside (0, 1], a scale that matches no weight, or a weight that no scale matches.
     """
-    groups.check_layer_decay(layer_decay)
+    check_layer_decay(layer_decay)
     _check_built(model)
     if not hasattr(model, "layer_decay_scales"):
         raise ValueError(

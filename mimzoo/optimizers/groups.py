@@ -8,11 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mimzoo.models.layer_decay import check_layer_decay as check_layer_decay
-from mimzoo.models.layer_decay import mixmim_layer_decay_scales as mixmim_layer_decay_scales
-from mimzoo.models.layer_decay import swin_layer_decay_scales as swin_layer_decay_scales
-from mimzoo.models.layer_decay import vit_layer_decay_scales as vit_layer_decay_scales
-
 Scales = Sequence[tuple[str, float]]
 
 

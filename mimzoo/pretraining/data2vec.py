@@ -16,12 +16,12 @@ from mimzoo.data.random import uniform
 from mimzoo.layers.linear import Linear
 from mimzoo.layers.transformer_block import TransformerBlock
 from mimzoo.models.flops import block_flops
-from mimzoo.models.image_classifier import make_classifier
 from mimzoo.models.vit import ViTBackbone
 from mimzoo.pretraining.ema import EMA
 from mimzoo.pretraining.features import FeatureTarget, normalize
 from mimzoo.pretraining.masking import RandomMasking
 from mimzoo.pretraining.task import MIMTask
+from mimzoo.tasks.image_classifier import make_classifier
 
 
 class PostNormBlock(TransformerBlock):

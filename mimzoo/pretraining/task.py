@@ -12,14 +12,14 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import Tensor, is_traced, share_of_replica
-from mimzoo.models.image_classifier import ImageClassifier
-from mimzoo.models.inputs import TaskInputs, is_fed
-from mimzoo.models.preprocessing import ImageConverter
-from mimzoo.models.task import PresetTask, mark_built
 from mimzoo.optimizers import AdamW
 from mimzoo.pretraining.ema import Teacher
 from mimzoo.pretraining.pictures import Pictures
 from mimzoo.pretraining.targets import Step, Target
+from mimzoo.tasks.image_classifier import ImageClassifier
+from mimzoo.tasks.inputs import TaskInputs, is_fed
+from mimzoo.tasks.preprocessing import ImageConverter
+from mimzoo.tasks.task import PresetTask, mark_built
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

@@ -10,8 +10,8 @@ from keras import ops
 from mimzoo.data import ArraySource, Loader
 from mimzoo.data.keras_augment import KerasAugment
 from mimzoo.models import ImageClassifier, SwinV2Backbone, ViTBackbone
-from mimzoo.models.preprocessing import ImageConverter
 from mimzoo.pretraining import MAE, MAEDecoder, MixMIM, SimMIM
+from mimzoo.tasks.preprocessing import ImageConverter
 
 SHAPE = (16, 16, 3)
 

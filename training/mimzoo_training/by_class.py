@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from mimzoo.data import Source
-from mimzoo.models import ImageClassifier
-from mimzoo.models.inputs import fed
+from mimzoo.tasks import ImageClassifier
+from mimzoo.tasks.inputs import fed
 from mimzoo_training.parts import evaluation_loader
 
 SHOWN = 20

@@ -10,9 +10,10 @@ import keras
 from mimzoo.data import Loader, Source, check_labels
 from mimzoo.data.augment import KerasAugment, finetune_augment
 from mimzoo.hub import preset_class, resolve
-from mimzoo.models import ImageClassifier, ViTBackbone
+from mimzoo.models import ViTBackbone
 from mimzoo.models.vit import VIT_SIZES, vit_size
 from mimzoo.optimizers import LayerDecayAdamW
+from mimzoo.tasks import ImageClassifier
 from mimzoo_training import parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.files import read_json, weights_of

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from mimzoo.models.inputs import fed
+from mimzoo.tasks.inputs import fed
 from mimzoo_training import checkpoint
 from mimzoo_training.distribution import Devices
 from mimzoo_training.files import RunError

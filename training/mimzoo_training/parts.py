@@ -19,11 +19,11 @@ from mimzoo.data import (
     open_source,
 )
 from mimzoo.data.named_subsets import NAMED_SUBSETS, check_sampling, named_subset
-from mimzoo.models import ImageClassifier
-from mimzoo.models.inputs import fed
 from mimzoo.optimizers import AdamW, WarmupCosine, WarmupMultiStep
 from mimzoo.optimizers.groups import matches_any
 from mimzoo.pretraining.task import MIMPreprocessor, MIMTask
+from mimzoo.tasks import ImageClassifier
+from mimzoo.tasks.inputs import fed
 from mimzoo_training.distribution import Devices
 from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.recipes.kinds import PretrainRecipe

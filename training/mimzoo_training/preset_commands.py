@@ -11,7 +11,7 @@ def evaluate(args: argparse.Namespace) -> None:
     """Prints the masked loss of a MIM preset, or the accuracy of a classifier."""
     from mimzoo.data.classes import match_classes
     from mimzoo.hub.catalogue import catalogue
-    from mimzoo.models import ImageClassifier
+    from mimzoo.tasks import ImageClassifier
     from mimzoo_training import classify, measure, parts
 
     task = measure.load_task(preset_folder(args.preset), args.crop_fraction)
@@ -74,7 +74,7 @@ def classify(args: argparse.Namespace) -> None:
         ValueError: the preset is no classifier, or no image can be read.
     """
     from mimzoo.data.ids import printable
-    from mimzoo.models import ImageClassifier
+    from mimzoo.tasks import ImageClassifier
     from mimzoo_training import measure
     from mimzoo_training.image_files import read_images
 

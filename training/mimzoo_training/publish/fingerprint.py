@@ -31,7 +31,8 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     """
     import keras
 
-    from mimzoo.models import Backbone, ImageClassifier
+    from mimzoo.models import Backbone
+    from mimzoo.tasks import ImageClassifier
 
     path = folder / "task.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -13,7 +13,7 @@ import numpy as np
 from mimzoo.data.feed import Feed, make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
-from mimzoo.models.preprocessing import ImageConverter
+from mimzoo.tasks.preprocessing import ImageConverter
 
 logger = logging.getLogger("mimzoo")
 _FED: ContextVar[bool] = ContextVar("fed", default=False)
@@ -51,7 +51,7 @@ class TaskInputs:
     `x` may be: images, as an array or as a list of images of any size; a source of `mimzoo.data`,
     or what `mimzoo.data.open_source` opens ("photos/"); a `mimzoo.data.Loader`; or anything that
     gives batches: tf.data, a torch DataLoader, a PyDataset, Grain, a generator, a list of batches.
-    Images are read as `mimzoo.models.preprocessing.ImageConverter` says, the same on all ways.
+    Images are read as `mimzoo.tasks.preprocessing.ImageConverter` says, the same on all ways.
 
     Each image is read once an epoch. Images and sources are visited in a new order each epoch;
     order and masks follow from (seed, epoch, example), and epochs continue over repeated calls and

@@ -1,9 +1,9 @@
 """The classifiers of mimzoo's backbones."""
 
-from mimzoo.models.image_classifier import make_classifier
 from mimzoo.models.mixmim import MixMIMBackbone
 from mimzoo.models.swin import SwinBackbone, SwinV2Backbone
 from mimzoo.models.vit import ViTBackbone
+from mimzoo.tasks.image_classifier import make_classifier
 
 ViTImageClassifier = make_classifier(ViTBackbone, __name__)
 SwinImageClassifier = make_classifier(SwinBackbone, __name__)

@@ -9,11 +9,11 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import fuse_adam
-from mimzoo.models import cross_entropy
 from mimzoo.models.flops import backbone_flops
-from mimzoo.models.inputs import TaskInputs
-from mimzoo.models.preprocessing import ImageConverter
-from mimzoo.models.task import PresetTask, mark_built
+from mimzoo.tasks import cross_entropy
+from mimzoo.tasks.inputs import TaskInputs
+from mimzoo.tasks.preprocessing import ImageConverter
+from mimzoo.tasks.task import PresetTask, mark_built
 
 POOLINGS = ("avg", "token")
 
