@@ -2,13 +2,14 @@
 
 `mimzoo.models` has backbones and classifiers, `mimzoo.pretraining` the MIM methods,
 `mimzoo.optimizers` layer-wise learning-rate decay and schedules, `mimzoo.data` sources and the
-loader. Importing mimzoo registers its classes, so KerasHub finds them.
+loader. Importing mimzoo registers its classes, so KerasHub finds them; with MIMZOO_REGISTER=0 in
+the environment it does not, and imports no Keras, which takes seconds.
 """
 
 import importlib
+import os
 from typing import Any
 
-from mimzoo import models, optimizers, tasks
 from mimzoo.hub import grid, list_presets, preset_info, register_importer
 from mimzoo.version import __version__
 
@@ -41,3 +42,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return importlib.import_module(f"mimzoo.{name}")
     raise AttributeError(f"module 'mimzoo' has no attribute {name!r}")
+
+
+if os.environ.get("MIMZOO_REGISTER") != "0":
+    for _name in ("models", "optimizers", "tasks"):
+        importlib.import_module(f"mimzoo.{_name}")

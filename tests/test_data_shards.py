@@ -353,7 +353,7 @@ def test_shards_that_are_none(tmp_path):
 
 @pytest.mark.parametrize("sorted_at_most", [0, 10**6])
 def test_loader_resumes_and_divides_among_processes(tmp_path, monkeypatch, sorted_at_most):
-    monkeypatch.setattr(loader_module, "MOST_SORTED", sorted_at_most)
+    monkeypatch.setattr(loader_module, "MAX_SORTED", sorted_at_most)
     source = open_source(write_shards(tmp_path / "a", count=5, samples=9), "all")
     options = {"seed": 3, "epochs": None, "transform": ResizeCrop(3)}
     whole = Loader(source, 6, **options)

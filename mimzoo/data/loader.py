@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mimzoo.data.loader_check import check_loader
-from mimzoo.data.random import MOST_SORTED, permutation, shuffled, uniform
+from mimzoo.data.random import MAX_SORTED, permutation, shuffled, uniform
 from mimzoo.data.reader import Reader
 from mimzoo.data.sources import Source
 from mimzoo.data.transforms import Normalize, Transform
@@ -302,7 +302,7 @@ class Loader:
         count = len(self.source)
         if not self.shuffle:
             return np.arange(first, last)
-        if count > MOST_SORTED:
+        if count > MAX_SORTED:
             return shuffled(self.seed, epoch, count, np.arange(first, last))
         with self._order_lock:
             return self._order(epoch)[first:last]

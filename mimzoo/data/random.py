@@ -13,7 +13,7 @@ import numpy as np
 
 # The greatest number of examples that `Loader` sorts by a hash of each to shuffle them: 16 MB an
 # epoch. More are `shuffled`.
-MOST_SORTED = 2**21
+MAX_SORTED = 2**21
 _ROUNDS = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from mimzoo.data.fingerprint import hash_array, hash_parts
 from mimzoo.data.ids import name_bytes
-from mimzoo.data.random import MOST_SORTED, permutation, shuffled
+from mimzoo.data.random import MAX_SORTED, permutation, shuffled
 from mimzoo.data.sources import Source
 
 
@@ -92,7 +92,7 @@ def take_subset(
     if count is not None and not 0 < count <= len(source):
         raise ValueError(f"count must lie in 1..{len(source)}, got {count}")
     total = len(source)
-    if total > MOST_SORTED and not source.labelled:
+    if total > MAX_SORTED and not source.labelled:
         wanted = count or max(1, round(share * total))
         order = shuffled(seed, 0, total, np.arange(wanted), stream="subset")
         return select(source, np.sort(order), f"{source.name} ({wanted} of {total})")

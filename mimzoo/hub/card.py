@@ -23,7 +23,7 @@ from mimzoo.hub.papers import paper
 from mimzoo.hub.vocabulary import BACKBONES, METHODS, TARGETS, count, data_set, length
 
 # Names of more classes than these would hide the rest of the card.
-MOST_NAMES = 100
+MAX_NAMES = 100
 
 
 def card(folder: Path, recipe: dict[str, Any] | None = None, handle: str | None = None) -> str:
@@ -218,8 +218,8 @@ def _classes(found: Contents) -> list[str]:
         return ["## Classes", "The 1,000 classes of ImageNet-1K, in its order."]
     if not isinstance(names, list) or not names:
         return ["## Classes", "The classes have no names: predictions are numbers, from 0."]
-    more = f", and {len(names) - MOST_NAMES} more in `task.json`" if len(names) > MOST_NAMES else ""
-    return ["## Classes", ", ".join(map(markdown, names[:MOST_NAMES])) + f"{more}."]
+    more = f", and {len(names) - MAX_NAMES} more in `task.json`" if len(names) > MAX_NAMES else ""
+    return ["## Classes", ", ".join(map(markdown, names[:MAX_NAMES])) + f"{more}."]
 
 
 def _provenance(found: Contents) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from mimzoo import lengths
+from mimzoo import run_length
 from mimzoo.hub.contents import Contents
 from mimzoo.hub.vocabulary import data_set, length
 
@@ -16,7 +16,7 @@ def _data(r: Recipe) -> str:
 
 def _learning_rate(r: Recipe) -> str:
     rate, batch, per = r["base_learning_rate"], r["batch_size"], r["learning_rate_batch"]
-    peak = lengths.scaled_learning_rate(rate, batch, per)
+    peak = run_length.scaled_learning_rate(rate, batch, per)
     return f"{peak:.3g} at its peak ({rate:g} x {batch} / {per})"
 
 

@@ -15,7 +15,7 @@ CONFIG, TASK, CONVERTER = "config.json", "task.json", "image_converter.json"
 WEIGHTS, TASK_WEIGHTS = "model.weights.h5", "task.weights.h5"
 # Sanity limits, far above every published model: memory follows from these numbers, and a damaged
 # configuration must not take all of it.
-MOST_PIXELS, MOST_OTHERS = 4096, 65536
+MAX_PIXELS, MAX_OTHERS = 4096, 65536
 AGAIN = "download or save the preset again"
 
 Shapes = Counter[tuple[int, ...]]
@@ -177,7 +177,7 @@ def _check_sizes(path: Path, config: dict, shapes: Shapes) -> None:
     check("embed_dim", lambda n: n is None or n in sides)
     check("depth", lambda n: 0 <= n <= count)
     check("depths", lambda n: all(type(x) is int and x > 0 for x in n) and sum(n) <= count)
-    check("image_shape", lambda s: len(s) == 3 and all(0 < int(x) <= MOST_PIXELS for x in s))
+    check("image_shape", lambda s: len(s) == 3 and all(0 < int(x) <= MAX_PIXELS for x in s))
     check("patch_size", lambda n: n**2 * config["image_shape"][2] in sides)
     check("mlp_ratio", lambda x: x > 0 and int(config["embed_dim"] * x) in sides)
     check("num_heads", lambda n: all(0 < x <= max(sides) for x in ([n] if type(n) is int else n)))
@@ -185,7 +185,7 @@ def _check_sizes(path: Path, config: dict, shapes: Shapes) -> None:
     for name, value in config.items():
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and name != "seed" and number not in sides:
-                check(name, lambda _, x=number: math.isfinite(x) and abs(x) <= MOST_OTHERS)
+                check(name, lambda _, x=number: math.isfinite(x) and abs(x) <= MAX_OTHERS)
 
 
 def _check_task_sizes(folder: Path) -> None:

@@ -4,12 +4,12 @@ Moving averages of the weights need nothing of ours: pass `use_ema=True` to the 
 or not.
 """
 
-from mimzoo.lengths import scaled_learning_rate, steps
 from mimzoo.models.layer_decay import vit_layer_decay_scales
 from mimzoo.optimizers.adamw import AdamW, LayerDecayAdamW
 from mimzoo.optimizers.groups import no_weight_decay
 from mimzoo.optimizers.layer_decay import LayerDecay
 from mimzoo.optimizers.schedules import WarmupCosine, WarmupMultiStep
+from mimzoo.run_length import scaled_learning_rate, steps
 
 __all__ = [
     "AdamW",

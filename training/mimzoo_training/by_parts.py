@@ -14,8 +14,8 @@ from mimzoo.models.hierarchy import window_sizes
 from mimzoo.pretraining.task import MIMTask
 from mimzoo_training import parts
 from mimzoo_training.recipes import get_recipe, list_recipes
-from mimzoo_training.recipes.kinds import PretrainRecipe
 from mimzoo_training.recipes.objects import is_spec, keras_object, spec_of
+from mimzoo_training.recipes.recipe_kinds import PretrainRecipe
 
 LENGTH = "100ep"
 LARGEST_BATCH, FEWEST_STEPS = 256, 10

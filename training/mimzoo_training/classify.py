@@ -18,7 +18,7 @@ from mimzoo_training import parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.files import read_json, weights_of
 from mimzoo_training.recipes import get_recipe, list_recipes
-from mimzoo_training.recipes.kinds import FinetuneRecipe
+from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe
 
 
 def recipe_for(preset: str) -> FinetuneRecipe:

@@ -53,9 +53,7 @@ def _run(args: argparse.Namespace) -> int:
             line = backend.choose(getattr(args, "backend", None))
             if line:
                 print(line, file=sys.stderr)
-        if args.run not in WITHOUT_KERAS:
-            with output.without_native_logs():
-                importlib.import_module("mimzoo")
+        _import_mimzoo(args.run not in WITHOUT_KERAS)
         commands = importlib.import_module(f"mimzoo_training.{home}")
         code = getattr(commands, args.run)(args)
         unreadable.report()
@@ -74,6 +72,16 @@ def _run(args: argparse.Namespace) -> int:
     finally:
         logger.removeHandler(unreadable)
     return code or 0
+
+
+def _import_mimzoo(register: bool) -> None:
+    """Imports mimzoo, with the classes of its models or without Keras."""
+    os.environ["MIMZOO_REGISTER"] = "1" if register else "0"
+    try:
+        with output.without_native_logs():
+            importlib.import_module("mimzoo")
+    finally:
+        del os.environ["MIMZOO_REGISTER"]  # the processes that this one starts decide themselves
 
 
 class UnreadableImages(logging.Handler):

@@ -101,23 +101,20 @@ def finish(args: argparse.Namespace) -> None:
 
 def study(args: argparse.Namespace) -> int:
     """Runs what is missing of a study and writes its report."""
-    from mimzoo_training.light import without_keras
-
     # The cells' processes load models; this one only starts them.
-    with without_keras():
-        from mimzoo_training.study import run_study
+    from mimzoo_training.study import run_study
 
-        return run_study(
-            args.spec,
-            args.data,
-            args.workdir,
-            jobs=args.jobs,
-            only=args.only,
-            published=args.published,
-            validation=args.validation,
-            test=args.test,
-            say=print,
-        )
+    return run_study(
+        args.spec,
+        args.data,
+        args.workdir,
+        jobs=args.jobs,
+        only=args.only,
+        published=args.published,
+        validation=args.validation,
+        test=args.test,
+        say=print,
+    )
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -129,8 +126,8 @@ def convert(args: argparse.Namespace) -> None:
         entry = convert(
             args.checkpoint, args.out, args.layout, args.licence, progress, **_facts(args.set)
         )
-    told = f", {entry['ignored']} others ignored" if entry["ignored"] else ""
-    print(f"{args.out}: {entry['tensors']} tensors mapped{told}, layout {entry['layout']}")
+    ignored = f", {entry['ignored']} others ignored" if entry["ignored"] else ""
+    print(f"{args.out}: {entry['tensors']} tensors mapped{ignored}, layout {entry['layout']}")
     print(f"licence {entry['licence']}, sha256 {entry['sha256']}")
     for result in entry["published"]:
         print(f"published: {result['metric']}: {result['value']}; {result['source']}")
@@ -141,8 +138,8 @@ def export_preset(args: argparse.Namespace) -> None:
     from mimzoo.convert import export
 
     done = export(preset_folder(args.preset), args.layout, args.out)
-    told = f"; {done['left_out']} weights have no place in it" if done["left_out"] else ""
-    print(f"{args.out}: {done['tensors']} tensors, layout {args.layout}{told}")
+    left_out = f"; {done['left_out']} weights have no place in it" if done["left_out"] else ""
+    print(f"{args.out}: {done['tensors']} tensors, layout {args.layout}{left_out}")
 
 
 # --- help ---------------------------------------------------------------------------------------

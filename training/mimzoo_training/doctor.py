@@ -16,7 +16,6 @@ from rich.text import Text
 
 from mimzoo_training.doctor_runs import check_preset, check_workdir, is_preset, is_workdir
 from mimzoo_training.findings import Findings, report, table_of
-from mimzoo_training.light import without_keras
 from mimzoo_training.progress import counting
 
 MIN_SIDE = 16
@@ -64,7 +63,6 @@ class Image:
     error: str | None = None
 
 
-@without_keras()
 def check_data(args: argparse.Namespace) -> int:
     """Reads every image of a source, or `args.sample` of them, and prints tables."""
     from mimzoo.data.opening import own_splits

@@ -16,7 +16,7 @@ from mimzoo_training import by_class, classify, export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, tensorboard_hook
-from mimzoo_training.recipes.kinds import FinetuneRecipe
+from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe
 from mimzoo_training.runner import PRECISIONS
 from mimzoo_training.workdir import Workdir, alone_in_workdir, write_json
 

@@ -3,10 +3,11 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mimzoo_training.light import without_keras
+from mimzoo_training.recipes.objects import is_spec
 
 _ACCURACIES = ("top-1", "accuracy")
 FILTERS = ("method", "backbone", "size", "data", "length", "state", "task")
@@ -18,34 +19,33 @@ def list_all(args: argparse.Namespace) -> None:
     Raises:
         ValueError: nothing matches the filters.
     """
-    with without_keras():
-        from mimzoo.hub import grid
-        from mimzoo.hub.catalogue import STATES, catalogue, list_presets
-        from mimzoo_training.recipes import list_recipes
+    from mimzoo.hub import grid
+    from mimzoo.hub.catalogue import STATES, catalogue, list_presets
+    from mimzoo_training.recipes import list_recipes
 
-        wanted = {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
-        if args.grid and not args.json:
-            _print_rows(grid(args.grid))
-            return
-        of_grid = {"grid": args.grid} if args.grid else {}
-        names = list_presets(**wanted, **of_grid)
-        presets = [catalogue()[name] for name in names if args.contains in name]
-        recipes = [] if wanted else [n for n in list_recipes() if args.contains in n]
-        if args.json:
-            print(json.dumps([_entry(preset) for preset in presets], indent=1, ensure_ascii=False))
-            return
-        if not presets and not recipes:
-            raise ValueError(f"no preset and no recipe has {args.contains or wanted!r}.")
-        everything = args.all or bool(wanted) or bool(args.contains)
-        by_state = {state: [p for p in presets if p.state == state] for state in STATES}
-        bundled = by_state.pop(STATES[0])
-        _print_presets("Load at once: these come with the package", bundled)
-        if not everything:
-            _print_grids(presets)
-            return
-        _print_presets("Downloaded when first loaded", by_state.pop(STATES[1]))
-        _print_presets("Recipe only: no weights, `mimzoo pretrain` makes them", by_state[STATES[2]])
-        _print_recipes(recipes)
+    wanted = {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
+    if args.grid and not args.json:
+        _print_rows(grid(args.grid))
+        return
+    of_grid = {"grid": args.grid} if args.grid else {}
+    names = list_presets(**wanted, **of_grid)
+    presets = [catalogue()[name] for name in names if args.contains in name]
+    recipes = [] if wanted else [n for n in list_recipes() if args.contains in n]
+    if args.json:
+        print(json.dumps([_entry(preset) for preset in presets], indent=1, ensure_ascii=False))
+        return
+    if not presets and not recipes:
+        raise ValueError(f"no preset and no recipe has {args.contains or wanted!r}.")
+    everything = args.all or bool(wanted) or bool(args.contains)
+    by_state = {state: [p for p in presets if p.state == state] for state in STATES}
+    bundled = by_state.pop(STATES[0])
+    _print_presets("Load at once: these come with the package", bundled)
+    if not everything:
+        _print_grids(presets)
+        return
+    _print_presets("Downloaded when first loaded", by_state.pop(STATES[1]))
+    _print_presets("Recipe only: no weights, `mimzoo pretrain` makes them", by_state[STATES[2]])
+    _print_recipes(recipes)
 
 
 def _print_presets(heading: str, presets: list[Any]) -> None:
@@ -127,22 +127,21 @@ def _json(path: Path) -> dict[str, Any]:
 
 def info(args: argparse.Namespace) -> None:
     """Prints a preset with its origin, results and recipe; or a recipe."""
-    with without_keras():
-        from mimzoo.hub.catalogue import catalogue, preset_info
-        from mimzoo_training.recipes import get_recipe
+    from mimzoo.hub.catalogue import catalogue, preset_info
+    from mimzoo_training.recipes import get_recipe
 
-        if args.name in catalogue():
-            preset = preset_info(args.name)
-            _print_preset(preset)
-            recipe = get_recipe(preset.recipe) if preset.recipe else None
-        else:
-            try:
-                recipe = get_recipe(args.name)
-            except ValueError:
-                # Its sentence offers the nearest presets.
-                preset_info(args.name)
-        if recipe:
-            _print_recipe(recipe)
+    if args.name in catalogue():
+        preset = preset_info(args.name)
+        _print_preset(preset)
+        recipe = get_recipe(preset.recipe) if preset.recipe else None
+    else:
+        try:
+            recipe = get_recipe(args.name)
+        except ValueError:
+            # Its sentence offers the nearest presets.
+            preset_info(args.name)
+    if recipe:
+        _print_recipe(recipe)
 
 
 def _console() -> Any:
@@ -157,27 +156,26 @@ def _console() -> Any:
 
 def cache(args: argparse.Namespace) -> None:
     """Prints the folders of downloads and conversions, and their contents with sizes."""
-    with without_keras():
-        from rich.text import Text
+    from rich.text import Text
 
-        from mimzoo.hub import cache as caches
-        from mimzoo.hub.escape import one_line
+    from mimzoo.hub import cache as caches
+    from mimzoo.hub.escape import one_line
 
-        print(f"mimzoo's cache  {caches.cache_folder()}  (MIMZOO_CACHE moves it)")
-        print(f"the Hub's       {caches.hub_cache_folder()}  (HF_HOME or HF_HUB_CACHE moves it)")
-        if args.clear_partial:
-            partial = caches.partial_files()
-            freed = sum(path.stat().st_size for path in partial)
-            for path in partial:
-                path.unlink()
-            print(f"removed {len(partial)} partial downloads, {caches.readable(freed)}")
-        table, total = _table("kind", "what", "size"), 0
-        table.columns[-1].justify = "right"
-        for kind, name, size in caches.contents():
-            table.add_row(kind, Text(one_line(name)), caches.readable(size))
-            total += size
-        table.add_row("", "together", caches.readable(total))
-        _console().print(table)
+    print(f"mimzoo's cache  {caches.cache_folder()}  (MIMZOO_CACHE moves it)")
+    print(f"the Hub's       {caches.hub_cache_folder()}  (HF_HOME or HF_HUB_CACHE moves it)")
+    if args.clear_partial:
+        partial = caches.partial_files()
+        freed = sum(path.stat().st_size for path in partial)
+        for path in partial:
+            path.unlink()
+        print(f"removed {len(partial)} partial downloads, {caches.readable(freed)}")
+    table, total = _table("kind", "what", "size"), 0
+    table.columns[-1].justify = "right"
+    for kind, name, size in caches.contents():
+        table.add_row(kind, Text(one_line(name)), caches.readable(size))
+        total += size
+    table.add_row("", "together", caches.readable(total))
+    _console().print(table)
 
 
 def _table(*columns: str) -> Any:
@@ -251,7 +249,17 @@ def _print_preset(preset: Any) -> None:
 
 def _print_recipe(recipe: Any) -> None:
     table = _table("recipe", recipe.name, "not published, but")
-    for name, value in recipe.to_json().items():
+    for name, value in _fields(recipe.to_json()):
         if name not in ("name", "inferred"):
-            table.add_row(name, str(value), recipe.inferred.get(name, ""))
+            table.add_row(name, value, recipe.inferred.get(name.removeprefix("task."), ""))
     _console().print(table)
+
+
+def _fields(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values; an object gives a row for itself and one for each of its arguments."""
+    for name, value in values.items():
+        if is_spec(value):
+            yield prefix + name, value["class_name"].removeprefix("mimzoo>")
+            yield from _fields(value["config"], f"{prefix}{name}.")
+        else:
+            yield prefix + name, str(value)

@@ -4,7 +4,7 @@ from typing import Any
 
 from mimzoo.data import Loader, Source, take_subset
 from mimzoo_training import parts
-from mimzoo_training.recipes.kinds import PretrainRecipe
+from mimzoo_training.recipes.recipe_kinds import PretrainRecipe
 
 COLUMN = "probe_accuracy"
 # Images that the probe is tested on.

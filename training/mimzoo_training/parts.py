@@ -26,8 +26,8 @@ from mimzoo.tasks import ImageClassifier
 from mimzoo.tasks.inputs import fed
 from mimzoo_training.distribution import Devices
 from mimzoo_training.recipes.base import Recipe
-from mimzoo_training.recipes.kinds import PretrainRecipe
 from mimzoo_training.recipes.objects import build, merged
+from mimzoo_training.recipes.recipe_kinds import PretrainRecipe
 
 
 def build_task(recipe: PretrainRecipe, dtype: str = "float32") -> MIMTask:

@@ -12,7 +12,7 @@ from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.online_probe import COLUMN, OnlineProbe
 from mimzoo_training.pictures import Curves, Reconstructions, tensorboard_hook
-from mimzoo_training.recipes.kinds import PretrainRecipe
+from mimzoo_training.recipes.recipe_kinds import PretrainRecipe
 from mimzoo_training.workdir import RunError, Workdir, alone_in_workdir, write_json
 
 PRECISIONS = ("float32", "mixed_bfloat16")

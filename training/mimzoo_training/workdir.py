@@ -184,9 +184,9 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
 
 
 def _steps(fields: dict) -> int:
-    from mimzoo import lengths
+    from mimzoo import run_length
 
-    return lengths.steps(fields["length"], fields["batch_size"], fields["num_examples"])
+    return run_length.steps(fields["length"], fields["batch_size"], fields["num_examples"])
 
 
 def alone_in_workdir(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,10 +5,9 @@ import functools
 from collections.abc import Callable
 from functools import partial
 
-from mimzoo.lengths import length_unit
+from mimzoo.run_length import length_unit
 from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.recipes.coyo import COYO_DATA, COYO_METHODS, COYO_SIZES, vit_mae_coyo
-from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe, recipe_from_json
 from mimzoo_training.recipes.mae import vit_mae_finetune_in1k, vit_mae_in1k
 from mimzoo_training.recipes.mixmim import mixmim_finetune_in1k, mixmim_in1k
 from mimzoo_training.recipes.nano import (
@@ -21,6 +20,7 @@ from mimzoo_training.recipes.nano import (
     vit_nano_finetune_fmnist,
     vit_nano_mae_fmnist,
 )
+from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe, PretrainRecipe, recipe_from_json
 from mimzoo_training.recipes.simmim import (
     GRID_DATA,
     GRID_LENGTHS,

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from mimzoo import lengths
+from mimzoo import run_length
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 CROPS = ("random_resized_crop", "crop_pad")
@@ -110,7 +110,7 @@ class Recipe:
     @property
     def peak_learning_rate(self) -> float:
         """base_learning_rate times batch / learning_rate_batch."""
-        return lengths.scaled_learning_rate(
+        return run_length.scaled_learning_rate(
             self.base_learning_rate, self.batch_size, self.learning_rate_batch
         )
 
@@ -120,7 +120,7 @@ class Recipe:
         Raises:
             ValueError: the length is less than one step.
         """
-        total = lengths.steps(self.length, self.batch_size, num_examples)
+        total = run_length.steps(self.length, self.batch_size, num_examples)
         if total < 1:
             raise ValueError(
                 f"{self.length} of {num_examples} images at batch {self.batch_size} is less than "
@@ -128,7 +128,7 @@ class Recipe:
             )
         if self.warmup.endswith("%"):
             return total, int(total * float(self.warmup[:-1]) / 100)
-        return total, lengths.steps(self.warmup, self.batch_size, num_examples)
+        return total, run_length.steps(self.warmup, self.batch_size, num_examples)
 
     def to_json(self) -> dict:
         """Plain JSON types; `recipe_from_json` is the inverse."""
@@ -215,10 +215,10 @@ _SUFFIXES = {
 
 
 def _within(part: str, whole: str, share: float) -> bool:
-    if lengths.length_unit(part) != lengths.length_unit(whole):
+    if run_length.length_unit(part) != run_length.length_unit(whole):
         return False
     # Any data set will do to compare two lengths of one unit.
-    return lengths.steps(part, 1, 1000) <= share * lengths.steps(whole, 1, 1000)
+    return run_length.steps(part, 1, 1000) <= share * run_length.steps(whole, 1, 1000)
 
 
 def _replace_part(name: str, old: str, new: str) -> str:

@@ -6,9 +6,9 @@ sampling hardly matters. Sizes, targets, lengths and every hyper-parameter are o
 """
 
 from mimzoo.data.named_subsets import NAMED_SUBSETS
-from mimzoo_training.recipes.kinds import PretrainRecipe
 from mimzoo_training.recipes.mae import mae_task
 from mimzoo_training.recipes.objects import keras_object
+from mimzoo_training.recipes.recipe_kinds import PretrainRecipe
 
 COYO_DATA = ("coyo500k", "coyo1m", "coyo5m", "coyo10m", "coyo100m")
 COYO_SIZES = ("base", "large", "huge")

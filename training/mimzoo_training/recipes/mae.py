@@ -6,8 +6,8 @@ main_finetune.py for fine-tuning; results: README.md.
 
 from typing import Any
 
-from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
 from mimzoo_training.recipes.objects import Spec, keras_object
+from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe, PretrainRecipe
 
 _IN1K = 1_281_167
 

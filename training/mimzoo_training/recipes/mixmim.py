@@ -4,8 +4,8 @@ Sources: exp/base_600ep/pretrain.sh and finetune.sh, main_pretrain.py, main_fine
 util/lr_decay.py; results: README.md.
 """
 
-from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
 from mimzoo_training.recipes.objects import Spec, keras_object
+from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe, PretrainRecipe
 
 _IN1K = 1_281_167
 _WINDOWS_384 = (16, 16, 24, 12)

@@ -5,10 +5,10 @@ No number here is published. Each is listed in `inferred` with the rule that gav
 
 import dataclasses
 
-from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
 from mimzoo_training.recipes.mae import mae_task
 from mimzoo_training.recipes.mixmim import mixmim_task
 from mimzoo_training.recipes.objects import keras_object
+from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe, PretrainRecipe
 from mimzoo_training.recipes.simmim import simmim_task
 
 # Of the 60,000 training images, divided by 255: mean and standard deviation over all pixels of

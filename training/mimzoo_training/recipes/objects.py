@@ -31,6 +31,8 @@ def build(spec: Spec, dtype: str = "float32", **more: Any) -> Any:
     """
     import keras
 
+    import mimzoo.pretraining  # noqa: F401 (registers the classes)
+
     with _policy(dtype):
         return _build(keras, spec, more)
 

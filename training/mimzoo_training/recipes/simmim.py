@@ -8,8 +8,8 @@ f82860b) has it: configs/simmim, models/simmim.py, MODELHUB.md.
 from typing import Any
 
 from mimzoo.data.named_subsets import NAMED_SUBSETS
-from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe
 from mimzoo_training.recipes.objects import Spec, keras_object
+from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe, PretrainRecipe
 
 _IN1K = 1_281_167
 GRID_SIZES = ("small", "base", "large", "huge", "giant")

@@ -59,8 +59,8 @@ def against(
         theirs = at_cost(pick(rivals, model=near["model"]), accuracy, by, cost.value)
         if theirs is not None:
             better = ours.value - theirs.value > max(ours.spread, theirs.spread)
-            told = f"{model} {percent(ours)}, {near['model']} {percent(theirs)}"
-            cases.append((better, f"{told} ({_amount(cost.value, by)}, {steps:,} steps)"))
+            numbers = f"{model} {percent(ours)}, {near['model']} {percent(theirs)}"
+            cases.append((better, f"{numbers} ({_amount(cost.value, by)}, {steps:,} steps)"))
     return cases
 
 
@@ -90,4 +90,4 @@ def _amount(cost: float, by: str) -> str:
 
 def _finding(paper: str, claim: str, cases: list[tuple[bool, str]], by: str) -> Finding:
     verdict = verdict_of([better for better, _ in cases])
-    return Finding(paper, claim, verdict, [told for _, told in cases], f"compare_{by}")
+    return Finding(paper, claim, verdict, [numbers for _, numbers in cases], f"compare_{by}")

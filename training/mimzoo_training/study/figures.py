@@ -62,8 +62,8 @@ def accuracy_against_loss(rows: list[Row], accuracy: str, path: Path, caption: s
             label=size if r is None else f"{size}  r = {r:.2f}",
         )
     r = correlation(rows, "val_loss", accuracy)
-    told = "" if r is None else f"all {len(rows)} runs: r = {r:.2f}"
-    axes.set(xlabel="validation loss", ylabel=f"{accuracy_label(accuracy)}, %", title=told)
+    summary = "" if r is None else f"all {len(rows)} runs: r = {r:.2f}"
+    axes.set(xlabel="validation loss", ylabel=f"{accuracy_label(accuracy)}, %", title=summary)
     axes.legend(fontsize="small")
     _save(figure, path, f"{caption} The lighter, the more images.")
 

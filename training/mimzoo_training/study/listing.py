@@ -34,7 +34,7 @@ def main(folder: str, out: str) -> None:
 
 def grid(place: Place, study: Study, data: str | None, found: dict[str, list[Row]]) -> dict:
     """The file's content, of name without seed -> rows, seed by seed."""
-    cells, told = [], {}
+    cells, measures = [], {}
     for name, rows in found.items():
         if rows[0]["seed"] != 0:
             continue
@@ -42,7 +42,7 @@ def grid(place: Place, study: Study, data: str | None, found: dict[str, list[Row
         stored = read_json(preset / "recipe.json", "recipe", "run")
         entries = read_json(preset / "results.json")
         keys = ["val_loss", *measured(rows[0])]
-        told = {
+        measures = {
             key: {"metric": entry["metric"], "data": entry["data"]}
             for key, entry in zip(keys, entries, strict=True)
         }
@@ -63,7 +63,7 @@ def grid(place: Place, study: Study, data: str | None, found: dict[str, list[Row
             "data": data,
             "date": max(row["date"] for row in every),
             "backend": ", ".join(sorted({row["backend"] for row in every})),
-            "results": told,
+            "results": measures,
         },
         "cells": cells,
     }

@@ -94,7 +94,7 @@ def _teacher_flops(task: Any) -> float:
 
 def _evaluation_flops(study: Study, cost: dict, tested: int) -> float:
     """About: a classifier sees all tokens, MAE's encoder a part of them."""
-    from mimzoo.lengths import steps
+    from mimzoo.run_length import steps
 
     trained = 0
     for entry in study.finetune:

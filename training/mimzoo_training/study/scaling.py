@@ -31,8 +31,10 @@ def loss_predicts(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
             size: correlation(pick(rows, size=size), "val_loss", accuracy)
             for size in values(rows, "size")
         }
-        told = ", ".join(f"{size} {value:.2f}" for size, value in each.items() if value is not None)
-        evidence.append(f"{family}: r = {r:.2f} over {len(rows)} runs (by size: {told})")
+        by_size = ", ".join(
+            f"{size} {value:.2f}" for size, value in each.items() if value is not None
+        )
+        evidence.append(f"{family}: r = {r:.2f} over {len(rows)} runs (by size: {by_size})")
     claim = "Validation loss in pretraining predicts how well a model fine-tunes."
     verdict = verdict_of(found, lambda r: r <= PREDICTS)
     return Finding("A", claim, verdict, evidence, "accuracy_against_loss")
@@ -79,10 +81,10 @@ def large_models_overfit_more(scaling: dict[str, list[Row]]) -> Finding:
             continue
         rises = list(costs.values())
         found.append(rises[-1] > rises[0])
-        told = ", ".join(f"{size} {rise:.4f}" for size, rise in costs.items())
+        by_size = ", ".join(f"{size} {rise:.4f}" for size, rise in costs.items())
         evidence.append(
             f"{family}, {ends[1]:,} steps: loss with {ends[0]:,} images above that with the best "
-            f"amount: {told}"
+            f"amount: {by_size}"
         )
     claim = "Larger models overfit few images more."
     return Finding("A", claim, verdict_of(found), evidence, "loss_against_length")
