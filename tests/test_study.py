@@ -2,10 +2,12 @@
 
 import itertools
 
+import numpy as np
 import pytest
 from mimzoo_training.study import load_study
 from mimzoo_training.study.comparing import at_cost
 from mimzoo_training.study.findings import judge
+from mimzoo_training.study.laws import fit_laws, frontier
 from mimzoo_training.study.report import write_report
 from mimzoo_training.study.rows import (
     correlation,
@@ -103,13 +105,53 @@ def test_published_results_of_the_grid():
     """The correlation of papers.md 5.1, and what the paper says of it."""
     rows = published_rows(load_study("simmim_data_scaling"))
     assert len(rows) == 63
-    assert correlation(rows, "val_loss", "top1") == pytest.approx(-0.79, abs=0.005)
+    r = correlation(rows, "val_loss", "top1")
+    assert r.value == pytest.approx(-0.79, abs=0.005)
+    assert -0.95 < r.low < r.value < r.high < -0.5
     verdicts = {finding.claim: finding.verdict for finding in judge(rows)}
     assert list(verdicts.values())[:6] == [CONFIRMED] * 6, verdicts
     assert list(verdicts.values())[6:] == [UNTESTABLE] * 5, verdicts
     worse = overfitted(rows)
     assert ("simmim swinv2", "giant", 640_584) in worse
     assert not any(images > 1_000_000 for _, _, images in worse)
+
+
+def power_law(floor=0.4, scale=2.0, exponent=0.5, noise=0.0):
+    random = np.random.default_rng(0)
+    return [
+        {
+            "images": n,
+            "weights": weights,
+            "val_loss": floor + scale * n**-exponent + 0.01 * k + noise * random.normal(),
+        }
+        for n in (100, 300, 1000, 3000, 10_000)
+        for k, weights in enumerate((10, 20))
+    ]
+
+
+def test_a_law_is_found_again():
+    (law,) = fit_laws(power_law())  # two sizes are too few for a law of size
+    assert law.column == "images"
+    found = law.floor.value, law.scale.value, law.exponent.value
+    np.testing.assert_allclose(found, (0.4, 2.0, 0.5), rtol=1e-6)
+    (noisy,) = fit_laws(power_law(noise=0.003))
+    assert noisy.floor.low < 0.4 < noisy.floor.high
+    assert noisy.exponent.low < 0.5 < noisy.exponent.high
+    assert noisy.exponent.low < noisy.exponent.value < noisy.exponent.high
+
+
+def test_laws_keep_to_what_a_loss_can_be():
+    # Of losses that rise with the images, and of ones that would need a floor below 0.
+    (rising,) = fit_laws(power_law(scale=-0.5))
+    assert rising.scale.value == 0
+    (falling,) = fit_laws(power_law(floor=-0.05, scale=2.0))
+    assert falling.floor.value == 0
+    assert not fit_laws(power_law()[:6])
+
+
+def test_the_best_runs_of_compute():
+    points = frontier(np.array([1, 2, 3, 3]), np.array([0.5, 0.6, 0.4, 0.45]), "flops")
+    assert points == [(1, 0.5), (3, 0.4)]
 
 
 def made_up(overfit=0.02, gain=0.05, seeds=(0, 1)):
@@ -182,7 +224,7 @@ def test_a_report_of_everything(tmp_path):
     mixed = {**rows[0], "family": "mixmim", "model": "m"}
     study = Study("test", "A test", {}, study_of("test", RAW).cells, [], {})
     said = []
-    write_report(tmp_path, study, [*rows, mixed], source="noise", say=said.append)
+    write_report(tmp_path, study, [*rows, mixed], source="noise", fit=True, say=said.append)
     text = (tmp_path / "report.md").read_text()
     figures = {path.name for path in tmp_path.glob("*.png")}
     assert figures == {

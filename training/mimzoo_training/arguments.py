@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=("probe", "knn"),
         default=("probe", "knn"),
-        help="a linear layer, the nearest neighbours, or both (default)",
+        help="a linear layer, kNN, or both (default)",
     )
     probe.add_argument("--neighbours", type=int, default=20, metavar="K", help="default 20")
     probe.add_argument("--pooling", choices=("avg", "token"), default="avg")
@@ -189,6 +189,11 @@ def _study(command: argparse.ArgumentParser) -> None:
     command.add_argument("--only", metavar="TEXT", help="only cells with this in their names")
     command.add_argument(
         "--published", action="store_true", help="nothing is run: plots of published results"
+    )
+    command.add_argument(
+        "--fit",
+        action="store_true",
+        help="fit and draw scaling laws of data, size and compute",
     )
 
 

@@ -111,6 +111,7 @@ def study(args: argparse.Namespace) -> int:
         jobs=args.jobs,
         only=args.only,
         published=args.published,
+        fit=args.fit,
         validation=args.validation,
         test=args.test,
         say=print,

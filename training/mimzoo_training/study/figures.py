@@ -1,9 +1,11 @@
 """The pictures of a study. Colours run from dark to light with the amount, so grey shows it too."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from mimzoo_training.files import write_file
+from mimzoo_training.study.laws import COLUMNS, Law
 from mimzoo_training.study.rows import (
     Row,
     accuracy_label,
@@ -17,6 +19,8 @@ from mimzoo_training.study.rows import (
 
 MARKERS = "osD^vP*X"
 WIDTH, HEIGHT = 3.4, 3.6
+# Of a caption, so that none is cut off.
+CHARACTERS_AN_INCH = 17
 
 
 def loss_against_length(rows: list[Row], path: Path, caption: str) -> None:
@@ -47,25 +51,42 @@ def accuracy_against_loss(rows: list[Row], accuracy: str, path: Path, caption: s
     """Accuracy of each run against its validation loss, with Pearson's r overall and by size."""
     rows = [row for row in rows if row.get(accuracy) is not None]
     sizes, amounts = values(rows, "size"), sorted(set(values(rows, "images")))
-    figure, (axes,) = _panels(1, width=5.2)
+    figure, (axes,) = _panels(1, width=6.4)
+    markers = {}
     for number, size in enumerate(sizes):
         group = pick(rows, size=size)
         r = correlation(group, "val_loss", accuracy)
+        marker = MARKERS[number % len(MARKERS)]
+        markers[size if r is None else f"{size}  r = {r.value:.2f}"] = _sign(marker, "white")
         axes.scatter(
             [row["val_loss"] for row in group],
             [100 * row[accuracy] for row in group],
             c=[_colour(amounts.index(row["images"]), len(amounts)) for row in group],
-            marker=MARKERS[number % len(MARKERS)],
+            marker=marker,
             edgecolors="black",
             linewidths=0.5,
             s=40,
-            label=size if r is None else f"{size}  r = {r:.2f}",
         )
     r = correlation(rows, "val_loss", accuracy)
-    summary = "" if r is None else f"all {len(rows)} runs: r = {r:.2f}"
-    axes.set(xlabel="validation loss", ylabel=f"{accuracy_label(accuracy)}, %", title=summary)
-    axes.legend(fontsize="small")
-    _save(figure, path, f"{caption} The lighter, the more images.")
+    summary = "" if r is None else f"all {len(rows)} runs: r = {r}"
+    axes.set(xlabel="validation loss", ylabel=f"{accuracy_label(accuracy)}, %")
+    axes.set_title(summary, fontsize="medium")
+    colours = {
+        amount(pick(rows, images=images)[0]): _sign("o", _colour(number, len(amounts)))
+        for number, images in enumerate(amounts)
+    }
+    # One legend: two would lie over the caption.
+    found = {**markers, "\nimages": _sign("", "white"), **colours}
+    figure.legend(
+        found.values(),
+        found.keys(),
+        title="size",
+        loc="outside right upper",
+        fontsize="small",
+        title_fontsize="small",
+        alignment="left",
+    )
+    _save(figure, path, caption)
 
 
 def accuracy_against_data(rows: list[Row], accuracy: str, path: Path, caption: str) -> None:
@@ -115,6 +136,23 @@ def compare(rows: list[Row], accuracy: str, by: str, path: Path, caption: str) -
     _save(figure, path, caption)
 
 
+def laws(found: list[Law], path: Path, caption: str) -> None:
+    """A panel for each law: points, curve, and the band of 95 % of the bootstrap samples."""
+    figure, panels = _panels(len(found))
+    for axes, law in zip(panels, found, strict=True):
+        axes.plot(*zip(*law.points, strict=True), "o", color="black", label="best runs")
+        x, low, high = zip(*law.band, strict=True)
+        curve = [law.floor.value + law.scale.value * at**-law.exponent.value for at in x]
+        axes.plot(x, curve, color=_colour(0, 2), label="fit")
+        axes.fill_between(x, low, high, color=_colour(1, 2), alpha=0.4, label="95 % of samples")
+        axes.set(xlabel=COLUMNS[law.column], xscale="log")
+        title = f"exponent {law.exponent}\nfloor {law.floor}"
+        axes.set_title(title if law.determined else "not determined", fontsize="small")
+    panels[0].set_ylabel("best validation loss")
+    panels[-1].legend(fontsize="small")
+    _save(figure, path, caption)
+
+
 # --- parts --------------------------------------------------------------------------------------
 
 
@@ -133,6 +171,15 @@ def _colour(number: int, count: int) -> Any:
 
     # The lightest colours vanish on white.
     return colormaps["cividis"](0.9 * number / max(1, count - 1))
+
+
+def _sign(marker: str, colour: Any) -> Any:
+    """A point of a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D(
+        [], [], marker=marker, color=colour, markeredgecolor="black", markeredgewidth=0.5, ls=""
+    )
 
 
 def _points(group: list[Row], x: str, y: str, scale: float = 1.0) -> list[tuple]:
@@ -172,5 +219,6 @@ def _plain_ticks(axes: Any, steps: list[int]) -> None:
 
 
 def _save(figure: Any, path: Path, caption: str) -> None:
+    caption = textwrap.fill(caption, int(CHARACTERS_AN_INCH * figure.get_figwidth()))
     figure.supxlabel(caption, fontsize="x-small", color="0.3")
     write_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))

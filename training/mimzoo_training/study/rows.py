@@ -69,15 +69,43 @@ def pick(rows: Iterable[Row], **wanted: Any) -> list[Row]:
     return [row for row in rows if all(row[k] == v for k, v in wanted.items())]
 
 
-def correlation(rows: Iterable[Row], x: str, y: str) -> float | None:
-    """Pearson's r of two columns over the rows that have both; None for fewer than three."""
+class Correlation(NamedTuple):
+    """Pearson's r, and the interval that holds 95 % of its bootstrap samples."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def correlation(rows: Iterable[Row], x: str, y: str) -> Correlation | None:
+    """Pearson's r of two columns over the rows that have both; None for fewer than three.
+
+    The interval comes from 2,000 draws of as many rows, with replacement, of a fixed seed.
+    """
     import numpy as np
 
     pairs = [(r[x], r[y]) for r in rows if r.get(x) is not None and r.get(y) is not None]
     if len(pairs) < 3:
         return None
-    r = np.corrcoef(np.array(pairs).T)[0, 1]
-    return float(r) if np.isfinite(r) else None
+    pairs = np.array(pairs, "float64")
+    drawn = np.random.default_rng(0).integers(len(pairs), size=(2000, len(pairs)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = _pearson(pairs[None])[0]
+        samples = _pearson(pairs[drawn])
+    if not np.isfinite(r):
+        return None
+    low, high = np.nanpercentile(samples, [2.5, 97.5])  # a draw of one row repeated has no r
+    return Correlation(float(r), float(low), float(high))
+
+
+def _pearson(pairs: Any) -> Any:
+    """(draws, rows, 2) -> r of each draw."""
+    centred = pairs - pairs.mean(axis=1, keepdims=True)
+    x, y = centred[..., 0], centred[..., 1]
+    return (x * y).sum(1) / ((x * x).sum(1) * (y * y).sum(1)) ** 0.5
 
 
 def overfitted(rows: list[Row]) -> dict[tuple, float]:
@@ -188,5 +216,5 @@ def accuracy_label(name: str) -> str:
     kind, _, labels = name.partition("_")
     if kind == "top1":
         return "top-1 accuracy, fine-tuned"
-    called = {"finetune": "fine-tuned on", "probe": "linear probe on", "knn": "neighbours among"}
+    called = {"finetune": "fine-tuned on", "probe": "linear probe on", "knn": "kNN on"}
     return f"accuracy, {called[kind]} {int(labels):,} labels"

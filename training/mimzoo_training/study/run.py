@@ -23,6 +23,7 @@ def run_study(
     jobs: int | None = None,
     only: str | None = None,
     published: bool = False,
+    fit: bool = False,
     validation: str | None = None,
     test: str | None = None,
     say: Callable[[str], None] = print,
@@ -40,6 +41,7 @@ def run_study(
         jobs: cells at a time; default: as many as fit on the GPUs, or one a CPU core.
         only: run only cells with this in their names.
         published: run nothing, take the results that others published.
+        fit: fit scaling laws to the results and draw them.
         validation: images of the validation loss; default: that split of `data`.
         test: images of the accuracies; default: that split of `data`.
         say: gets a line for each cell that ends.
@@ -60,7 +62,8 @@ def run_study(
         rows = published_rows(study)
         say(f"{len(rows)} of {len(study.cells)} cells of {study.name} have published results.")
         papers = "; ".join(values(rows, "source"))
-        write_report(place.path, study, rows, source=f"results published in {papers}", say=say)
+        source = f"results published in {papers}"
+        write_report(place.path, study, rows, source=source, fit=fit, say=say)
         return 0
     if data is None:
         raise ValueError("a study needs --data (or --published, to draw published results).")
@@ -75,7 +78,7 @@ def run_study(
         failed = _run(study, wanted, place, jobs, say)
         rows = [row for cell in study.cells if (row := place.row(cell, study))]
         if rows:
-            write_report(place.path, study, rows, source=data, say=say)
+            write_report(place.path, study, rows, source=data, fit=fit, say=say)
     for name, why in failed.items():
         say(f"failed: {name}: {why} ({place.cell(name) / 'output.txt'})")
     return 1 if failed else 0

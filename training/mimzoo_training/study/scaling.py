@@ -26,15 +26,16 @@ def loss_predicts(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
         r = correlation(rows, "val_loss", accuracy) if accuracy else None
         if r is None:
             continue
-        found.append(r)
+        found.append(r.value)
         each = {
             size: correlation(pick(rows, size=size), "val_loss", accuracy)
             for size in values(rows, "size")
         }
-        by_size = ", ".join(
-            f"{size} {value:.2f}" for size, value in each.items() if value is not None
+        by_size = ", ".join(f"{size} {r}" for size, r in each.items() if r is not None)
+        evidence.append(
+            f"{family}: r = {r} over {len(rows)} runs, with the interval of 95 % of bootstrap "
+            f"samples (by size: {by_size})"
         )
-        evidence.append(f"{family}: r = {r:.2f} over {len(rows)} runs (by size: {by_size})")
     claim = "Validation loss in pretraining predicts how well a model fine-tunes."
     verdict = verdict_of(found, lambda r: r <= PREDICTS)
     return Finding("A", claim, verdict, evidence, "accuracy_against_loss")
