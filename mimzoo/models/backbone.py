@@ -65,10 +65,17 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         tokens = self.embed(ops.convert_to_tensor(images, self.input.dtype))
         return self.encode(tokens, training=training)
 
-    def predict(self, *args, **kwargs) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
         """As `keras.Model.predict`."""
-        with keep_weights(self):
-            return super().predict(*args, **kwargs)
+        with keep_weights(self, callbacks) as callbacks:
+            return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim).
