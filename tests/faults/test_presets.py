@@ -6,6 +6,7 @@ import shutil
 import tracemalloc
 from pathlib import Path
 
+import keras_hub
 import numpy as np
 import pytest
 import torch
@@ -101,6 +102,61 @@ def test_an_incomplete_preset_is_refused(name, kind, request):
     if name != "decoder":
         with pytest.raises(ValueError, match=re.escape(file)):
             ImageClassifier.from_preset(folder, num_classes=10, drop_path_rate=0.1)
+
+
+def flipped(folder: Path) -> None:
+    path = folder / "model.weights.h5"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("cls", [keras_hub.models.Backbone, keras_hub.models.ImageClassifier])
+def test_kerashub_refuses_it_as_well(cls, tmp_path):
+    """Its own `from_preset` does not call ours, but loads by `load_weights`."""
+    mine = tmp_path / "mine"
+    ImageClassifier.from_preset(NANO, num_classes=10).save_to_preset(mine)
+    assert cls.from_preset(str(mine))
+    for damage in (flipped, without("image_converter.json"), without("task.weights.h5")):
+        bad = shutil.copytree(mine, tmp_path / "bad")
+        damage(bad)
+        with pytest.raises(ValueError, match=r"manifest.json|lacks"):
+            cls.from_preset(str(bad))
+        shutil.rmtree(bad)
+
+
+quantises = pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+
+
+@quantises
+@pytest.mark.parametrize("cls", [Backbone, ImageClassifier])
+def test_quantised_presets_load(cls, tmp_path):
+    more = {"num_classes": 3, "head_init_std": 0.1} if cls is ImageClassifier else {}
+    model = cls.from_preset(NANO, **more)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3)).astype("float32")
+    model.quantize("int8")
+    expected = model.predict(pixels, verbose=0)
+    model.save_to_preset(tmp_path / "int8")
+    loaded = cls.from_preset(tmp_path / "int8")
+    np.testing.assert_array_equal(loaded.predict(pixels, verbose=0), expected)
+    with pytest.raises(ValueError, match=r"is quantised.*load it without dtype"):
+        cls.from_preset(tmp_path / "int8", dtype="float32")
+    if cls is ImageClassifier:
+        other = keras_hub.models.ImageClassifier.from_preset(str(tmp_path / "int8"))
+        np.testing.assert_array_equal(other.predict(pixels, verbose=0), expected)
+
+
+@quantises
+def test_a_quantised_decoder_is_not_saved(tmp_path):
+    task = MAE.from_preset(NANO)
+    task.backbone.quantize("int8")
+    task.save_to_preset(tmp_path / "backbone")
+    assert MAE.from_preset(tmp_path / "backbone")
+    task = MAE.from_preset(NANO)
+    task.quantize("int8")
+    with pytest.raises(ValueError, match="quantise the backbone alone"):
+        task.save_to_preset(tmp_path / "all")
+    assert not (tmp_path / "all").exists()
 
 
 def test_changes_that_are_asked_for_are_no_damage(old, new):
