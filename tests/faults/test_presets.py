@@ -308,6 +308,36 @@ def test_a_card_is_of_this_model(tmp_path):
     assert len(lines) == len(set(lines))
 
 
+def test_a_card_shows_the_accuracy_of_each_class(tmp_path):
+    model = ImageClassifier.from_preset(NANO, num_classes=30)
+    model.save_to_preset(tmp_path)
+    classes = [{"name": f"c|{n}", "images": 9, "accuracy": n / 30} for n in range(30)]
+    classes[7]["accuracy"] = None  # no image of it
+    result = {"metric": "accuracy", "value": 0.5, "data": "mine (270 images)", "classes": classes}
+    result |= {"date": "2026-11-26", "command": "mimzoo finetune"}
+    (tmp_path / "results.json").write_text(json.dumps([result]))
+    text = card(tmp_path)
+    assert "each class of mine (270 images), the lowest first; 9 more in `results.json`." in text
+    assert "| c\\|0 | 9 | 0.0000 |" in text
+    assert "c\\|7 |" not in text
+    (tmp_path / "results.json").write_text(json.dumps([{**result, "classes": [1, {}, None]}]))
+    assert "each class of" not in card(tmp_path)
+
+
+def test_a_card_of_a_recipe_of_mimzoo_0_1_is_complete(old):
+    stored = json.loads((old / "recipe.json").read_text())
+    recipe = stored["recipe"]
+    del recipe["task"]
+    recipe |= {"mask_ratio": 0.75, "mask_patch_size": None, "patch_size": 4, "target": "hog"}
+    recipe |= {"decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4, "target_options": {}}
+    recipe["inferred"] = {"decoder_dim": "half of the width"}
+    (old / "recipe.json").write_text(json.dumps(stored))
+    text = card(old)
+    assert "| masking | mask_ratio 0.75 |" in text
+    assert "| decoder | decoder_dim 64, decoder_depth 2, decoder_heads 4 | half of the" in text
+    assert "| target | target hog |" in text
+
+
 def test_list_begins_with_what_loads_at_once(capsys):
     """E12: 406 lines without a heading."""
     assert main(["list"]) == 0
