@@ -1,4 +1,5 @@
-"""Damaged data at random: tar files, images and indexes of shards, many more than the suite tries.
+"""Damaged files at random, many more than the suite tries: tar files, images, indexes of shards,
+safetensors headers and `config.json` of presets.
 
     python -m benchmarks.fuzz                 # 10,000 of each
     python -m benchmarks.fuzz --cases 500 --only images
@@ -11,6 +12,7 @@ import functools
 import logging
 import os
 import resource
+import shutil
 import sys
 import tempfile
 import time
@@ -29,10 +31,10 @@ sys.path[:0] = [str(TESTS), str(TESTS / "faults")]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the checks of `tests/faults/test_fuzz_data.py`."""
+    """Runs the checks of `tests/faults/test_fuzz_*.py`."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cases", type=int, default=10_000, metavar="N")
-    parser.add_argument("--only", default="", metavar="TEXT", help="tars, images or indexes")
+    parser.add_argument("--only", default="", metavar="TEXT", help="such as tars or config.json")
     args = parser.parse_args(argv)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
@@ -50,16 +52,25 @@ def main(argv: list[str] | None = None) -> int:
 
 def _checks(folder: Path) -> list[tuple]:
     import test_fuzz_data as fuzz
+    import test_fuzz_presets as presets
 
     Image.MAX_IMAGE_PIXELS = 2**21
     os.fsync = lambda number: None
     os.environ["MIMZOO_CACHE"] = str(folder / "cache")
     files = fuzz.prepare_index(folder)
     index = functools.partial(fuzz.check_index, folder=folder, files=files)
+    preset = shutil.copytree(presets.tiny(), folder / "preset")
+    load = functools.partial(presets.load, preset, "config.json", cls=presets.Backbone)
+    safetensors = functools.partial(presets.check_safetensors, folder / "x.safetensors")
+    # The first of each is good, so that what is imported once is not timed.
+    fuzz.check_tar((0, [], [], b""))
+    load((preset / "config.json").read_bytes())
     return [
         ("tars", fuzz.TAR_CASES, fuzz.check_tar),
         ("images", fuzz.IMAGE_CASES, fuzz.check_image),
         ("indexes", fuzz.INDEX_CASES, index),
+        ("safetensors", presets.headers(), safetensors),
+        ("config.json", presets.damaged("config.json"), load),
     ]
 
 
@@ -75,7 +86,7 @@ def _run(strategy: object, check: Callable, cases: int) -> tuple[tuple[str, ...]
         suppress_health_check=list(HealthCheck),
     )
     @given(strategy)
-    def run(case: tuple) -> None:
+    def run(case: object) -> None:
         nonlocal done, slowest
         before = time.perf_counter()
         check(case)

@@ -25,7 +25,7 @@ IN_FOLDER = (
 _COMPILED = "_orig_mod."
 _WRAPPERS = ("module.", "model.")
 # A header larger than this is none: safetensors' own limit.
-_MOST_HEADER = 100_000_000
+_MAX_HEADER = 100_000_000
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -109,7 +109,7 @@ class Safetensors(Mapping):
         size = path.stat().st_size
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MOST_HEADER):
+            if size < 8 or length > min(size - 8, _MAX_HEADER):
                 raise ValueError(f"{path} is cut off, or no safetensors file: download it again.")
             try:
                 header = json.loads(file.read(length))

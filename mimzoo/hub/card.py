@@ -22,6 +22,8 @@ from mimzoo.hub.licences import UNKNOWN
 from mimzoo.hub.papers import paper
 from mimzoo.hub.vocabulary import BACKBONES, METHODS, TARGETS, count, data_set, length
 
+# Rows of accuracies of single classes.
+MAX_ROWS = 20
 # Names of more classes than these would hide the rest of the card.
 MAX_NAMES = 100
 
@@ -47,6 +49,7 @@ def card(folder: Path, recipe: dict[str, Any] | None = None, handle: str | None 
         *_pictures(found),
         *_results(found),
         *_classes(found),
+        *_accuracies(found),
         *recipe_table(replace(found, recipe=all_text(found.recipe))),
         *_provenance(found),
         *_limits(found),
@@ -220,6 +223,25 @@ def _classes(found: Contents) -> list[str]:
         return ["## Classes", "The classes have no names: predictions are numbers, from 0."]
     more = f", and {len(names) - MAX_NAMES} more in `task.json`" if len(names) > MAX_NAMES else ""
     return ["## Classes", ", ".join(map(markdown, names[:MAX_NAMES])) + f"{more}."]
+
+
+def _accuracies(found: Contents) -> list[str]:
+    """The accuracy on each class, as far as a result has it; the worst ones of many."""
+    measured = next((r for r in found.results if isinstance(r.get("classes"), list)), {})
+    rows = [row for row in measured.get("classes", ()) if isinstance(row, dict)]
+    rows = [row for row in rows if isinstance(row.get("accuracy"), float) and "name" in row]
+    if not rows:
+        return []
+    shown = sorted(rows, key=lambda row: row["accuracy"])[:MAX_ROWS]
+    cells = [
+        (markdown(r["name"]), markdown(r.get("images", "")), _number(r["accuracy"])) for r in shown
+    ]
+    words = f"The accuracy on each class of {markdown(measured['data'])}, the lowest first"
+    more = len(rows) - len(shown)
+    return [
+        words + (f"; {more} more in `results.json`." if more else "."),
+        table(("class", "images", "accuracy"), cells),
+    ]
 
 
 def _provenance(found: Contents) -> list[str]:

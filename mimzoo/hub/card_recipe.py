@@ -72,6 +72,12 @@ _ROWS: dict[str, tuple[Callable[[Recipe], str], tuple[str, ...]]] = {
     "mixing": (_mixing, ("mixup", "cutmix", "label_smoothing")),
     "augmentation": (_erasing, ("rand_augment", "random_erasing")),
 }
+# Rows of recipes of mimzoo 0.1, where the parts of a task were fields.
+_FIELDS = {
+    "masking": ("mask_ratio", "mask_patch_size", "mask_sharing", "mask_ratio_range"),
+    "decoder": ("decoder_dim", "decoder_depth", "decoder_heads"),
+    "target": ("target", "target_window", "target_options", "loss"),
+}
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -95,6 +101,11 @@ def recipe_table(found: Contents) -> list[str]:
     for part in recipe.get("task", {}).get("config", {}):
         if "class_name" in str(recipe["task"]["config"][part]):
             rows.append((part, _object(recipe, part), _rules(inferred, part)))
+    for name, fields in ({} if "task" in recipe else _FIELDS).items():
+        given = {one: recipe[one] for one in fields if recipe.get(one) not in (None, {}, [])}
+        if given:
+            rules = "; ".join(inferred.pop(one) for one in fields if one in inferred)
+            rows.append((name, _plain(given), rules))
     rows += [(f"`{name}`", _value(recipe, name), rule) for name, rule in inferred.items()]
     which = f"`{recipe['name']}`; settings {recipe['origin']}."
     if found.conversion:

@@ -13,6 +13,7 @@ from mimzoo.hub.resolve import read_object
 
 CONFIG, TASK, CONVERTER = "config.json", "task.json", "image_converter.json"
 WEIGHTS, TASK_WEIGHTS = "model.weights.h5", "task.weights.h5"
+SHARDS = "model.weights.json"
 # Sanity limits, far above every published model: memory follows from these numbers, and a damaged
 # configuration must not take all of it.
 MAX_PIXELS, MAX_OTHERS = 4096, 65536
@@ -66,6 +67,24 @@ def check_preset(folder: Path, backbone_cls: type) -> None:
     _checked.add(key)
 
 
+def check_weights_of_preset(path: Path, backbone_cls: type) -> None:
+    """Checks a backbone's file of weights before it is loaded, where it lies in a preset's folder.
+
+    KerasHub's own `from_preset` comes here, too. It may have downloaded some of the files only, so
+    a folder without a manifest is not checked.
+
+    Args:
+        path: of the file.
+        backbone_cls: of the backbone that is to load it.
+
+    Raises:
+        ValueError: as `check_preset`.
+    """
+    folder = path.parent
+    if path.name in (WEIGHTS, SHARDS) and all((folder / n).is_file() for n in (CONFIG, MANIFEST)):
+        check_preset(folder, backbone_cls)
+
+
 def _check_files(folder: Path) -> None:
     has_task = (folder / TASK).is_file()
     if (folder / TASK_WEIGHTS).is_file() != has_task:
@@ -83,7 +102,7 @@ def _check_files(folder: Path) -> None:
 
 def _weight_files(folder: Path) -> list[Path]:
     """One file, or Keras' shards of more than 10 GB."""
-    sharded = (folder / "model.weights.json").is_file()
+    sharded = (folder / SHARDS).is_file()
     files = sorted(folder.glob("model_*.weights.h5")) if sharded else [folder / WEIGHTS]
     if not files or not files[0].is_file():
         raise ValueError(f"{folder} lacks {WEIGHTS}: {AGAIN}.")

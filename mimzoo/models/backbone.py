@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import json
 import os
 from collections.abc import Iterable
 from numbers import Integral
@@ -65,10 +64,17 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         tokens = self.embed(ops.convert_to_tensor(images, self.input.dtype))
         return self.encode(tokens, training=training)
 
-    def predict(self, *args, **kwargs) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
         """As `keras.Model.predict`."""
-        with keep_weights(self):
-            return super().predict(*args, **kwargs)
+        with keep_weights(self, callbacks) as callbacks:
+            return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim).
@@ -183,6 +189,7 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         """
         from mimzoo.hub import preset_class, resolve
         from mimzoo.hub.complete import check_preset
+        from mimzoo.hub.resolve import read_object
 
         folder = resolve(preset)
         backbone_cls = preset_class(folder)
@@ -194,13 +201,21 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
                 f"call {backbone_cls.__name__}.from_preset."
             )
         check_arguments(kwargs, constructor_arguments(backbone_cls), backbone_cls.__name__)
+        stored = read_object(folder / "config.json")["config"]
+        kwargs |= quantised_dtype(stored, kwargs, preset)
         if load_weights and kwargs:
-            stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]
             made = backbone_cls.from_other_config(str(folder), stored, kwargs)
             if made is not None:
                 return made
             kwargs = backbone_cls.adapt_config(stored, kwargs)
         return super().from_preset(str(folder), load_weights=load_weights, **kwargs)
+
+    def load_weights(self, filepath: str | os.PathLike, *args, **kwargs) -> None:
+        """As in Keras; files of a preset are checked, also where KerasHub's classes load them."""
+        from mimzoo.hub.complete import check_weights_of_preset
+
+        check_weights_of_preset(Path(filepath), type(self))
+        super().load_weights(filepath, *args, **kwargs)
 
     def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size: float = 10) -> None:
         """KerasHub's, with a `manifest.json` of the files, by which loading checks them."""
@@ -208,6 +223,22 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
 
         super().save_to_preset(str(preset_dir), max_shard_size)
         write_manifest(Path(preset_dir), is_read)
+
+
+def quantised_dtype(stored: dict, given: dict, preset: str) -> dict:
+    """{"dtype": …} of the layers of a quantised preset, which KerasHub drops; else {}.
+
+    Raises:
+        ValueError: another dtype is given.
+    """
+    dtype = stored.get("dtype")
+    if not isinstance(dtype, dict) or dtype.get("class_name") != "DTypePolicyMap":
+        return {}
+    if given.get("dtype") is not None:
+        raise ValueError(
+            f"{preset} is quantised, and its weights have no other dtype: load it without dtype."
+        )
+    return {"dtype": keras.dtype_policies.get(dtype)}
 
 
 def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]:

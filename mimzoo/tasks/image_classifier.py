@@ -286,6 +286,9 @@ class ImageClassifier(TaskInputs, PresetTask, keras_hub.models.ImageClassifier):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         own = {"head_init_std": self.head_init_std, "class_names": self.class_names}
+        if self.output_dense.quantization_mode is not None:
+            policies = {self.output_dense.path: self.output_dense.dtype_policy}
+            own["head_dtype"] = keras.dtype_policies.DTypePolicyMap(policy_map=policies)
         return {**super().get_config(), **own}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mimzoo.backend import keep_weights
 from mimzoo.data.feed import Feed, make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
@@ -185,7 +186,7 @@ class TaskInputs:
             )
         if isinstance(feed, Feed):
             callbacks = _with(callbacks, _Epochs(self, feed, initial_epoch, epochs))
-        with fed(feed, validation_data):
+        with fed(feed, validation_data), keep_weights(self, callbacks, fits=True) as callbacks:
             return keras.Model.fit(
                 self,
                 feed,
@@ -205,6 +206,7 @@ class TaskInputs:
         batch_size: int | None = None,
         sample_weight: Any = None,
         steps: int | None = None,
+        callbacks: Any = None,
         **kwargs,
     ) -> Any:
         """Loss and metrics; what is drawn is that of epoch 0, whatever the batch size."""
@@ -213,18 +215,24 @@ class TaskInputs:
             feed = self._evaluation_feed(
                 x, y, sample_weight, batch_size=batch_size, steps=steps, split="any"
             )
-        with fed(feed):
-            return keras.Model.evaluate(self, feed, **kwargs)
+        with fed(feed), keep_weights(self, callbacks) as callbacks:
+            return keras.Model.evaluate(self, feed, callbacks=callbacks, **kwargs)
 
     def predict(
-        self, x: Any = None, *, batch_size: int | None = None, steps: int | None = None, **kwargs
+        self,
+        x: Any = None,
+        *,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        **kwargs,
     ) -> Any:
         """Predictions; what is drawn is that of epoch 0, whatever the batch size."""
         feed = self._evaluation_feed(
             x, batch_size=batch_size, steps=steps, split="any", labelled=False
         )
-        with fed(feed):
-            return keras.Model.predict(self, feed, **kwargs)
+        with fed(feed), keep_weights(self, callbacks) as callbacks:
+            return keras.Model.predict(self, feed, callbacks=callbacks, **kwargs)
 
     def _evaluation_feed(self, x: Any, y: Any = None, sample_weight: Any = None, **options) -> Any:
         options = {"labelled": self.labelled, **options}

@@ -108,9 +108,19 @@ class PresetTask(TorchParameters):
     has_task_weights = keras_hub.models.Task.has_task_weights
 
     def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size: float = 10) -> None:
-        """KerasHub's, with a `manifest.json` of the files, by which loading checks them."""
+        """KerasHub's, with a `manifest.json` of the files, by which loading checks them.
+
+        Raises:
+            ValueError: a decoder is quantised, which no configuration says.
+        """
         from mimzoo.hub.manifest import is_read, write_manifest
 
+        decoder = getattr(self, "decoder", None)
+        if decoder is not None and any(x.quantization_mode for x in decoder._flatten_layers()):
+            raise ValueError(
+                f"a preset of a quantised {type(self).__name__} could not be loaded: save its "
+                "backbone, or quantise the backbone alone."
+            )
         keras_hub.models.Task.save_to_preset(self, str(preset_dir), max_shard_size)
         write_manifest(Path(preset_dir), is_read)
 

@@ -186,10 +186,7 @@ def headers(draw) -> bytes:
     return len(text).to_bytes(8, "little") + text + bytes(64)
 
 
-@fuzz(400)
-@given(content=headers())
-def test_safetensors(content, tmp_path_factory):
-    path = tmp_path_factory.getbasetemp() / "x.safetensors"
+def check_safetensors(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     before = memory()
     with refused_in_one_sentence():
@@ -197,3 +194,9 @@ def test_safetensors(content, tmp_path_factory):
         for name in tensors:
             assert tensors[name].shape == tensors.shape(name)
     assert memory() - before < 100e6
+
+
+@fuzz(400)
+@given(content=headers())
+def test_safetensors(content, tmp_path_factory):
+    check_safetensors(tmp_path_factory.getbasetemp() / "x.safetensors", content)

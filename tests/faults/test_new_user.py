@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from mimzoo_training import cli, image_files
 from mimzoo_training.by_class import ByClass
+from mimzoo_training.classify import recipe_for
 from mimzoo_training.finetune import finetune
 from mimzoo_training.image_files import read_images
 from mimzoo_training.recipes import get_recipe
@@ -22,7 +23,8 @@ from PIL import Image
 from runs import _pico, preset, quiet, recipe, source, tuning, whole  # noqa: F401
 
 from mimzoo.data import ArraySource
-from mimzoo.data.subsets import hold_out
+from mimzoo.data.subsets import hold_out, take_subset
+from mimzoo.models import SwinV2Backbone, ViTBackbone
 
 one_backend = pytest.mark.one_backend
 
@@ -87,6 +89,80 @@ def test_the_end_says_what_each_class_came_to(preset, source, tuning, tmp_path, 
     assert "no held-out image of 1 classes: never" in printed[1]
     shares = [row["accuracy"] for row in result["classes"][:2]]
     assert result["value"] == pytest.approx(sum(shares) / 2, abs=1e-5)
+
+
+@one_backend
+def test_classes_without_an_image_are_named_before_training(
+    preset, source, tuning, tmp_path, quiet, monkeypatch
+):
+    three = source.with_classes(("dark", "light", "never"), source.labels)
+    dark = take_subset(ArraySource(source.images[::2], source.labels[::2], name="held"), count=4)
+    held = dark.with_classes(("dark",), dark.labels)
+    short = dataclasses.replace(tuning, length="1it")
+    finetune(preset, three, tmp_path, short, validation=held, say=quiet[1])
+    lines = quiet[0]
+    assert lines.index("tiny train has no image of 1 of 3 classes: never") < lines.index(
+        next(line for line in lines if " steps of " in line)
+    )
+    assert sum("has no image of 2 of 3 classes: light, never" in line for line in lines) == 1
+
+
+# === What follows from the preset ===
+
+
+@one_backend
+@pytest.mark.parametrize(
+    ("backbone", "near"),
+    [
+        (("vit", "tiny"), "vit_nano_mae_finetune_fmnist_28"),
+        (("vit", "small"), "vit_base_mae_finetune_in1k_224"),
+        (("vit", "nano"), "vit_nano_mae_finetune_fmnist_28"),
+        (("swinv2", "tiny"), "swinv2_small_simmim_finetune_in1k_224"),
+    ],
+)
+def test_any_size_gets_a_fine_tuning_recipe(backbone, near, tmp_path):
+    family, size = backbone
+    cls = {"vit": ViTBackbone, "swinv2": SwinV2Backbone}[family]
+    config = cls.from_size(size, image_shape=(64, 64, 3)).get_config()
+    stored = {"class_name": cls.__name__, "config": config, "module": cls.__module__}
+    stored["registered_name"] = f"mimzoo>{cls.__name__}"
+    folder = tmp_path / f"{family}_{size}_mae_photos_100ep"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(stored, default=str))
+    recipe, close = recipe_for(str(folder)), get_recipe(near)
+    assert recipe.base_learning_rate == close.base_learning_rate
+    if (family, size) != ("vit", "nano"):
+        assert (recipe.size, recipe.image_size, recipe.architecture) == (size, 64, {})
+        assert near in recipe.inferred["size"]
+
+
+@one_backend
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--scale 0", "scale must lie in (0, 1], got 0.0"),
+        ("--scale 1.5", "scale must lie in (0, 1], got 1.5"),
+        ("--scale nan", "scale must lie in (0, 1], got nan"),
+        ("--batch-size 0", "--batch-size must be at least 1, got 0"),
+        ("--image-size -3", "--image-size must be at least 1, got -3"),
+        ("--checkpoint-seconds nan", "--checkpoint-seconds must be at least 0"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", ["pretrain vit_nano_mae_fmnist_20ep", "finetune no_such_preset"]
+)
+def test_numbers_that_cannot_be_are_refused_at_once(command, options, words, tmp_path, capsys):
+    given = [
+        *command.split(),
+        *options.split(),
+        "--data",
+        "gone/",
+        "--workdir",
+        str(tmp_path / "w"),
+    ]
+    assert cli.main(given) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
 
 
 @one_backend

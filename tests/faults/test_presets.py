@@ -6,6 +6,7 @@ import shutil
 import tracemalloc
 from pathlib import Path
 
+import keras_hub
 import numpy as np
 import pytest
 import torch
@@ -101,6 +102,61 @@ def test_an_incomplete_preset_is_refused(name, kind, request):
     if name != "decoder":
         with pytest.raises(ValueError, match=re.escape(file)):
             ImageClassifier.from_preset(folder, num_classes=10, drop_path_rate=0.1)
+
+
+def flipped(folder: Path) -> None:
+    path = folder / "model.weights.h5"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("cls", [keras_hub.models.Backbone, keras_hub.models.ImageClassifier])
+def test_kerashub_refuses_it_as_well(cls, tmp_path):
+    """Its own `from_preset` does not call ours, but loads by `load_weights`."""
+    mine = tmp_path / "mine"
+    ImageClassifier.from_preset(NANO, num_classes=10).save_to_preset(mine)
+    assert cls.from_preset(str(mine))
+    for damage in (flipped, without("image_converter.json"), without("task.weights.h5")):
+        bad = shutil.copytree(mine, tmp_path / "bad")
+        damage(bad)
+        with pytest.raises(ValueError, match=r"manifest.json|lacks"):
+            cls.from_preset(str(bad))
+        shutil.rmtree(bad)
+
+
+quantises = pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+
+
+@quantises
+@pytest.mark.parametrize("cls", [Backbone, ImageClassifier])
+def test_quantised_presets_load(cls, tmp_path):
+    more = {"num_classes": 3, "head_init_std": 0.1} if cls is ImageClassifier else {}
+    model = cls.from_preset(NANO, **more)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 3)).astype("float32")
+    model.quantize("int8")
+    expected = model.predict(pixels, verbose=0)
+    model.save_to_preset(tmp_path / "int8")
+    loaded = cls.from_preset(tmp_path / "int8")
+    np.testing.assert_array_equal(loaded.predict(pixels, verbose=0), expected)
+    with pytest.raises(ValueError, match=r"is quantised.*load it without dtype"):
+        cls.from_preset(tmp_path / "int8", dtype="float32")
+    if cls is ImageClassifier:
+        other = keras_hub.models.ImageClassifier.from_preset(str(tmp_path / "int8"))
+        np.testing.assert_array_equal(other.predict(pixels, verbose=0), expected)
+
+
+@quantises
+def test_a_quantised_decoder_is_not_saved(tmp_path):
+    task = MAE.from_preset(NANO)
+    task.backbone.quantize("int8")
+    task.save_to_preset(tmp_path / "backbone")
+    assert MAE.from_preset(tmp_path / "backbone")
+    task = MAE.from_preset(NANO)
+    task.quantize("int8")
+    with pytest.raises(ValueError, match="quantise the backbone alone"):
+        task.save_to_preset(tmp_path / "all")
+    assert not (tmp_path / "all").exists()
 
 
 def test_changes_that_are_asked_for_are_no_damage(old, new):
@@ -250,6 +306,36 @@ def test_a_card_is_of_this_model(tmp_path):
     assert "fashion_mnist" not in text.partition("\n---\n")[0]
     lines = [line for line in text.splitlines() if line.startswith("- ")]
     assert len(lines) == len(set(lines))
+
+
+def test_a_card_shows_the_accuracy_of_each_class(tmp_path):
+    model = ImageClassifier.from_preset(NANO, num_classes=30)
+    model.save_to_preset(tmp_path)
+    classes = [{"name": f"c|{n}", "images": 9, "accuracy": n / 30} for n in range(30)]
+    classes[7]["accuracy"] = None  # no image of it
+    result = {"metric": "accuracy", "value": 0.5, "data": "mine (270 images)", "classes": classes}
+    result |= {"date": "2026-11-26", "command": "mimzoo finetune"}
+    (tmp_path / "results.json").write_text(json.dumps([result]))
+    text = card(tmp_path)
+    assert "each class of mine (270 images), the lowest first; 9 more in `results.json`." in text
+    assert "| c\\|0 | 9 | 0.0000 |" in text
+    assert "c\\|7 |" not in text
+    (tmp_path / "results.json").write_text(json.dumps([{**result, "classes": [1, {}, None]}]))
+    assert "each class of" not in card(tmp_path)
+
+
+def test_a_card_of_a_recipe_of_mimzoo_0_1_is_complete(old):
+    stored = json.loads((old / "recipe.json").read_text())
+    recipe = stored["recipe"]
+    del recipe["task"]
+    recipe |= {"mask_ratio": 0.75, "mask_patch_size": None, "patch_size": 4, "target": "hog"}
+    recipe |= {"decoder_dim": 64, "decoder_depth": 2, "decoder_heads": 4, "target_options": {}}
+    recipe["inferred"] = {"decoder_dim": "half of the width"}
+    (old / "recipe.json").write_text(json.dumps(stored))
+    text = card(old)
+    assert "| masking | mask_ratio 0.75 |" in text
+    assert "| decoder | decoder_dim 64, decoder_depth 2, decoder_heads 4 | half of the" in text
+    assert "| target | target hog |" in text
 
 
 def test_list_begins_with_what_loads_at_once(capsys):

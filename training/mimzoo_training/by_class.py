@@ -73,9 +73,22 @@ class ByClass:
         if more > 0:
             lines.append(f"and {more} classes with higher accuracy, in results.json")
         if self.absent:
-            few = ", ".join(self.absent[:SHOWN]) + (", …" if len(self.absent) > SHOWN else "")
-            lines.append(f"no held-out image of {len(self.absent)} classes: {few}")
+            lines.append(f"no held-out image of {len(self.absent)} classes: {_few(self.absent)}")
         return "\n".join(lines)
+
+
+def absent(source: Source, num_classes: int) -> str:
+    """A sentence about the classes of which a labelled source has no image; "" if it has all."""
+    counts = np.bincount(source.labels, minlength=num_classes)
+    names = source.class_names or range(num_classes)
+    lacking = [str(name) for name, count in zip(names, counts, strict=True) if not count]
+    if not lacking:
+        return ""
+    return f"{source.name} has no image of {len(lacking)} of {num_classes} classes: {_few(lacking)}"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
 
 
 def measure(model: ImageClassifier, source: Source, batch_size: int) -> ByClass:

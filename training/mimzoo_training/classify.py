@@ -24,36 +24,57 @@ from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe
 def recipe_for(preset: str) -> FinetuneRecipe:
     """The fine-tuning recipe of a preset's backbone and size, and of its method where there is one.
 
+    A size without a recipe gets that of the nearest width, at the preset's own image size.
+
     Raises:
-        ValueError: an unknown preset, or no recipe for that size.
+        ValueError: an unknown preset, or a backbone without any recipe.
     """
     folder = Path(resolve(preset))
     cls = preset_class(folder)
     config = read_json(folder / "config.json", "config")["config"]
-    size = _size_of(cls, config)
-    family = cls.family
-    names = [n for n in list_recipes("finetune") if n.startswith(f"{family}_{size}_")]
-    if not names:
+    family, sizes = cls.family, _sizes(cls)
+    names = [name for name in list_recipes("finetune") if name.startswith(f"{family}_")]
+    known = [size for size in sizes if any(n.startswith(f"{family}_{size}_") for n in names)]
+    if not known:
         raise ValueError(
-            f"there is no fine-tuning recipe for the {cls.__name__} of {preset} (width "
-            f"{config.get('embed_dim')}): name one with --recipe: "
-            f"{', '.join(list_recipes('finetune'))}."
+            f"there is no fine-tuning recipe for the {cls.__name__} of {preset}: name one with "
+            f"--recipe: {', '.join(list_recipes('finetune'))}."
         )
-    method = preset_name(preset).removeprefix(f"{family}_{size}_").partition("_")[0]
-    named = [n for n in names if n.startswith(f"{family}_{size}_{method}_")]
-    return get_recipe((named or names)[0])
+    own = _size_of(sizes, config)
+    width = config["embed_dim"]
+    size = own if own in known else min(known, key=lambda s: _ratio(sizes[s]["embed_dim"], width))
+    method = preset_name(preset).removeprefix(f"{family}_{own}_").partition("_")[0]
+    names = [name for name in names if name.startswith(f"{family}_{size}_")]
+    named = [name for name in names if name.startswith(f"{family}_{size}_{method}_")]
+    recipe = get_recipe((named or names)[0])
+    if size == own:
+        return recipe
+    inferred = {
+        **recipe.inferred,
+        "size": f"all else is that of {recipe.name}, whose width is the nearest",
+        "image_size": "that of the preset",
+    }
+    changed = recipe.with_changes(image_size=config["image_shape"][0])
+    # Windows are those of the preset: the recipe's fit its own image size.
+    return dataclasses.replace(changed, size=own or f"w{width}", architecture={}, inferred=inferred)
 
 
-def _size_of(cls: type, config: dict) -> str | None:
+def _sizes(cls: type) -> dict[str, dict]:
+    """The arguments of each named size of a backbone's class."""
+    return {s: vit_size(s) for s in VIT_SIZES} if issubclass(cls, ViTBackbone) else cls.sizes
+
+
+def _size_of(sizes: dict[str, dict], config: dict) -> str | None:
     """The name of the size whose width, depth and heads a configuration has."""
-    if issubclass(cls, ViTBackbone):
-        names, known = ("embed_dim", "depth", "num_heads"), {s: vit_size(s) for s in VIT_SIZES}
-    else:
-        names, known = ("embed_dim", "depths", "num_heads"), cls.sizes
-    for size, arguments in known.items():
+    for size, arguments in sizes.items():
+        names = {"embed_dim", "depth", "depths", "num_heads"} & set(arguments)
         if all(_plain(config[n]) == _plain(arguments[n]) for n in names):
             return size
     return None
+
+
+def _ratio(one: int, other: int) -> float:
+    return max(one / other, other / one)
 
 
 def _plain(value: Any) -> Any:

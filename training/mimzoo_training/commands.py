@@ -12,6 +12,7 @@ def pretrain(args: argparse.Namespace) -> None:
     from mimzoo_training import distribution
     from mimzoo_training.recipes import get_recipe
 
+    _check_numbers(args)
     _check_parts(args)
     recipe = get_recipe(args.recipe) if args.recipe else None
     # Before anything is computed, which the parts of a recipe need.
@@ -32,7 +33,6 @@ def pretrain(args: argparse.Namespace) -> None:
         sampling=args.sampling,
         min_score=args.min_score,
     )
-    _check_positive(args)
     from mimzoo.data import read_scores
     from mimzoo_training.runner import pretrain
 
@@ -58,6 +58,7 @@ def finetune(args: argparse.Namespace) -> None:
     from mimzoo_training.classify import recipe_for
     from mimzoo_training.recipes import get_recipe
 
+    _check_numbers(args)
     preset = preset_folder(args.preset)
     recipe = get_recipe(args.recipe) if args.recipe else recipe_for(preset)
     recipe = _override(
@@ -68,7 +69,6 @@ def finetune(args: argparse.Namespace) -> None:
         drop_path_rate=args.drop_path_rate,
         ema_momentum=args.ema,
     )
-    _check_positive(args)
     from mimzoo_training import distribution
     from mimzoo_training.finetune import finetune
 
@@ -187,6 +187,21 @@ def _facts(settings: list[str]) -> dict[str, Any]:
     return facts
 
 
-def _check_positive(args: argparse.Namespace) -> None:
-    if args.validation_every < 1:
-        raise ValueError(f"--validation-every must be at least 1, got {args.validation_every}.")
+# Options that count something.
+_COUNTS = ("batch_size", "image_size", "devices", "model_parallel", "validation_every", "probe")
+_COUNTS += ("num_labels", "num_classes")
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Raises ValueError for numbers that cannot be, before anything is opened."""
+    from mimzoo_training.recipes.base import check_share
+
+    check_share(args.scale)
+    for name in _COUNTS:
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+    if not args.checkpoint_seconds >= 0:
+        raise ValueError(
+            f"--checkpoint-seconds must be at least 0, got {args.checkpoint_seconds:g}."
+        )

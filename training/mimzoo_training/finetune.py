@@ -16,6 +16,7 @@ from mimzoo_training import by_class, classify, export, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.pictures import Curves, tensorboard_hook
+from mimzoo_training.recipes.base import check_share
 from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe
 from mimzoo_training.runner import PRECISIONS
 from mimzoo_training.workdir import Workdir, alone_in_workdir, write_json
@@ -76,6 +77,7 @@ def finetune(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    check_share(scale)
     if recipe is None:
         if isinstance(preset, keras.Model):
             raise ValueError("give a recipe with a backbone: only a preset's size is known.")
@@ -130,6 +132,10 @@ def finetune(
         if place.finished:
             say(f"{recipe.name} is finished: {place.path}")
             return place
+        parts_used = [part for part in (source, validation, test) if part is not None]
+        for text in dict.fromkeys(by_class.absent(part, classes) for part in parts_used):
+            if text:
+                say(text)
         if linear_probe:
             if devices.count > 1:
                 raise ValueError("a linear probe runs on one device: leave --devices out.")

@@ -12,6 +12,7 @@ from mimzoo_training.distribution import Devices
 from mimzoo_training.loop import Trainer
 from mimzoo_training.online_probe import COLUMN, OnlineProbe
 from mimzoo_training.pictures import Curves, Reconstructions, tensorboard_hook
+from mimzoo_training.recipes.base import check_share
 from mimzoo_training.recipes.recipe_kinds import PretrainRecipe
 from mimzoo_training.workdir import RunError, Workdir, alone_in_workdir, write_json
 
@@ -69,6 +70,7 @@ def pretrain(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    check_share(scale)
     if recipe.kind != "pretrain":
         raise ValueError(f"{recipe.name} is a recipe for fine-tuning: use `mimzoo finetune`.")
     place = Workdir(workdir)

@@ -157,8 +157,7 @@ class Recipe:
         Raises:
             ValueError: a share outside (0, 1], or one of less than one step.
         """
-        if not 0 < share <= 1:
-            raise ValueError(f"scale must lie in (0, 1], got {share!r}.")
+        check_share(share)
         if share == 1:
             return self
         total, _ = self.steps(num_examples or self.num_examples)
@@ -212,6 +211,12 @@ _SUFFIXES = {
     "sampling": "",
     "min_score": "score",
 }
+
+
+def check_share(share: float | None) -> None:
+    """Raises ValueError for a share of a run outside (0, 1]."""
+    if share is not None and not 0 < share <= 1:
+        raise ValueError(f"scale must lie in (0, 1], got {share!r}.")
 
 
 def _within(part: str, whole: str, share: float) -> bool:
