@@ -89,8 +89,8 @@ def _spec(path: str) -> str:
     """The source at a path: a folder of tar files without images is a set of shards."""
     if not os.path.isdir(path) or not glob.glob(os.path.join(glob.escape(path), "*.tar")):
         return path
-    from mimzoo.data.folders import list_files
     from mimzoo.data.formats import is_image_name
+    from mimzoo.data.listing import list_files
 
     return path if any(map(is_image_name, list_files(path)[0])) else f"shards:{path}"
 
