@@ -148,8 +148,7 @@ def test_a_folder_that_gives_no_class_is_named(folder, caplog):
         "text/": "it has no image",
     }
     assert f"{root}: not every folder is a class: b/ (a link to" in caplog.text
-    code = main(["doctor", str(root)])
-    assert code == 1
+    assert main(["doctor", str(root)]) == 1
 
 
 def test_a_few_images_outside_of_the_classes_are_named(folder, caplog):

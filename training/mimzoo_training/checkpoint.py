@@ -56,7 +56,8 @@ def missing_bytes(model: keras.Model, folder: Path) -> int:
     There are at most the last ones, the best, and one that is being written.
     """
     # The best is often another name of one of the last.
-    there = {file.st_ino: file.st_size for file in (p.stat() for p in folder.glob("*.safetensors"))}
+    files = (path.stat() for path in folder.glob("*.safetensors") if path.is_file())
+    there = {file.st_ino: file.st_size for file in files}
     return max(0, (KEEP + 2) * size(model) - sum(there.values()))
 
 

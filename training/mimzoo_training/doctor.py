@@ -98,7 +98,7 @@ def _spec(path: str) -> str:
 def _check_sources(splits: dict[str, Split], findings: Findings) -> None:
     # What is left out is known of the whole folder, not of each split.
     for name, reason in next(iter(splits.values())).source.skipped.items():
-        findings.add("left out", f"{name} ({reason})")
+        findings.add("no class" if name.endswith("/") else "left out", f"{name} ({reason})")
     for split in splits.values():
         if split.source.damage:
             findings.add("shards", str(split.source.damage))
