@@ -1,6 +1,7 @@
 """Labels matched to the classes of a classifier, by name."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,10 +56,13 @@ def match_classes(
                 f"the classifier {num_classes} without names: which is which cannot be inferred"
             )
         return source
-    if tuple(class_names) == source.class_names:
+    # macOS may store an accent apart from its letter.
+    class_names = [unicodedata.normalize("NFC", name) for name in class_names]
+    own = [unicodedata.normalize("NFC", name) for name in source.class_names]
+    if class_names == own:
         return source
     number = {name: place for place, name in enumerate(class_names)}
-    strange = [name for name in source.class_names if name not in number]
+    strange = [name for name in own if name not in number]
     wordnet = all(_WORDNET.fullmatch(name) for name in source.class_names)
     if strange and wordnet and num_classes == source.num_classes == 1000:
         return source
@@ -68,7 +72,7 @@ def match_classes(
             f"source's are {_few(source.class_names)}; the classifier's are {_few(class_names)}: "
             "rename the folders"
         )
-    table = np.array([number[name] for name in source.class_names], np.int32)
+    table = np.array([number[name] for name in own], np.int32)
     return source.with_classes(class_names, table[labels])
 
 

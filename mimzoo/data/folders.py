@@ -2,7 +2,7 @@
 
 import logging
 import os
-import stat
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from mimzoo.data.fingerprint import hash_parts
 from mimzoo.data.formats import is_hidden, readable_suffixes, suffix, unreadable
 from mimzoo.data.ids import printable
 from mimzoo.data.images import read_file
+from mimzoo.data.listing import list_files
 from mimzoo.data.sources import EncodedSource, Source
 from mimzoo.data.splits import check_split_folders, split_of
 
@@ -21,11 +22,15 @@ _SHOWN = 3
 
 
 class Listing(NamedTuple):
-    """The files of one split: relative paths, their labels and the classes' names, or None."""
+    """The files of one split: relative paths, their labels and the classes' names, or None.
+
+    `depth` is how many folders stand before that of the class.
+    """
 
     names: list[str]
     labels: np.ndarray | None
     class_names: tuple[str, ...] | None
+    depth: int = 0
 
 
 class Arranged(NamedTuple):
@@ -95,63 +100,6 @@ def folder_splits(root: str) -> dict[str, Callable[[], Source]]:
     }
 
 
-def list_files(root: str) -> tuple[list[str], dict[str, str]]:
-    """Paths of all files below a folder, relative and with "/"; links are followed once.
-
-    Returns:
-        The regular files, and name -> reason of anything else that is no folder. What is hidden
-        is left out.
-
-    Raises:
-        ValueError: a folder that cannot be read: what is in it would be missing.
-    """
-    found, others, seen = [], {}, set()
-    waiting = [""]
-    while waiting:
-        below = waiting.pop()
-        folder = os.path.join(root, below) if below else root
-        real = os.path.realpath(folder)
-        if real in seen:
-            continue
-        seen.add(real)
-        try:
-            with os.scandir(folder) as listed:
-                entries = sorted(listed, key=lambda entry: entry.name)
-        except OSError as error:
-            raise ValueError(
-                f"the folder {printable(os.fspath(folder))} cannot be read ({error.strerror}): "
-                "allow reading it, or move it away"
-            ) from error
-        subfolders = []
-        for entry in entries:
-            name = f"{below}/{entry.name}" if below else entry.name
-            if is_hidden(entry.name):
-                continue
-            if entry.is_dir():
-                subfolders.append(name)
-            elif _is_regular(entry):
-                found.append(name)
-            else:
-                others[name] = _what(entry.path)
-        waiting += reversed(subfolders)
-    return found, others
-
-
-def _is_regular(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
-        return False
-
-
-def _what(path: str) -> str:
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        return f"a link that cannot be followed: {error.strerror}"
-    return "a pipe" if stat.S_ISFIFO(mode) else "a device or socket, no regular file"
-
-
 def arrange(names: Iterable[str], where: str, others: Mapping[str, str] | None = None) -> Arranged:
     """Finds splits and classes in the relative paths of files.
 
@@ -175,6 +123,7 @@ def arrange(names: Iterable[str], where: str, others: Mapping[str, str] | None =
     """
     where = printable(where)
     readable = readable_suffixes()
+    names = set(names)
     found, skipped = [], {}
     for name in {n for n in names if not is_hidden(n)}:
         if suffix(name) in readable:
@@ -186,15 +135,41 @@ def arrange(names: Iterable[str], where: str, others: Mapping[str, str] | None =
             skipped[name] = reason
     found.sort()
     if not found:
+        tars = any(name.endswith(".tar") for name in names)
+        looked = " (looked for .jpg, .png …)" + (f"; for its .tar: shards:{where}" if tars else "")
         raise ValueError(
-            f"no images in {where}"
-            + (f" that can be read: {_few(skipped)}" if skipped else " (looked for .jpg, .png …)")
+            f"no images in {where}" + (f" that can be read: {_few(skipped)}" if skipped else looked)
         )
     arranged = Arranged(_splits(found, where), dict(sorted(skipped.items())))
     _check_classes(arranged, where)
     if skipped:
         logger.warning("%s: %d images are left out: %s", where, len(skipped), _few(skipped))
+    lacking = _without_images(arranged.listings.values(), names, others or {})
+    if lacking:
+        logger.warning("%s: not every folder is a class: %s", where, _few(lacking))
+    arranged.skipped.update(lacking)
     return arranged
+
+
+def _without_images(
+    listings: Iterable[Listing], names: Iterable[str], others: Mapping[str, str]
+) -> dict[str, str]:
+    """Folders beside those of the classes, with "/", and why they are none."""
+    found: dict[str, str] = {}
+    for listing in listings:
+        if listing.labels is None:
+            continue
+        depth = listing.depth + 1
+        classes = {"/".join(name.split("/", depth)[:depth]) for name in listing.names}
+        parents = {name.rpartition("/")[0] for name in classes}
+        for name in [*names, *others]:
+            parts = name.split("/", depth)
+            folder = "/".join(parts[:depth])
+            if len(parts) <= depth or folder in classes or is_hidden(name):
+                continue
+            if folder.rpartition("/")[0] in parents:
+                found[f"{folder}/"] = others.get(f"{folder}/", "it has no image")
+    return found
 
 
 def _splits(names: list[str], where: str) -> dict[str, Listing]:
@@ -204,6 +179,15 @@ def _splits(names: list[str], where: str) -> dict[str, Listing]:
     splits = {top: split_of(top) for top in tops if split_of(top)}
     if len(splits) == len(tops):
         return _arrange_splits(names, depth, splits, where)
+    for top in splits:
+        inside = {_folder(name, depth + 1) for name in names if _folder(name, depth) == top}
+        if split_of(top) == "train" and len(inside) > 1 and "" not in inside:
+            beside = ", ".join(sorted(tops - set(splits))) or "images"
+            raise ValueError(
+                f"{where} has the folder {printable(top)} with folders in it, as of classes, and "
+                f"beside it {printable(beside)}: name all splits train, validation and test, and "
+                "move anything else away"
+            )
     tops = _folders(names, 0)
     splits = {top: split_of(top) for top in tops if split_of(top)}
     if "train" in splits.values() and len(set(splits.values())) > 1:
@@ -219,7 +203,17 @@ def _splits(names: list[str], where: str) -> dict[str, Listing]:
             f"{where} has the splits {', '.join(sorted(inside))} inside of each class; move them "
             "to the top: train/CLASS/image.jpg"
         )
-    return {"train": _classes(names)}
+    if len(tops) > 1 and "" not in tops:
+        alike = {frozenset(_folder(n, 1) for n in names if _folder(n, 0) == top) for top in tops}
+        if len(alike) == 1 and len(shared := next(iter(alike)) - {""}) > 1:
+            logger.warning(
+                "%s: the folders %s are taken for classes, but all of them hold the same (%s): if "
+                "they are splits, name them train, validation and test",
+                where,
+                printable(", ".join(sorted(tops)[:_SHOWN])),
+                printable(", ".join(sorted(shared)[:_SHOWN])),
+            )
+    return {"train": _classes(names, where)}
 
 
 def _arrange_splits(
@@ -233,14 +227,14 @@ def _arrange_splits(
     for name in names:
         splits.setdefault(split[_folder(name, depth)], []).append(name)
     depth += 1
-    listings = {split: _classes(splits[split], depth) for split in sorted(splits)}
+    listings = {split: _classes(splits[split], where, depth) for split in sorted(splits)}
     train = listings.get("train")
     if train is None or train.class_names is None:
         return listings
     # Labels count the classes of "train", also where another split lacks one.
     number = {name: label for label, name in enumerate(train.class_names)}
     for split, listing in listings.items():
-        folders = [_folder(name, depth) for name in listing.names]
+        folders = [_composed(_folder(name, depth)) for name in listing.names]
         strange = next((place for place, f in enumerate(folders) if f not in number), None)
         if strange is not None:
             below = folders[strange] or listing.names[strange].rpartition("/")[2]
@@ -249,17 +243,38 @@ def _arrange_splits(
                 f"({len(train.class_names)} classes)"
             )
         labels = np.array([number[folder] for folder in folders], np.int32)
-        listings[split] = Listing(listing.names, labels, train.class_names)
+        listings[split] = Listing(listing.names, labels, train.class_names, depth)
     return listings
 
 
-def _classes(names: list[str], depth: int = 0) -> Listing:
+def _classes(names: list[str], where: str, depth: int = 0) -> Listing:
     folders = [_folder(name, depth) for name in names]
-    class_names = tuple(sorted(set(folders)))
-    if len(class_names) < 2 or "" in class_names:
+    known = sorted(set(folders) - {""})
+    strays = [name for name, folder in zip(names, folders, strict=True) if not folder]
+    if len(known) < 2 or strays:
+        # One of a hundred would take the labels of all.
+        if len(known) > 1 and 10 * len(strays) < len(names):
+            logger.warning(
+                "%s: no labels, as not every image lies in a folder of a class: %s does not",
+                where,
+                printable(strays[0]),
+            )
         return Listing(names, None, None)
-    number = {name: label for label, name in enumerate(class_names)}
-    return Listing(names, np.array([number[f] for f in folders], np.int32), class_names)
+    class_names = tuple(map(_composed, known))
+    if len(set(class_names)) < len(known):
+        twice = next(name for name in class_names if class_names.count(name) > 1)
+        raise ValueError(
+            f"{where} has two folders {printable(twice)}, whose names differ in their bytes only "
+            "(as macOS and Linux write accents): put their images into one"
+        )
+    number = {name: label for label, name in enumerate(known)}
+    labels = np.array([number[folder] for folder in folders], np.int32)
+    return Listing(names, labels, class_names, depth)
+
+
+def _composed(name: str) -> str:
+    """The same name on every system: macOS may store an accent apart from its letter."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _check_classes(arranged: Arranged, where: str) -> None:

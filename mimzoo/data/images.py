@@ -13,6 +13,7 @@ from mimzoo.data.ids import printable
 from mimzoo.data.open_files import open_regular
 
 MAX_FILE_BYTES = 2**31  # more than Pillow's largest image has
+STRIP_PIXELS = 2**22  # that are converted at once
 _ORIENTATION = 0x0112
 
 
@@ -164,7 +165,7 @@ def opened(data: bytes, name: str) -> "Iterator[Image.Image]":  # noqa: F821
 
 def upright(image: "Image.Image", keep_grey: bool = False) -> "Image.Image":  # noqa: F821
     """Decodes and turns; mode RGB, or with `keep_grey` L where the file has no colours."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
@@ -172,16 +173,58 @@ def upright(image: "Image.Image", keep_grey: bool = False) -> "Image.Image":  # 
     if not transparent and (image.mode == "RGB" or (keep_grey and image.mode == "L")):
         return image
     # Pillow before 11.1 opens 16-bit greyscale PNG files as mode "I".
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(np.array(to_rgb(np.clip(values, 0, 65535).astype(np.uint16))))
-    if image.mode == "F":
-        return Image.fromarray(np.array(to_rgb(np.asarray(image))))
+    if image.mode[0] in "IF":
+        grey = _in_strips(image, "L", _to_grey(image))
+        return grey if keep_grey else grey.convert("RGB")
     if transparent or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
+        return _in_strips(image, "RGB", _over_white)
     return image.convert("RGB")
+
+
+def _strips(image: "Image.Image") -> "Iterator[tuple[int, Image.Image]]":  # noqa: F821
+    """(first row, part) of an image, from top to bottom."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _in_strips(
+    image: "Image.Image",  # noqa: F821
+    mode: str,
+    convert: "Callable[[Image.Image], Image.Image]",  # noqa: F821
+) -> "Image.Image":  # noqa: F821
+    """An image, converted strip by strip: several copies of a large one would take gigabytes."""
+    from PIL import Image
+
+    made = Image.new(mode, image.size)
+    for top, part in _strips(image):
+        made.paste(convert(part), (0, top))
+    return made
+
+
+def _over_white(image: "Image.Image") -> "Image.Image":  # noqa: F821
+    from PIL import Image
+
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _to_grey(image: "Image.Image") -> "Callable[[Image.Image], Image.Image]":  # noqa: F821
+    """What makes 8 bits of the strips of an image with 16 bits, or of floats."""
+    from PIL import Image
+
+    if image.mode[0] == "I":
+        return lambda part: Image.fromarray(
+            _to_uint8(np.clip(np.asarray(part), 0, 65535).astype(np.uint16))
+        )
+    ends = [(values.min(), values.max()) for _, p in _strips(image) for values in [np.asarray(p)]]
+    low, high = np.min(ends), np.max(ends)  # no number if one is
+    _check_range(low, high)
+    scale = 255 if high <= 1 else 1
+    return lambda part: Image.fromarray(np.rint(np.asarray(part) * scale).astype(np.uint8))
 
 
 def to_rgb(array: np.ndarray) -> np.ndarray:
@@ -227,10 +270,14 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     if array.size == 0:
         return array.astype(np.uint8)
     low, high = array.min(), array.max()
+    _check_range(low, high)
+    if array.dtype.kind == "f":
+        array = np.rint(array * 255 if high <= 1 else array)
+    return array.astype(np.uint8)
+
+
+def _check_range(low: float, high: float) -> None:
     if not (low >= 0 and high <= 255):
         raise ValueError(
             f"image values must lie in 0..255 (floats in 0..1 or 0..255), got {low} to {high}"
         )
-    if array.dtype.kind == "f":
-        array = np.rint(array * 255 if high <= 1 else array)
-    return array.astype(np.uint8)

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from mimzoo_training.cli import main
 from PIL import Image
 from shard_files import png
 
@@ -74,6 +75,9 @@ def test_held_out_images_are_never_trained_on(folder, train, other, split):
         (["Train/1.png", "train/2.png", "test/3.png"], "both Train and train"),
         (["seg_train/a/1.png", "seg_test/a/2.png"], "seg_test, seg_train, which look like splits"),
         (["train/1.png", "valid/2.png", "unseen/3.png"], r"also unseen/3\.png; move it away"),
+        (["train/a/1.png", "train/b/2.png", "holdout/a/3.png"], "beside it holdout: name"),
+        (["train/a/1.png", "train/b/2.png", "unlabeled/3.png"], "beside it unlabeled"),
+        (["d/train/a/1.png", "d/train/b/2.png", "d/query/a/3.png"], "beside it query"),
         (["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"], "test, train inside of each"),
     ],
 )
@@ -128,6 +132,53 @@ def test_a_class_never_vanishes(folder, caplog):
         open_source(folder("1.heic", at="other"))
     with pytest.raises(ImageError, match="pillow-heif"):
         decode_image(b"\0\0\0\x18ftypheic", name="1.heic")
+
+
+def test_a_folder_that_gives_no_class_is_named(folder, caplog):
+    root = folder("a/1.png", "b/2.png", "text/notes.txt", "bare/3", "a/notes/x.txt")
+    (root / "none").mkdir()
+    (root / "again").symlink_to(root / "b")
+    with caplog.at_level(logging.WARNING, "mimzoo.data"):
+        source = open_source(root, "all")
+    assert source.class_names == ("a", "again")  # of two names of a folder the first
+    assert dict(source.skipped) == {
+        "b/": "a link to a folder that is read already",
+        "bare/": "it has no image",
+        "none/": "an empty folder",
+        "text/": "it has no image",
+    }
+    assert f"{root}: not every folder is a class: b/ (a link to" in caplog.text
+    assert main(["doctor", str(root)]) == 1
+
+
+def test_a_few_images_outside_of_the_classes_are_named(folder, caplog):
+    root = folder(*(f"{name}/{n}.png" for name in "ab" for n in range(10)), "cover.png")
+    with caplog.at_level(logging.WARNING, "mimzoo.data"):
+        assert not open_source(root, "all").labelled
+    assert "no labels, as not every image lies in a folder of a class: cover.png" in caplog.text
+
+
+def test_classes_that_look_like_splits_are_named(folder, caplog):
+    root = folder(*(f"{fold}/{name}/1.png" for fold in ("fold1", "fold2") for name in "ab"))
+    with caplog.at_level(logging.WARNING, "mimzoo.data"):
+        open_source(root, "all")
+    assert "fold1, fold2 are taken for classes, but all of them hold the same" in caplog.text
+
+
+def test_accents_are_the_same_on_every_system(folder):
+    apart, composed = "e\u0301te", "\u00e9te"
+    root = folder(f"train/{apart}/1.png", "train/b/2.png", f"val/{composed}/3.png")
+    assert open_source(root, "validation").class_names == ("b", composed)
+    source = open_source(folder(f"{apart}/1.png", "b/2.png", at="mac"), "all")
+    assert match_classes(source, (apart, "b")).labels.tolist() == [1, 0]
+    with pytest.raises(ValueError, match=r"has two folders .te, whose names differ in their bytes"):
+        open_source(folder(f"{apart}/1.png", f"{composed}/2.png", at="both"), "all")
+
+
+def test_a_folder_of_tars_is_a_set_of_shards(tmp_path):
+    (tmp_path / "0.tar").write_bytes(bytes(1024))
+    with pytest.raises(ValueError, match=rf"for its \.tar: shards:{tmp_path}"):
+        open_source(tmp_path)
 
 
 def test_a_plugin_is_used_when_it_is_registered(folder, monkeypatch):

@@ -99,6 +99,41 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     assert int(done.stdout) < 100  # MB; half of it for a square of 224 px out of 30,000
 
 
+def test_images_are_converted_strip_by_strip(monkeypatch):
+    """A large one with transparency, 16 bits or floats took five times its memory."""
+    random = np.random.default_rng(0)
+    pixels = Image.fromarray(random.integers(0, 256, (33, 14, 4), np.uint8))
+    palette = pixels.convert("RGB").quantize(16)
+    palette.info["transparency"] = 3
+    shades = random.integers(0, 2**16, (33, 14), np.uint16)
+    cases = [
+        ("png", pixels),
+        ("png", pixels.convert("LA")),
+        ("png", palette),
+        ("png", Image.fromarray(shades)),
+        ("tiff", Image.fromarray((shades / 2**16).astype("float32"))),
+        ("tiff", Image.fromarray((shades / 2**8).clip(0, 255).astype("float32"))),
+    ]
+    u = np.full(22, 0.5)
+    reads = (decode_image, lambda data: RandomResizedCrop(8).from_file(data, "a", u))
+    for kind, image in cases:
+        buffer = io.BytesIO()
+        image.save(buffer, kind)
+        data = buffer.getvalue()
+        whole = [read(data) for read in reads]
+        with monkeypatch.context() as patch:
+            patch.setattr(images, "STRIP_PIXELS", 50)
+            for one, read in zip(whole, reads, strict=True):
+                np.testing.assert_array_equal(read(data), one)
+    bad = io.BytesIO()
+    values = np.zeros((33, 14), "float32")
+    values[20, 3] = np.nan
+    Image.fromarray(values).save(bad, "tiff")
+    monkeypatch.setattr(images, "STRIP_PIXELS", 50)
+    with pytest.raises(ImageError, match=r"a: image values must lie in 0\.\.255"):
+        decode_image(bad.getvalue(), name="a")
+
+
 def test_a_bomb_is_one_sentence():
     def chunk(kind, data):
         return (

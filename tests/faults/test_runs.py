@@ -42,6 +42,7 @@ from runs import (
     whole,
 )
 
+from mimzoo.data import ArraySource
 from mimzoo.models import ImageClassifier
 from mimzoo.pretraining import MAE
 
@@ -242,6 +243,63 @@ def test_what_is_missing_of_the_end_is_written_again(
     old, new = (MAE.from_preset(str(f / "preset")) for f in (whole, copy))
     for a, b in zip(old.get_weights(), new.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@one_backend
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.json", "null"),
+        ("preset/results.json", "{"),
+        ("preset/recipe.json", ""),
+        ("preset/model.weights.h5", "x"),
+        ("preset/task.json", "{}"),
+        ("preset/manifest.json", "[]"),
+    ],
+)
+def test_what_is_damaged_at_the_end_is_written_again(
+    name, content, copy, whole, recipe, source, quiet, monkeypatch
+):
+    (copy / name).write_text(content)
+    assert not Workdir(copy).finished
+    monkeypatch.setattr(keras.Model, "fit", crash)
+    pretrain(recipe, source, copy, validation=source, command="mimzoo pretrain x", say=quiet[1])
+    assert Workdir(copy).finished
+    for file in ("model.weights.h5", "recipe.json"):
+        assert (copy / "preset" / file).read_bytes() == (whole / "preset" / file).read_bytes()
+
+
+@one_backend
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_a_checkpoint_that_is_no_file_is_skipped(what, copy, recipe, source, quiet, capsys):
+    newest = checkpoint.latest(copy / "checkpoints")
+    newest.unlink()
+    newest.mkdir() if what == "folder" else newest.symlink_to("/nowhere")
+    shutil.rmtree(copy / "preset")
+    pretrain(recipe, source, copy, validation=source, say=quiet[1])
+    assert "is no file, or a link to none; it is skipped" in capsys.readouterr().out
+    assert checkpoint.latest(copy / "checkpoints").is_file()
+
+
+@one_backend
+def test_a_run_resumes_on_the_very_same_inputs_only(
+    copy, recipe, tuning, preset, source, tmp_path, quiet
+):
+    """Validation images, names of classes, and the weights that fine-tuning began with."""
+    part = ArraySource(source.images[:8], source.labels[:8], source.class_names, source.name)
+    with pytest.raises(RunError, match="these differ: validation_fingerprint"):
+        pretrain(recipe, source, copy, validation=part, say=quiet[1])
+    folder = tmp_path / "ft"
+    finetune(preset, source, folder, tuning, validation=source, say=quiet[1])
+    other = source.with_classes(("light", "dark"), source.labels)
+    with pytest.raises(RunError, match="these differ: classes"):
+        finetune(preset, other, folder, tuning, validation=other, say=quiet[1])
+    again = shutil.copytree(preset, tmp_path / "again" / "preset")
+    model = MAE.from_preset(again)
+    model.backbone.norm.gamma.assign(model.backbone.norm.gamma + 1)
+    model.save_to_preset(again)
+    with pytest.raises(RunError, match="these differ: start_weights"):
+        finetune(str(again), source, folder, tuning, validation=source, say=quiet[1])
 
 
 @one_backend

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimzoo_training.files import RunError, read_json, write_file, write_json
+from mimzoo_training.files import RunError, read_json, remove, write_file, write_json
 
 KEEP = 2
 BEST = "best.safetensors"
@@ -56,7 +56,8 @@ def missing_bytes(model: keras.Model, folder: Path) -> int:
     There are at most the last ones, the best, and one that is being written.
     """
     # The best is often another name of one of the last.
-    there = {file.st_ino: file.st_size for file in (p.stat() for p in folder.glob("*.safetensors"))}
+    files = (path.stat() for path in folder.glob("*.safetensors") if path.is_file())
+    there = {file.st_ino: file.st_size for file in files}
     return max(0, (KEEP + 2) * size(model) - sum(there.values()))
 
 
@@ -113,7 +114,7 @@ def save(folder: Path, tensors: dict[str, np.ndarray], state: dict, best: bool =
     found = sorted(folder.glob("step_*.safetensors"))
     kept = [other for other in found if other <= path][-KEEP:]
     for old in set(found) - set(kept):
-        old.unlink()
+        remove(old)
     return path
 
 
@@ -248,6 +249,8 @@ def read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     """The JSON and the tensors of a checkpoint, verified by their digest if it has one."""
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise DamagedError(f"the checkpoint {path} is no file, or a link to none")
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata()

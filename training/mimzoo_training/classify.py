@@ -10,6 +10,7 @@ import keras
 from mimzoo.data import Loader, Source, check_labels
 from mimzoo.data.augment import KerasAugment, finetune_augment
 from mimzoo.hub import preset_class, resolve
+from mimzoo.hub.cache import cached_digest
 from mimzoo.models import ViTBackbone
 from mimzoo.models.vit import VIT_SIZES, vit_size
 from mimzoo.optimizers import LayerDecayAdamW
@@ -87,6 +88,14 @@ def preset_name(preset: str) -> str:
     if path.is_file():
         return read_json(path, "recipe")["recipe"]["name"]
     return Path(str(preset).partition("@")[0].rstrip("/")).name
+
+
+def weights_digest(preset: str | keras.Model) -> str | None:
+    """Of the file of weights that a run begins with; None of a backbone in memory, or of shards."""
+    if isinstance(preset, keras.Model):
+        return None
+    path = Path(resolve(preset)) / "model.weights.h5"
+    return cached_digest(path) if path.is_file() else None
 
 
 def run_name(recipe: FinetuneRecipe, start: str, num_labels: int | None) -> str:

@@ -87,8 +87,8 @@ def _spec(path: str) -> str:
     """The source at a path: a folder of tar files without images is a set of shards."""
     if not os.path.isdir(path) or not glob.glob(os.path.join(glob.escape(path), "*.tar")):
         return path
-    from mimzoo.data.folders import list_files
     from mimzoo.data.formats import is_image_name
+    from mimzoo.data.listing import list_files
 
     return path if any(map(is_image_name, list_files(path)[0])) else f"shards:{path}"
 
@@ -96,7 +96,7 @@ def _spec(path: str) -> str:
 def _check_sources(splits: dict[str, Split], findings: Findings) -> None:
     # What is left out is known of the whole folder, not of each split.
     for name, reason in next(iter(splits.values())).source.skipped.items():
-        findings.add("left out", f"{name} ({reason})")
+        findings.add("no class" if name.endswith("/") else "left out", f"{name} ({reason})")
     for split in splits.values():
         if split.source.damage:
             findings.add("shards", str(split.source.damage))

@@ -99,7 +99,10 @@ def _next(place: Any, kind: str, usable: bool) -> str:
             " --workdir DIR" if kind == "pretrain" else ""
         )
     if place.results.is_file():
-        return "a part of the preset is missing: the run's own command writes it again"
+        return (
+            f"{place.lacking() or place.results.name} is missing or damaged: the run's own command "
+            "writes it again"
+        )
     if usable:
         return (
             f"not finished: the run's own command resumes it, and `mimzoo finish {name}` makes a "

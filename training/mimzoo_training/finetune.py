@@ -120,9 +120,12 @@ def finetune(
             **parts.identity(source),
             "num_examples": len(source),
             "num_classes": classes,
+            "classes": None if names is None else list(names),
             "validation": validation.name if validation else None,
+            "validation_fingerprint": parts.fingerprint(validation),
             "test": test.name if test else None,
             "start": start,
+            "start_weights": classify.weights_digest(preset),
             "backend": keras.backend.backend(),
             "precision": precision,
         }

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from mimzoo.data.folders import list_files
 from mimzoo.data.formats import is_image_name
 from mimzoo.data.ids import printable
 from mimzoo.data.images import ImageError, decode_image
+from mimzoo.data.listing import list_files
 
 CHUNK = 64
 

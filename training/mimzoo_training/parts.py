@@ -187,6 +187,11 @@ def identity(source: Source) -> dict[str, str]:
     return {key: source.describe()[key] for key in ("root", "fingerprint")}
 
 
+def fingerprint(source: Source | None) -> str | None:
+    """By which a resumed run knows the images that it validates on."""
+    return None if source is None else source.fingerprint()
+
+
 def subset_for(recipe: Recipe, source: Source, scores: Any = None) -> Source:
     """The part of the source that the recipe trains on, where its data is a named subset.
 

@@ -150,6 +150,7 @@ def _train(
         **parts.identity(source),
         "num_examples": len(source),
         "validation": validation.name if validation else None,
+        "validation_fingerprint": parts.fingerprint(validation),
         "backend": keras.backend.backend(),
         "precision": precision,
     }

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mimzoo.hub.manifest import MANIFEST, ManifestError, check_manifest, is_read
 from mimzoo_training.files import LOCK, UNFINISHED, RunError, locked, read_json, remove, write_json
 from mimzoo_training.output import steady
 from mimzoo_training.recipes.legacy import upgraded
 
 # Fields of recipe.json that no number depends on, or that say how a run came about.
 REMARKS = {"origin", "inferred", "extended", "root"}
-# Those that runs of mimzoo 0.1 did not record.
-RECENT = {"fingerprint"}
+# Those that runs of earlier versions did not record.
+RECENT = {"fingerprint", "classes", "start_weights", "validation_fingerprint"}
 # Those that differ where only the length does.
 LENGTH = {"length", "name", "warmup"}
 # Without these a preset is not whole.
@@ -84,10 +85,26 @@ class Workdir:
         Without checkpoints to make a preset of, the results are enough: a linear probe leaves
         nothing else, and a study removes what it needs no more.
         """
-        if not self.results.is_file():
+        if not _is_list(self.results):
             return False
-        whole = all((self.preset / name).is_file() for name in PRESET)
-        return whole or not any(self.checkpoints.glob("step_*"))
+        return not self.lacking() or not any(self.checkpoints.glob("step_*"))
+
+    def lacking(self) -> str:
+        """What of the preset is missing or damaged, such as "README.md"; "" if it is whole."""
+        for name in PRESET:
+            if not (self.preset / name).is_file():
+                return name
+        try:
+            read_json(self.preset / "recipe.json", "recipe", "run")
+            if (self.preset / MANIFEST).is_file():
+                check_manifest(self.preset, is_read)
+        except RunError:
+            return "recipe.json"
+        except ManifestError as error:
+            return error.file
+        except ValueError:
+            return MANIFEST
+        return "" if _is_list(self.preset / "results.json") else "results.json"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -166,6 +183,13 @@ class Workdir:
             f"the length is {new} instead of {old} from step {step} on: the learning rate follows "
             "the longer schedule from there, so the result is not that of one run of this length."
         )
+
+
+def _is_list(path: Path) -> bool:
+    try:
+        return isinstance(read_json(path), list)
+    except (OSError, RunError):
+        return False
 
 
 def _fields(stored: dict) -> dict:
