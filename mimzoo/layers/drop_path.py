@@ -1,9 +1,13 @@
 """Stochastic depth: a residual branch is dropped for whole examples."""
 
+import functools
+from collections.abc import Sequence
+
 import keras
+import numpy as np
 from keras import ops
 
-from mimzoo.backend import Tensor, uniform_rows
+from mimzoo.backend import Constant, Tensor, draw_rows, uniform_rows
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -28,16 +32,8 @@ class DropPath(keras.layers.Layer):
         self.built = True
 
     def factor(self, like: Tensor, training: bool | None) -> Tensor | None:
-        """(B, 1, ..., 1) factor of the branch of each example; None where nothing is dropped.
-
-        Blocks draw it outside of what is rematerialised, which would draw anew.
-        """
-        if not training or not self.rate:
-            return None
-        shape = (ops.shape(like)[0],) + (1,) * (len(like.shape) - 1)
-        keep = 1.0 - self.rate
-        kept = ops.floor(uniform_rows(shape, self.seed_generator) + keep)
-        return ops.cast(kept / keep, like.dtype)
+        """(B, 1, ..., 1) factor of the branch of each example; None where nothing is dropped."""
+        return draw_factors([self], like, training, 1)[0][0]
 
     def call(
         self, inputs: Tensor, factor: Tensor | None = None, training: bool | None = None
@@ -49,6 +45,36 @@ class DropPath(keras.layers.Layer):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+def draw_factors(
+    layers: Sequence[DropPath], like: Tensor, training: bool | None, count: int = 2
+) -> list[list[Tensor | None]]:
+    """`count` factors (B, 1, ..., 1) of each layer, in the dtype of `like` (B, ...).
+
+    Blocks draw them outside of what is rematerialised, which would draw anew.
+    """
+    dropping = [layer for layer in layers if training and layer.rate]
+    drawn: dict[DropPath, list[Tensor]] = {}
+    shape = (ops.shape(like)[0],) + (1,) * (len(like.shape) - 1)
+    if dropping and keras.config.backend() == "torch":
+        uniform = draw_rows([layer.seed_generator for layer in dropping], shape[0], count)
+        keep = _keep(tuple(layer.rate for layer in dropping))(like)
+        factors = ops.cast(ops.floor(uniform + keep) / keep, like.dtype)
+        factors = ops.reshape(factors, (len(dropping) * count, *shape))
+        factors = list(ops.unstack(factors, len(dropping) * count))
+        drawn = {layer: factors[i * count :][:count] for i, layer in enumerate(dropping)}
+    else:
+        for layer in dropping:
+            keep = 1.0 - layer.rate
+            uniform = [uniform_rows(shape, layer.seed_generator) for _ in range(count)]
+            drawn[layer] = [ops.cast(ops.floor(u + keep) / keep, like.dtype) for u in uniform]
+    return [drawn.get(layer, [None] * count) for layer in layers]
+
+
+@functools.cache
+def _keep(rates: tuple[float, ...]) -> Constant:
+    return Constant(1.0 - np.array(rates, "float32")[:, None, None])
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
