@@ -91,8 +91,7 @@ class Graphs:
             return x
         values = []
         for layer, (_, more) in zip(layers, links, strict=True):
-            values += [v._value for v in layer.variables]
-            values += [tensor for tensor in more if tensor is not None]
+            values += layer.values(more)
         return chain(x, *values)
 
     def _make(
@@ -103,30 +102,35 @@ class Graphs:
         compiled = self.jit_compile is True or (
             self.jit_compile == "auto" and x.device.type == "cuda"
         )
-        parts, first = [], 0
+        parts, constants, first = [], [], 0
         try:
             with torch.no_grad():
                 for (method, more), layer in zip(links, layers, strict=True):
                     key = (training, layer.number, _form(x), *map(_form, more))
                     if key not in self._traced:
-                        traced = _trace(method, layer.variables, x, more)
-                        self._traced[key] = (traced, _region(traced) if compiled else traced)
-                    traced, region = self._traced[key]
-                    given = [*(v._value for v in layer.variables)]
-                    given += [tensor for tensor in more if tensor is not None]
-                    parts.append((region, first, first := first + len(given)))
-                    x = traced(x, *given)
+                        traced, own = _trace(method, layer, x, more)
+                        self._traced[key] = traced, _region(traced) if compiled else traced, own
+                    traced, region, own = self._traced[key]
+                    given = layer.values(more)
+                    parts.append(
+                        (region, slice(first, first := first + len(given)), len(constants))
+                    )
+                    constants += own
+                    x = traced(x, *given, *own)
         except Exception as error:
             name = type(method.__self__).__name__
             logger.warning("%s runs layer by layer: it cannot be traced (%s)", name, error)
             return None
 
-        def chain(x: Tensor, *values: Tensor) -> Tensor:
-            for region, start, stop in parts:
-                x = region(x, *values[start:stop])
+        ends = [*(start for *_, start in parts[1:]), len(constants)]
+
+        def chain(x: Tensor, constants: list[Tensor], *values: Tensor) -> Tensor:
+            for (region, given, start), end in zip(parts, ends, strict=True):
+                x = region(x, *values[given], *constants[start:end])
             return x
 
-        return torch.compile(chain, fullgraph=True, dynamic=False) if compiled else chain
+        chain = torch.compile(chain, fullgraph=True, dynamic=False) if compiled else chain
+        return lambda x, *values: chain(x, constants, *values)
 
 
 class _Layer:
@@ -139,6 +143,11 @@ class _Layer:
         self.adapted = [part.lora_enabled for part in self.changeable]
         self.variables = layer.variables
         self.kind = (method.__func__, *map(_kind, self.parts))
+
+    def values(self, more: Sequence[Tensor | None]) -> list[Tensor]:
+        """What its trace takes beside x: weights, and the tensors among `more`."""
+        weights = [variable._value for variable in self.variables]
+        return weights + [tensor for tensor in more if tensor is not None]
 
     def is_plain(self) -> bool:
         """See `Graphs.can_run`."""
@@ -165,10 +174,12 @@ def _form(x: Tensor | None) -> tuple | None:
 
 
 def _trace(
-    method: Callable, variables: list, x: Tensor, more: Sequence[Tensor | None]
-) -> Callable[..., Tensor]:
-    """`method` as a function of x, the values of `variables`, and the tensors among `more`."""
+    method: Callable, layer: _Layer, x: Tensor, more: Sequence[Tensor | None]
+) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    """`method` as a function of x, `layer.values(more)` and constants; and these constants."""
     from torch.fx.experimental.proxy_tensor import make_fx
+
+    variables = layer.variables
 
     def pure(x: Tensor, *values: Tensor) -> Tensor:
         weights, rest = values[: len(variables)], iter(values[len(variables) :])
@@ -180,17 +191,26 @@ def _trace(
             raise ValueError("it changes its variables")
         return out
 
-    given = [*(v._value for v in variables), *(tensor for tensor in more if tensor is not None)]
-    module = make_fx(pure, pre_dispatch=True)(x, *given)
-    # Keras converts each tensor to the type and device that it has already.
-    for node in module.graph.nodes:
-        if str(node.target).startswith("aten.to."):
+    module = make_fx(pure, pre_dispatch=True)(x, *layer.values(more))
+    graph, constants = module.graph, []
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    for node in list(graph.nodes):
+        if node.op == "get_attr":
+            # As an input: torch.compile takes constants of two regions for one another.
+            with graph.inserting_after(last):
+                last = graph.placeholder(node.target.strip("_"))
+            constants.append(getattr(module, node.target))
+            last.meta.update(node.meta)
+            node.replace_all_uses_with(last)
+            graph.erase_node(node)
+        elif str(node.target).startswith("aten.to."):
+            # Keras converts each tensor to the type and device that it has already.
             source, made = node.args[0].meta["val"], node.meta["val"]
             if (source.dtype, source.device) == (made.dtype, made.device):
                 node.replace_all_uses_with(node.args[0])
-    module.graph.eliminate_dead_code()
+    graph.eliminate_dead_code()
     module.recompile()
-    return module.forward
+    return module.forward, constants
 
 
 def _region(traced: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -10,7 +10,7 @@ from mimzoo.layers.drop_path import draw_factors
 
 
 class Block(keras.layers.Layer):
-    """Base of blocks: `body` is what is computed, with the factors of two dropped branches.
+    """Base of blocks of two branches: `body` is what is computed.
 
     A subclass has `drop_path`, `remat`, and `optional`: names of what `body` takes between the
     tokens and the factors, each a tensor or None.
@@ -19,7 +19,7 @@ class Block(keras.layers.Layer):
     optional: tuple[str, ...] = ()
 
     def body(self, x: Tensor, *optional: Tensor | None) -> Tensor:
-        """Tokens, what `optional` names, and the factors of both branches -> tokens."""
+        """Tokens, what `optional` names, and the factors of both branches or None -> tokens."""
         raise NotImplementedError
 
     def compute_output_spec(
@@ -31,7 +31,7 @@ class Block(keras.layers.Layer):
     def run(self, tokens: Tensor, optional: Sequence, training: bool | None) -> Tensor:
         """`body`, rematerialised if `remat`."""
         (factors,) = draw_factors([self.drop_path], tokens, training)
-        given = (*optional, *factors)
+        given = (*optional, factors)
 
         def body(tokens: Tensor, *given: Tensor | None) -> Tensor:
             return run_method(self.body, tokens, given, training)
@@ -84,7 +84,7 @@ def run_layers(
         return x
     factors = iter(draw_factors([block.drop_path for block in blocks], x, training))
     links = [
-        (method, [*map(options.get, layer.optional), *next(factors)])
+        (method, [*map(options.get, layer.optional), next(factors)])
         if isinstance(layer, Block)
         else (method, ())
         for method, (layer, options) in zip(methods, layers, strict=True)

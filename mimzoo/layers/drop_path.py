@@ -33,7 +33,12 @@ class DropPath(keras.layers.Layer):
 
     def factor(self, like: Tensor, training: bool | None) -> Tensor | None:
         """(B, 1, ..., 1) factor of the branch of each example; None where nothing is dropped."""
-        return draw_factors([self], like, training, 1)[0][0]
+        (factors,) = draw_factors([self], like, training, 1)
+        return None if factors is None else factors[0]
+
+    def of_branches(self, factors: Tensor | None) -> Sequence[Tensor | None]:
+        """Of `draw_factors`, the factor of each of two branches."""
+        return (None, None) if factors is None else ops.unstack(factors, 2)
 
     def call(
         self, inputs: Tensor, factor: Tensor | None = None, training: bool | None = None
@@ -49,32 +54,32 @@ class DropPath(keras.layers.Layer):
 
 def draw_factors(
     layers: Sequence[DropPath], like: Tensor, training: bool | None, count: int = 2
-) -> list[list[Tensor | None]]:
-    """`count` factors (B, 1, ..., 1) of each layer, in the dtype of `like` (B, ...).
+) -> list[Tensor | None]:
+    """Factors of `count` branches for each layer, (count, B, 1, ..., 1) in the dtype of `like`.
 
-    Blocks draw them outside of what is rematerialised, which would draw anew.
+    None where nothing is dropped. Blocks draw them outside of what is rematerialised, which would
+    draw anew.
     """
     dropping = [layer for layer in layers if training and layer.rate]
-    drawn: dict[DropPath, list[Tensor]] = {}
     shape = (ops.shape(like)[0],) + (1,) * (len(like.shape) - 1)
-    if dropping and keras.config.backend() == "torch":
+    if not dropping:
+        return [None] * len(layers)
+    keep = _keep(tuple(layer.rate for layer in dropping))(like)
+    if keras.config.backend() == "torch":
         uniform = draw_rows([layer.seed_generator for layer in dropping], shape[0], count)
-        keep = _keep(tuple(layer.rate for layer in dropping))(like)
-        factors = ops.cast(ops.floor(uniform + keep) / keep, like.dtype)
-        factors = ops.reshape(factors, (len(dropping) * count, *shape))
-        factors = list(ops.unstack(factors, len(dropping) * count))
-        drawn = {layer: factors[i * count :][:count] for i, layer in enumerate(dropping)}
     else:
-        for layer in dropping:
-            keep = 1.0 - layer.rate
-            uniform = [uniform_rows(shape, layer.seed_generator) for _ in range(count)]
-            drawn[layer] = [ops.cast(ops.floor(u + keep) / keep, like.dtype) for u in uniform]
-    return [drawn.get(layer, [None] * count) for layer in layers]
+        seeds = [layer.seed_generator for layer in dropping for _ in range(count)]
+        uniform = ops.stack([uniform_rows(shape, seed) for seed in seeds])
+    uniform = ops.reshape(uniform, (len(dropping), count, *shape))
+    keep = ops.reshape(keep, (-1, 1) + (1,) * len(shape))
+    factors = ops.cast(ops.floor(uniform + keep) / keep, like.dtype)
+    drawn = dict(zip(dropping, ops.unstack(factors, len(dropping)), strict=True))
+    return [drawn.get(layer) for layer in layers]
 
 
 @functools.cache
 def _keep(rates: tuple[float, ...]) -> Constant:
-    return Constant(1.0 - np.array(rates, "float32")[:, None, None])
+    return Constant(1.0 - np.array(rates, "float32"))
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

@@ -99,13 +99,12 @@ class SwinBlock(Block):
         """(B, rows, cols, D) -> (B, rows, cols, D); `group_mask`: see WindowAttention."""
         return self.run(tokens, (group_mask,), training)
 
-    def body(
-        self, x: Tensor, group_mask: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
-    ) -> Tensor:
+    def body(self, x: Tensor, group_mask: Tensor | None, factors: Tensor | None) -> Tensor:
         """See Block."""
+        first, second = self.drop_path.of_branches(factors)
         branch = self.attention(self.norm1(x), group_mask=group_mask)
-        x = x + self.drop_path(branch, factor=factor1)
-        return x + self.drop_path(self.mlp(self.norm2(x)), factor=factor2)
+        x = x + self.drop_path(branch, factor=first)
+        return x + self.drop_path(self.mlp(self.norm2(x)), factor=second)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -129,13 +128,12 @@ class SwinV2Block(SwinBlock):
     attention_arguments = ("pretrained_window_size",)
     norm_gamma = "zeros"
 
-    def body(
-        self, x: Tensor, group_mask: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
-    ) -> Tensor:
+    def body(self, x: Tensor, group_mask: Tensor | None, factors: Tensor | None) -> Tensor:
         """See Block."""
+        first, second = self.drop_path.of_branches(factors)
         branch = self.norm1(self.attention(x, group_mask=group_mask))
-        x = x + self.drop_path(branch, factor=factor1)
-        return x + self.drop_path(self.norm2(self.mlp(x)), factor=factor2)
+        x = x + self.drop_path(branch, factor=first)
+        return x + self.drop_path(self.norm2(self.mlp(x)), factor=second)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

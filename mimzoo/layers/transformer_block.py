@@ -100,18 +100,18 @@ class TransformerBlock(Block):
         x: Tensor,
         bias: Tensor | None,
         index: Tensor | None,
-        factor1: Tensor | None,
-        factor2: Tensor | None,
+        factors: Tensor | None,
     ) -> Tensor:
         """See Block."""
+        first, second = self.drop_path.of_branches(factors)
         branch = self.attention(self.norm1(x), bias=bias, index=index)
         if self.layer_scale_init is not None:
             branch = branch * ops.cast(self.scale1, branch.dtype)
-        x = x + self.drop_path(branch, factor=factor1)
+        x = x + self.drop_path(branch, factor=first)
         branch = self.mlp(self.norm2(x))
         if self.layer_scale_init is not None:
             branch = branch * ops.cast(self.scale2, branch.dtype)
-        return x + self.drop_path(branch, factor=factor2)
+        return x + self.drop_path(branch, factor=second)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

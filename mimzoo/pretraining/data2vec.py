@@ -28,11 +28,12 @@ from mimzoo.pretraining.task import MIMTask
 class PostNormBlock(TransformerBlock):
     """x = norm1(x + attention(x)), then norm2(x + mlp(x)) (modules.py, `AltBlock`)."""
 
-    def body(self, x: Tensor, bias: Any, index: Any, factor1: Any, factor2: Any) -> Tensor:
+    def body(self, x: Tensor, bias: Any, index: Any, factors: Any) -> Tensor:
         """See Block."""
+        first, second = self.drop_path.of_branches(factors)
         branch = self.attention(x, bias=bias, index=index)
-        x = self.norm1(x + self.drop_path(branch, factor=factor1))
-        return self.norm2(x + self.drop_path(self.mlp(x), factor=factor2))
+        x = self.norm1(x + self.drop_path(branch, factor=first))
+        return self.norm2(x + self.drop_path(self.mlp(x), factor=second))
 
     def with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The block's output, and what its MLP adds before the norm, for inference."""
