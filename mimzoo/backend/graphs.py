@@ -76,14 +76,26 @@ class Graphs:
                 return False
         return True
 
-    def run(self, links: Sequence[Link], x: Tensor, training: bool) -> Tensor:
-        """`for method, more in links: x = method(x, *more)`, as a graph if that can be traced."""
+    def run(
+        self, links: Sequence[Link], x: Tensor, training: bool, compiled: bool = True
+    ) -> Tensor:
+        """`for method, more in links: x = method(x, *more)`, as a graph if that can be traced.
+
+        Args:
+            links: methods of layers, for which `can_run`.
+            x: input of the first.
+            training: whether that is for training.
+            compiled: False: the graph runs as it was traced.
+        """
         layers = [self._layers[method] for method, _ in links]
         pairs = zip(layers, links, strict=True)
         forms = [(layer.number, *map(_form, more)) for layer, (_, more) in pairs]
-        key = (training, _form(x), *forms)
+        compiled = compiled and (
+            self.jit_compile is True or (self.jit_compile == "auto" and x.device.type == "cuda")
+        )
+        key = (training, compiled, _form(x), *forms)
         if key not in self._chains:
-            self._chains[key] = self._make(links, layers, x, training)
+            self._chains[key] = self._make(links, layers, x, training, compiled)
         chain = self._chains[key]
         if chain is None:
             for method, more in links:
@@ -95,13 +107,15 @@ class Graphs:
         return chain(x, *values)
 
     def _make(
-        self, links: Sequence[Link], layers: list["_Layer"], x: Tensor, training: bool
+        self,
+        links: Sequence[Link],
+        layers: list["_Layer"],
+        x: Tensor,
+        training: bool,
+        compiled: bool,
     ) -> Callable | None:
         import torch
 
-        compiled = self.jit_compile is True or (
-            self.jit_compile == "auto" and x.device.type == "cuda"
-        )
         parts, constants, first = [], [], 0
         try:
             with torch.no_grad():
@@ -109,8 +123,9 @@ class Graphs:
                     key = (training, layer.number, _form(x), *map(_form, more))
                     if key not in self._traced:
                         traced, own = _trace(method, layer, x, more)
-                        self._traced[key] = traced, _region(traced) if compiled else traced, own
+                        self._traced[key] = traced, _region(traced), own
                     traced, region, own = self._traced[key]
+                    region = region if compiled else traced
                     given = layer.values(more)
                     parts.append(
                         (region, slice(first, first := first + len(given)), len(constants))

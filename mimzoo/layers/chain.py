@@ -33,28 +33,31 @@ class Block(keras.layers.Layer):
         (factors,) = draw_factors([self.drop_path], tokens, training)
         given = (*optional, factors)
 
-        def body(tokens: Tensor, *given: Tensor | None) -> Tensor:
-            return run_method(self.body, tokens, given, training)
-
         if not (self.remat and training):
-            return body(tokens, *given)
+            return run_method(self.body, tokens, given, training)
 
         # TensorFlow's recompute_grad takes tensors only, so None stays outside.
         def with_tensors(tokens: Tensor, *tensors: Tensor) -> Tensor:
             rest = iter(tensors)
-            return body(tokens, *(None if x is None else next(rest) for x in given))
+            more = [None if x is None else next(rest) for x in given]
+            # What is compiled keeps other tensors than its first call did.
+            return run_method(self.body, tokens, more, training, compiled=False)
 
         return keras.remat(with_tensors)(tokens, *(x for x in given if x is not None))
 
 
 def run_method(
-    method: Callable, x: Tensor, given: Sequence[Tensor | None] = (), training: bool | None = None
+    method: Callable,
+    x: Tensor,
+    given: Sequence[Tensor | None] = (),
+    training: bool | None = None,
+    compiled: bool = True,
 ) -> Any:
     """`method(x, *given)` of a layer, as a graph where there are graphs."""
     graphs = active_graphs(x)
     if graphs is None or not graphs.can_run([method]):
         return method(x, *given)
-    return graphs.run([(method, given)], x, bool(training))
+    return graphs.run([(method, given)], x, bool(training), compiled)
 
 
 def run_layers(
