@@ -4,6 +4,7 @@
     python -m benchmarks --only tiny        # rows with this in their names
     python -m benchmarks --draw             # the picture of the table as it is
     python -m benchmarks --gpu              # instead, base and large models in bfloat16 on a GPU
+    python -m benchmarks --gpu --size tiny --batch-size 2 --rounds 1   # the same as a quick check
 
 Rows that stand in the table are measured again only with `--again`, so a stopped run
 resumes.
@@ -39,12 +40,11 @@ OFFICIAL = {"mixmim base": "--case mixmim --size base --batch-size 4 --no-compil
 
 # On a GPU, in bfloat16; those that matter most first.
 GPU_ROWS = {
-    "mae large bf16": "--case mae --size large --batch-size 128",
-    "mae base bf16": "--case mae --size base --batch-size 256",
-    "simmim base bf16": "--case simmim --size base --batch-size 64 --no-compile",
-    "simmim large bf16": "--case simmim --size large --batch-size 32 --no-compile",
-    "finetune_vit base bf16": "--case finetune_vit --size base --batch-size 128",
-    "finetune_vit large bf16": "--case finetune_vit --size large --batch-size 64",
+    "mae large, 64": "--case mae --size large --batch-size 64",
+    "simmim base, 32": "--case simmim --size base --batch-size 32",
+    "mixmim base, 32": "--case mixmim --size base --batch-size 32",
+    "finetune_vit base, 128": "--case finetune_vit_drop_path --size base --batch-size 128",
+    "mae large, 256": "--case mae --size large --batch-size 256",
 }
 
 
@@ -57,20 +57,30 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--official", metavar="DIR", help="MixMIM's official code, for its row")
     parser.add_argument("--again", action="store_true", help="measure what is there already, too")
     parser.add_argument("--gpu", action="store_true", help="the rows for a GPU")
+    parser.add_argument("--size", help="of all rows, instead of their own")
+    parser.add_argument("--batch-size", help="likewise")
+    parser.add_argument("--rounds", help="timed steps; default: 3, on a GPU 12")
     parser.add_argument("--draw", action="store_true", help="measure nothing")
     args = parser.parse_args(argv)
     args.csv = args.csv or Path(f"benchmarks/results{'_gpu' * args.gpu}.csv")
     args.backends = args.backends or ["torch", "jax"] + ["tensorflow"] * (not args.gpu)
     rows, failed = ROWS | {k: f"{v} --official {args.official}" for k, v in OFFICIAL.items()}, 0
     if args.gpu:
-        rows = {name: f"{row} --bf16 --rounds 20" for name, row in GPU_ROWS.items()}
+        rows = {name: f"{row} --bf16 --rounds 12" for name, row in GPU_ROWS.items()}
+        if args.official:
+            rows = {name: f"{row} --official {args.official}" for name, row in rows.items()}
     for name, arguments in rows.items():
         if args.only not in name or args.draw or (name in OFFICIAL and not args.official):
             continue
+        changed = {k: v for k in ("size", "batch_size", "rounds") if (v := getattr(args, k))}
+        if "size" in changed or "batch_size" in changed:
+            name = f"{name} as {' '.join(changed.values())}"
         for backend in args.backends:
             if args.again or not known(args.csv, name, backend):
                 command = [sys.executable, "-m", "benchmarks.train_step", *arguments.split()]
-                command += ["--backends", backend, "--csv", str(args.csv)]
+                command += ["--backends", backend, "--csv", str(args.csv), "--row", name]
+                for option, value in changed.items():
+                    command += [f"--{option.replace('_', '-')}", value]
                 if subprocess.run(command, check=False).returncode:
                     failed += 1
                     print(f"{name} on {backend} failed", file=sys.stderr)
@@ -92,8 +102,11 @@ def draw(rows: list[dict], path: Path) -> None:
     from matplotlib.figure import Figure
 
     ours = [row for row in rows if row["contender"] == "mimzoo"]
-    measured = {row["case"] for row in ours}
-    cases = [name for name in dict.fromkeys((*ROWS, *OFFICIAL, *GPU_ROWS)) if name in measured]
+    known_order = [*ROWS, *OFFICIAL, *GPU_ROWS]
+    cases = sorted(
+        dict.fromkeys(row["case"] for row in ours),
+        key=lambda name: known_order.index(name) if name in known_order else len(known_order),
+    )
     colours = {"torch": "#0072B2", "jax": "#E69F00", "tensorflow": "#999999"}
     backends = [name for name in colours if any(row["backend"] == name for row in ours)]
     figure = Figure(figsize=(7, 1.2 + (0.15 + 0.2 * len(backends)) * len(cases)), layout="tight")

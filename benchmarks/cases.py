@@ -1,5 +1,6 @@
 """What is compared: a model of ours, and the same one of others, each ready to be built."""
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -308,6 +309,39 @@ def vit_classifier(o: Options, train: bool) -> Case:
     return classifier_case(o, ours, {"transformers": peer}, {"KerasHub": keras_peer}, train)
 
 
+def vit_drop_path(o: Options) -> Case:
+    """Fine-tuning of a ViT with drop path beside timm's, if that is installed."""
+
+    def ours() -> Any:
+        from mimzoo.models import ImageClassifier, ViTBackbone
+
+        shape = (o.image_size, o.image_size, 3)
+        backbone = ViTBackbone.from_size(o.size, image_shape=shape, drop_path_rate=0.1)
+        return ImageClassifier(backbone, CLASSES, preprocessor=None)
+
+    def peer() -> Any:
+        import timm
+        import torch
+
+        class Peer(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = timm.create_model(
+                    f"vit_{o.size}_patch16_224",
+                    num_classes=CLASSES,
+                    img_size=o.image_size,
+                    drop_path_rate=0.1,
+                )
+
+            def forward(self, pixel_values: Any, labels: Any) -> Any:
+                return torch.nn.functional.cross_entropy(self.model(pixel_values), labels)
+
+        return Peer()
+
+    installed = importlib.util.find_spec("timm") is not None
+    return classifier_case(o, ours, {"timm": peer} if installed else {}, {}, True)
+
+
 def swin_classifier(o: Options, train: bool) -> Case:
     """Swin V2 beside `Swinv2ForImageClassification`; KerasHub has none."""
 
@@ -331,6 +365,7 @@ CASES: dict[str, tuple[Callable[[Options], Case], int]] = {
     "simmim_v1": (simmim_v1, 192),
     "mixmim": (mixmim, 224),
     "finetune_vit": (lambda o: vit_classifier(o, True), 224),
+    "finetune_vit_drop_path": (vit_drop_path, 224),
     "finetune_swinv2": (lambda o: swin_classifier(o, True), 192),
     "inference_vit": (lambda o: vit_classifier(o, False), 224),
     "inference_swinv2": (lambda o: swin_classifier(o, False), 192),

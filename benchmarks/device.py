@@ -1,6 +1,7 @@
 """The device that steps run on: the first GPU if there is one, else the CPU."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,17 @@ def matrix_peak(bf16: bool, rounds: int = 5) -> float:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def kernel_seconds(step: Callable[[], None]) -> float | None:
+    """Seconds that the device computed in a step, by torch's profiler; None where it sees nothing.
+
+    It does not see kernels of other libraries on CPUs.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = torch_device().type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
+        step()
+    name = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    return sum(getattr(event, name) for event in seen.key_averages()) / 1e6 or None

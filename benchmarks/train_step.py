@@ -4,16 +4,19 @@
     python -m benchmarks.train_step --case simmim --size tiny --batch-size 8 --bf16
     python -m benchmarks.train_step --case finetune_vit --size tiny --backends torch
 
-Each contender runs in a process of its own, on its own library alone, and they take turns: a step
-to get warm, then one that is timed. What counts is the ratio to the fastest peer: above 1, mimzoo
-is faster. "of peak" is the share of what a large matrix product reaches on this machine, by the
-operations of our formula. Memory is the most that a process took above what imports take (on a
-GPU: that its allocator gave out), and its ratio to the leanest peer's: below 1, mimzoo takes less.
+Each contender runs in a process of its own, on its own library alone. All take their first step, in
+which they compile, side by side; then they take turns: a step to get warm, then one that is timed.
+What counts is the ratio to the fastest peer: above 1, mimzoo is faster. "kernels" are the
+milliseconds that the device computed in a step, by torch's profiler, where it sees them. "of peak"
+is the share of what a large matrix product reaches on this machine, by the operations of our
+formula. Memory is the most that a process took above what imports take (on a GPU: that its
+allocator gave out), and its ratio to the leanest peer's: below 1, mimzoo takes less.
 torch.compile'd peers stand in the rows of torch alone, to which the others can be compared through
 the eager peer.
 """
 
 import argparse
+import contextlib
 import csv
 import functools
 import gc
@@ -21,10 +24,18 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.cases import CASES, Options
-from benchmarks.device import PeakMemory, check_device, child_environment, matrix_peak
+from benchmarks.device import (
+    PeakMemory,
+    check_device,
+    child_environment,
+    kernel_seconds,
+    matrix_peak,
+)
 from benchmarks.side_by_side import interleave
 
 BACKENDS = ("torch", "jax", "tensorflow")
@@ -69,7 +80,9 @@ def serve(args: argparse.Namespace) -> None:
     memory.forget_peak()
     step = case.contenders[args.contender]()
     commands = {
+        "first\n": lambda: timed(step),
         "step\n": step,
+        "kernels\n": lambda: kernel_seconds(step),
         "memory\n": lambda: memory.bytes() / 1e6,
         "peak\n": lambda: matrix_peak(args.bf16),
         "flops\n": case.flops,
@@ -77,6 +90,13 @@ def serve(args: argparse.Namespace) -> None:
     print(ANSWER + "null", flush=True)
     for line in sys.stdin:
         print(ANSWER + json.dumps(commands[line]()), flush=True)
+
+
+def timed(step: Callable[[], None]) -> float:
+    """Seconds of a step."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
 
 
 class Process:
@@ -99,13 +119,40 @@ class Process:
         for line in self.process.stdout:
             if line.startswith(ANSWER):
                 return json.loads(line.removeprefix(ANSWER))
-        raise SystemExit(f"{self.name} ended with exit status {self.process.wait()}")
+        raise RuntimeError(f"{self.name} ended with exit status {self.process.wait()}")
+
+    def tell(self, command: str) -> None:
+        """Has a command done."""
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
 
     def ask(self, command: str) -> float | None:
         """Has a command done, and waits for its answer."""
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
+        self.tell(command)
         return self.answer()
+
+
+def first_steps(processes: list[Process]) -> dict[str, float]:
+    """Seconds of each contender's first step, all side by side; without those that failed."""
+    started, seconds = [], {}
+    for process in processes:
+        with left_out():
+            process.answer()
+            process.tell("first")
+            started.append(process)
+    for process in started:
+        with left_out():
+            seconds[process.name] = process.answer()
+    return seconds
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[None]:
+    """Reports a contender that ended, of too little memory for example, and continues."""
+    try:
+        yield
+    except (RuntimeError, BrokenPipeError) as error:
+        print(f"left out: {error}", file=sys.stderr, flush=True)
 
 
 def measure(args: argparse.Namespace, argv: list[str], backend: str) -> list[dict]:
@@ -113,12 +160,15 @@ def measure(args: argparse.Namespace, argv: list[str], backend: str) -> list[dic
     names = CASES[args.case][0](options_of(args, backend)).contenders
     processes = [Process(argv, backend, name) for name in names]
     try:
-        for p in processes:
-            p.answer()
-        steps = {p.name: functools.partial(p.ask, "step") for p in processes}
-        timings = interleave(steps, args.rounds, warmup=1, untimed=1)
-        taken = {p.name: p.ask("memory") for p in processes}
-        flops, peak = processes[0].ask("flops"), max(p.ask("peak") for p in processes)
+        first = first_steps(processes)
+        running = [p for p in processes if p.name in first]
+        if not running:
+            raise SystemExit(f"{args.case} on {backend}: every contender failed.")
+        steps = {p.name: functools.partial(p.ask, "step") for p in running}
+        timings = interleave(steps, args.rounds, warmup=0, untimed=1)
+        taken = {p.name: p.ask("memory") for p in running}
+        kernels = {p.name: p.ask("kernels") for p in running}
+        flops, peak = running[0].ask("flops"), max(p.ask("peak") for p in running)
     finally:
         for p in processes:
             p.process.kill()
@@ -128,12 +178,15 @@ def measure(args: argparse.Namespace, argv: list[str], backend: str) -> list[dic
     least = min(taken[name] for name in peers)
     return [
         {
-            "case": f"{args.case} {args.size}{' bf16' if args.bf16 else ''}",
+            "case": args.row or f"{args.case} {args.size}{' bf16' if args.bf16 else ''}",
             "backend": backend,
             "contender": t.name,
             "ratio to best peer": round(best / t.median, 3),
             "spread": round(t.spread, 3),
             "images/s": round(args.batch_size / t.median, 2),
+            "ms": round(1e3 * t.median, 1),
+            "kernels, ms": kernels[t.name] and round(1e3 * kernels[t.name], 1),
+            "first step, s": round(first[t.name], 1),
             "GFLOP/s": round(flops / t.median / 1e9, 1),
             "of peak": round(flops / t.median / peak, 3),
             "MB": round(taken[t.name]),
@@ -158,6 +211,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--jit", action="store_true", help="compile ours on torch, too")
     parser.add_argument("--official", help="folder of MixMIM's official code, for its case")
     parser.add_argument("--csv", type=Path, help="add the rows to this table")
+    parser.add_argument("--row", help="name of the rows in the table, default: case and size")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)

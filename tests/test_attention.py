@@ -9,6 +9,7 @@ from gradients import relative_error, value_and_gradients
 from keras import ops
 
 from mimzoo.backend import attention, gelu, l2_normalize
+from mimzoo.backend.attention import jax_attention, torch_attention
 
 B, W, H, T, D = 2, 3, 2, 5, 4
 SHAPES = {
@@ -83,6 +84,68 @@ def test_gradients_are_those_of_the_formula(case, bias_of, masked):
     assert found == pytest.approx(expected[0], rel=1e-5, abs=1e-5)
     for actual, right in zip([to_query, *to_weights], expected[1], strict=True):
         assert relative_error(actual, right) < 1e-5
+
+
+TERMS = {
+    "a bias of heads": [(1, H, T, T)],
+    "bias and shift": [(1, H, T, T), (W, 1, T, T)],
+    "bias, shift and sources": [(1, H, T, T), (W, 1, T, T), (B, W, 1, T, T)],
+}
+
+
+def with_terms(function, shape, terms):
+    """Value and gradients of attention by query, key, value and each term."""
+    rng = np.random.default_rng(2)
+    query, key, value, upstream = (rng.normal(size=shape).astype("float32") for _ in range(4))
+    layer = Weights(key, value, *(rng.normal(size=t).astype("float32") for t in terms))
+
+    def loss(layer, query):
+        key, value, *terms = layer.tensors()
+        return ops.sum(function(query, key, value, terms) * ops.convert_to_tensor(upstream))
+
+    return value_and_gradients(loss, layer, query)
+
+
+def check_same(expected, found):
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    for right, actual in zip([expected[1], *expected[2]], [found[1], *found[2]], strict=True):
+        assert relative_error(actual, right) < 1e-5
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="what torch does on CUDA")
+@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
+def test_the_fused_kernel_with_terms(terms):
+    shape = SHAPES["windows"]
+    expected = with_terms(lambda q, k, v, m: attention(q, k, v, m[0], 0.7, m[1:]), shape, terms)
+    check_same(expected, with_terms(lambda *given: torch_attention(*given, 0.7), shape, terms))
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="what torch does on CUDA")
+def test_terms_that_examples_share_are_not_repeated_for_each(monkeypatch):
+    import torch
+
+    seen = []
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda query, key, value, attn_mask, scale: seen.append(attn_mask) or value,
+    )
+    query = torch.zeros(SHAPES["windows"], dtype=torch.bfloat16)
+    bias, shift = torch.zeros(1, H, T, T), torch.zeros(W, 1, T, T)
+    for terms, heads in ([bias], H), ([bias, shift], W * H):
+        assert torch_attention(query, query, query, terms, 1.0).shape == query.shape
+        assert seen[-1].shape == (1, heads, T, T)
+        assert seen[-1].dtype == query.dtype
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="what JAX does on GPUs")
+@pytest.mark.parametrize("length", [4, 5])
+def test_attention_of_padded_tokens(length):
+    shape = (B, H, length, D)
+    expected = with_terms(lambda q, k, v, _: attention(q, k, v, scale=0.7), shape, [])
+    check_same(
+        expected, with_terms(lambda q, k, v, _: jax_attention(q, k, v, 0.7, "xla"), shape, [])
+    )
 
 
 # Rounding to bfloat16 is 2^-9; numbers pass it a few times.

@@ -24,6 +24,9 @@ def adam() -> keras.optimizers.Optimizer:
     return optimizer
 
 
+HOOKS = "layers with torch's hooks are called one by one"
+torch = pytest.importorskip("torch")
+
 # name -> (whose it is, why it is used)
 TABLE = {
     "_flatten_layers": (
@@ -36,6 +39,11 @@ TABLE = {
     "_get_variable_index": (adam, "finds the slot and the multiplier of a variable"),
     "_get_current_learning_rate": (adam, "LayerDecay scales the rate of the optimizer in it"),
     "_apply_weight_decay": (adam, "LayerDecay scales the decay of the optimizer in it"),
+    "_forward_hooks": (keras.layers.Layer, HOOKS),
+    "_forward_pre_hooks": (keras.layers.Layer, HOOKS),
+    "_backward_hooks": (keras.layers.Layer, HOOKS),
+    "_backward_pre_hooks": (keras.layers.Layer, HOOKS),
+    "_foreach_add_": (torch, "advances all generators in one call on the device"),
     "_use_weight_decay": (adam, "LayerDecay spares what the optimizer in it spares"),
 }
 
@@ -43,7 +51,7 @@ TABLE = {
 @pytest.mark.parametrize("name", TABLE)
 def test_it_is_still_there(name):
     owner, why = TABLE[name]
-    owner = owner if inspect.isclass(owner) else owner()
+    owner = owner() if inspect.isfunction(owner) or owner is keras.layers.Layer else owner
     assert hasattr(owner, name), (
         f"Keras {keras.__version__} has no {name} any more. It was used because: {why}."
     )

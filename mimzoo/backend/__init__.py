@@ -6,6 +6,8 @@ wrong or slow on one of the three; each function says which.
 
 from mimzoo.backend.attention import attention
 from mimzoo.backend.constant import Constant, Tensor, add_constant
+from mimzoo.backend.graphs import Graphs, active_graphs
+from mimzoo.backend.interrupts import keep_weights
 from mimzoo.backend.operations import (
     exact_matmul,
     gather_tokens,
@@ -16,8 +18,8 @@ from mimzoo.backend.operations import (
 from mimzoo.backend.tracing import is_tensorflow_symbol, is_traced
 from mimzoo.backend.training import (
     TorchParameters,
+    draw_rows,
     fuse_adam,
-    keep_weights,
     no_gradient,
     set_part,
     share_of_replica,
@@ -26,10 +28,13 @@ from mimzoo.backend.training import (
 
 __all__ = [
     "Constant",
+    "Graphs",
     "Tensor",
     "TorchParameters",
+    "active_graphs",
     "add_constant",
     "attention",
+    "draw_rows",
     "exact_matmul",
     "fuse_adam",
     "gather_tokens",

@@ -24,3 +24,9 @@ def is_traced(x: Any) -> bool:
 def is_tensorflow_symbol(x: Any) -> bool:
     """Whether `x` is a tensor of a TensorFlow graph, such as tf.data makes on every backend."""
     return type(x).__module__.startswith("tensorflow") and not hasattr(x, "numpy")
+
+
+def in_stateless_scope() -> bool:
+    """Whether variables have other values than their own, as in `stateless_call`."""
+    with keras.StatelessScope(initialize_variables=False) as scope:
+        return scope.original_scope is not None

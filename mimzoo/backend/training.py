@@ -1,14 +1,15 @@
 """What differs in training: parameters, shares of a batch, gradients, optimizers."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
-from mimzoo.backend.constant import Tensor
+from mimzoo.backend.constant import Constant, Tensor
+from mimzoo.backend.tracing import in_stateless_scope
 
 
 class TorchParameters:
@@ -25,91 +26,6 @@ class TorchParameters:
 
         values = (variable.value for variable in self.variables)
         return (value for value in values if isinstance(value, torch.nn.Parameter))
-
-
-class _LateInterrupt(keras.callbacks.Callback):
-    """Ctrl-C in a loop of Keras waits for the end of the step; a second one does not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stepped = self.interrupted = False
-
-    def note(self, number: int, frame: Any) -> None:
-        """Handles SIGINT."""
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        self.interrupted = True
-
-    def check(self) -> None:
-        """Raises KeyboardInterrupt if Ctrl-C came."""
-        if self.interrupted:
-            self.interrupted = False
-            raise KeyboardInterrupt
-
-    def step(self, batch: int, logs: dict | None = None) -> None:
-        """Notes the end of a step."""
-        self.stepped = True
-        self.check()
-
-    on_train_batch_end = on_test_batch_end = on_predict_batch_end = step
-
-
-@contextmanager
-def keep_weights(model: keras.Model, callbacks: Any = None, fits: bool = False) -> Iterator[Any]:
-    """Where neither an error nor Ctrl-C costs a model its weights, as they would on JAX.
-
-    Keras' loops take the weights out of the model there and put none back after an error, and a
-    step that is interrupted has used up the old weights before the new ones are kept. What was
-    trained before the error stays.
-
-    Args:
-        model: of the loop.
-        callbacks: for the loop, in any form that Keras takes.
-        fits: the loop is `fit`, which changes the optimizer, too.
-
-    Yields:
-        The callbacks, with one more on JAX.
-    """
-    if keras.config.backend() != "jax":
-        yield callbacks
-        return
-    optimizer = model.optimizer if fits else None
-    if optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    variables = [*model.variables, *(optimizer.variables if optimizer is not None else ())]
-    values = [(variable, variable.value) for variable in variables]
-    late, callbacks = _with_late_interrupt(callbacks)
-    usual = signal.default_int_handler
-    changes = signal.getsignal(signal.SIGINT) is usual and (
-        threading.current_thread() is threading.main_thread()
-    )
-    if changes:
-        signal.signal(signal.SIGINT, late.note)
-    try:
-        yield callbacks
-        late.check()
-    except BaseException:
-        if late.stepped:
-            model.jax_state_sync()
-        else:
-            for variable, value in values:
-                variable.assign(value)
-        raise
-    finally:
-        if changes:
-            signal.signal(signal.SIGINT, usual)
-
-
-def _with_late_interrupt(callbacks: Any) -> tuple[_LateInterrupt, Any]:
-    """The callback, and all of them; the one that `fit` has serves its validation, too."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        found = [one for one in callbacks.callbacks if isinstance(one, _LateInterrupt)]
-        late = found[0] if found else _LateInterrupt()
-        if not found:
-            callbacks.append(late)
-        return late, callbacks
-    own = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
-    late = _LateInterrupt()
-    return late, [*own, late]
 
 
 # (number, count): which of so many equal parts of each batch this process computes. Only torch
@@ -142,6 +58,42 @@ def uniform_rows(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:
     return drawn[number * rows : (number + 1) * rows]
 
 
+def draw_rows(seeds: Sequence[keras.random.SeedGenerator], rows: int, count: int) -> Tensor:
+    """torch: uniform numbers in [0, 1), `count` for each row of a batch and each generator.
+
+    Keras would read each generator's state from the device. These are hashes of state, number and
+    row, computed on the device, and as in `uniform_rows` the same on one device and on many.
+
+    Args:
+        seeds: generators; each advances by one.
+        rows: of this process.
+        count: numbers for each.
+
+    Returns:
+        (generators, count, rows) float32, multiples of 2^-24.
+    """
+    import torch
+
+    states = [seed.state.value for seed in seeds]
+    with torch.no_grad():
+        state = torch.stack(states).to(torch.int64)
+        torch._foreach_add_([s[1] for s in states], 1)
+        device, first = state.device, _PART[0] * rows
+        row = torch.arange(first, first + rows, device=device)
+        number = torch.arange(count, device=device)[:, None]
+        bits = _hash(state[:, 0] * 0x9E3779B1 + state[:, 1])[:, None, None]
+        bits = _hash(_hash(bits + number) + row)
+        return (bits >> 8).to(torch.float32) * 2.0**-24
+
+
+def _hash(x: Tensor) -> Tensor:
+    """32 bits of each int64, mixed (Ellis, lowbias32)."""
+    x = x & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
 def share_of_replica(loss: Tensor) -> Tensor:
     """A mean over this replica's rows, so scaled that the sum over replicas is the mean over all.
 
@@ -168,11 +120,11 @@ def no_gradient() -> AbstractContextManager:
 
 
 def fuse_adam(optimizer: keras.optimizers.Adam) -> None:
-    """Lets a new Adam or AdamW on torch step in one pass on CPUs, and let go of gradients after it.
+    """Lets a new Adam or AdamW on torch step in one pass, and let go of gradients after it.
 
-    Keras' own step there makes a dozen passes, a seventh of a small model's training. What is
-    computed is the same. Other devices and backends keep Keras' step. And Keras would hold the
-    gradients, as much as the weights, until the next forward pass has filled memory.
+    Keras' own step makes a dozen passes over weights and moments. What is computed is the same.
+    Nothing is read from the device: rates stay tensors. Other backends keep Keras' step. And Keras
+    would hold the gradients, as much as the weights, until the next forward pass has filled memory.
     """
     if keras.config.backend() != "torch" or optimizer.amsgrad:
         return
@@ -180,32 +132,36 @@ def fuse_adam(optimizer: keras.optimizers.Adam) -> None:
     from torch.optim.adamw import adamw
 
     usual = optimizer._parallel_update_step
+    many = Constant(np.float32(1e9))
 
     def step(grads: list, variables: list, learning_rate: Any) -> None:
-        weights = [v.value for v in variables]
-        for weight in weights:
-            weight.grad = None  # whoever called holds `grads` until the step is over
-        if any(w.device.type != "cpu" or w.dtype != torch.float32 for w in weights):
+        for variable in variables:
+            variable._value.grad = None  # whoever called holds `grads` until the step is over
+        weights = [v._value for v in variables]
+        if in_stateless_scope() or any(w.dtype != torch.float32 for w in weights):
             usual(grads, variables, learning_rate)
             return
-        done = float(optimizer.iterations)  # with gradient accumulation it is a tensor
+        # torch adds epsilon after the correction of the moments, Keras before it. So both are
+        # corrected by the rate, as in Keras, and torch sees moments of so many steps that it
+        # corrects nothing.
+        done = ops.cast(optimizer.iterations, "float32") + 1
+        unbias = (1 - optimizer.beta_2**done) ** 0.5 / (1 - optimizer.beta_1**done)
         slots = [optimizer._get_variable_index(v) for v in variables]
         adamw(
             weights,
             grads,
-            [optimizer._momentums[i].value for i in slots],
-            [optimizer._velocities[i].value for i in slots],
+            [optimizer._momentums[i]._value for i in slots],
+            [optimizer._velocities[i]._value for i in slots],
             [],
-            [torch.tensor(done) for _ in slots],
+            [many(weights[0])] * len(slots),
             fused=True,
             amsgrad=False,
             maximize=False,
             beta1=optimizer.beta_1,
             beta2=optimizer.beta_2,
-            lr=float(learning_rate),
+            lr=learning_rate * unbias,
             weight_decay=0.0,  # Keras decays apart
-            # Keras adds epsilon before the correction of the second moment, torch after it.
-            eps=optimizer.epsilon / (1 - optimizer.beta_2 ** (done + 1)) ** 0.5,
+            eps=optimizer.epsilon,
         )
 
     optimizer._parallel_update_step = step

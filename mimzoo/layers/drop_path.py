@@ -1,9 +1,13 @@
 """Stochastic depth: a residual branch is dropped for whole examples."""
 
+import functools
+from collections.abc import Sequence
+
 import keras
+import numpy as np
 from keras import ops
 
-from mimzoo.backend import Tensor, uniform_rows
+from mimzoo.backend import Constant, Tensor, draw_rows, uniform_rows
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -28,16 +32,13 @@ class DropPath(keras.layers.Layer):
         self.built = True
 
     def factor(self, like: Tensor, training: bool | None) -> Tensor | None:
-        """(B, 1, ..., 1) factor of the branch of each example; None where nothing is dropped.
+        """(B, 1, ..., 1) factor of the branch of each example; None where nothing is dropped."""
+        (factors,) = draw_factors([self], like, training, 1)
+        return None if factors is None else factors[0]
 
-        Blocks draw it outside of what is rematerialised, which would draw anew.
-        """
-        if not training or not self.rate:
-            return None
-        shape = (ops.shape(like)[0],) + (1,) * (len(like.shape) - 1)
-        keep = 1.0 - self.rate
-        kept = ops.floor(uniform_rows(shape, self.seed_generator) + keep)
-        return ops.cast(kept / keep, like.dtype)
+    def of_branches(self, factors: Tensor | None) -> Sequence[Tensor | None]:
+        """Of `draw_factors`, the factor of each of two branches."""
+        return (None, None) if factors is None else ops.unstack(factors, 2)
 
     def call(
         self, inputs: Tensor, factor: Tensor | None = None, training: bool | None = None
@@ -49,6 +50,36 @@ class DropPath(keras.layers.Layer):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+def draw_factors(
+    layers: Sequence[DropPath], like: Tensor, training: bool | None, count: int = 2
+) -> list[Tensor | None]:
+    """Factors of `count` branches for each layer, (count, B, 1, ..., 1) in the dtype of `like`.
+
+    None where nothing is dropped. Blocks draw them outside of what is rematerialised, which would
+    draw anew.
+    """
+    dropping = [layer for layer in layers if training and layer.rate]
+    shape = (ops.shape(like)[0],) + (1,) * (len(like.shape) - 1)
+    if not dropping:
+        return [None] * len(layers)
+    keep = _keep(tuple(layer.rate for layer in dropping))(like)
+    if keras.config.backend() == "torch":
+        uniform = draw_rows([layer.seed_generator for layer in dropping], shape[0], count)
+    else:
+        seeds = [layer.seed_generator for layer in dropping for _ in range(count)]
+        uniform = ops.stack([uniform_rows(shape, seed) for seed in seeds])
+    uniform = ops.reshape(uniform, (len(dropping), count, *shape))
+    keep = ops.reshape(keep, (-1, 1) + (1,) * len(shape))
+    factors = ops.cast(ops.floor(uniform + keep) / keep, like.dtype)
+    drawn = dict(zip(dropping, ops.unstack(factors, len(dropping)), strict=True))
+    return [drawn.get(layer) for layer in layers]
+
+
+@functools.cache
+def _keep(rates: tuple[float, ...]) -> Constant:
+    return Constant(1.0 - np.array(rates, "float32"))
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

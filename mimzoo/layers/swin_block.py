@@ -5,9 +5,9 @@ from typing import ClassVar
 import keras
 
 from mimzoo.backend import Tensor
+from mimzoo.layers.chain import Block
 from mimzoo.layers.drop_path import DropPath
 from mimzoo.layers.mlp import MLP
-from mimzoo.layers.remat import call_block
 from mimzoo.layers.window_attention import (
     CosineWindowAttention,
     MixMIMWindowAttention,
@@ -16,7 +16,7 @@ from mimzoo.layers.window_attention import (
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
-class SwinBlock(keras.layers.Layer):
+class SwinBlock(Block):
     """x + drop(attention(norm(x))), then x + drop(mlp(norm(x))): (B, rows, cols, D) -> the same.
 
     Liu et al., arXiv 2103.14030; models/swin_transformer.py, `SwinTransformerBlock`.
@@ -33,6 +33,7 @@ class SwinBlock(keras.layers.Layer):
         **kwargs: of the attention (`pretrained_window_size` for Swin V2) and of keras.Layer.
     """
 
+    optional = ("group_mask",)
     attention_cls: ClassVar[type] = WindowAttention
     attention_arguments: ClassVar[tuple[str, ...]] = ()
     norm_gamma: ClassVar[str] = "ones"
@@ -92,25 +93,18 @@ class SwinBlock(keras.layers.Layer):
             layer.build(input_shape)
         self.built = True
 
-    def compute_output_spec(
-        self, tokens: keras.KerasTensor, *_: object, **__: object
-    ) -> keras.KerasTensor:
-        """The shape of the tokens: found by running the block, it would cost more than weights."""
-        return keras.KerasTensor(tokens.shape, self.compute_dtype)
-
     def call(
         self, tokens: Tensor, group_mask: Tensor | None = None, training: bool | None = None
     ) -> Tensor:
         """(B, rows, cols, D) -> (B, rows, cols, D); `group_mask`: see WindowAttention."""
-        factors = [self.drop_path.factor(tokens, training) for _ in range(2)]
-        return call_block(self._forward, tokens, (group_mask, *factors), self.remat and training)
+        return self.run(tokens, (group_mask,), training)
 
-    def _forward(
-        self, x: Tensor, group_mask: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
-    ) -> Tensor:
+    def body(self, x: Tensor, group_mask: Tensor | None, factors: Tensor | None) -> Tensor:
+        """See Block."""
+        first, second = self.drop_path.of_branches(factors)
         branch = self.attention(self.norm1(x), group_mask=group_mask)
-        x = x + self.drop_path(branch, factor=factor1)
-        return x + self.drop_path(self.mlp(self.norm2(x)), factor=factor2)
+        x = x + self.drop_path(branch, factor=first)
+        return x + self.drop_path(self.mlp(self.norm2(x)), factor=second)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -134,12 +128,12 @@ class SwinV2Block(SwinBlock):
     attention_arguments = ("pretrained_window_size",)
     norm_gamma = "zeros"
 
-    def _forward(
-        self, x: Tensor, group_mask: Tensor | None, factor1: Tensor | None, factor2: Tensor | None
-    ) -> Tensor:
+    def body(self, x: Tensor, group_mask: Tensor | None, factors: Tensor | None) -> Tensor:
+        """See Block."""
+        first, second = self.drop_path.of_branches(factors)
         branch = self.norm1(self.attention(x, group_mask=group_mask))
-        x = x + self.drop_path(branch, factor=factor1)
-        return x + self.drop_path(self.norm2(self.mlp(x)), factor=factor2)
+        x = x + self.drop_path(branch, factor=first)
+        return x + self.drop_path(self.norm2(self.mlp(x)), factor=second)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

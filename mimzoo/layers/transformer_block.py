@@ -5,13 +5,13 @@ from keras import ops
 
 from mimzoo.backend import Tensor
 from mimzoo.layers.attention import MultiHeadAttention
+from mimzoo.layers.chain import Block
 from mimzoo.layers.drop_path import DropPath
 from mimzoo.layers.mlp import MLP
-from mimzoo.layers.remat import call_block
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(Block):
     """x + drop(scale * attention(norm(x))), then x + drop(scale * mlp(norm(x))).
 
     Args:
@@ -26,6 +26,8 @@ class TransformerBlock(keras.layers.Layer):
         remat: recompute the block's activations in the backward pass instead of keeping them.
         layer_norm_epsilon: of both norms; 1e-6 as in MAE's code.
     """
+
+    optional = ("bias", "index")
 
     def __init__(
         self,
@@ -83,12 +85,6 @@ class TransformerBlock(keras.layers.Layer):
             self.scale2 = self.add_weight(name="scale2", shape=(self.dim,), initializer=start)
         self.built = True
 
-    def compute_output_spec(
-        self, tokens: keras.KerasTensor, *_: object, **__: object
-    ) -> keras.KerasTensor:
-        """The shape of the tokens: found by running the block, it would cost more than weights."""
-        return keras.KerasTensor(tokens.shape, self.compute_dtype)
-
     def call(
         self,
         tokens: Tensor,
@@ -97,26 +93,25 @@ class TransformerBlock(keras.layers.Layer):
         training: bool | None = None,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D); `bias` and `index` as in MultiHeadAttention."""
-        factors = [self.drop_path.factor(tokens, training) for _ in range(2)]
-        optional = (bias, index, *factors)
-        return call_block(self._forward, tokens, optional, self.remat and training)
+        return self.run(tokens, (bias, index), training)
 
-    def _forward(
+    def body(
         self,
         x: Tensor,
         bias: Tensor | None,
         index: Tensor | None,
-        factor1: Tensor | None,
-        factor2: Tensor | None,
+        factors: Tensor | None,
     ) -> Tensor:
+        """See Block."""
+        first, second = self.drop_path.of_branches(factors)
         branch = self.attention(self.norm1(x), bias=bias, index=index)
         if self.layer_scale_init is not None:
             branch = branch * ops.cast(self.scale1, branch.dtype)
-        x = x + self.drop_path(branch, factor=factor1)
+        x = x + self.drop_path(branch, factor=first)
         branch = self.mlp(self.norm2(x))
         if self.layer_scale_init is not None:
             branch = branch * ops.cast(self.scale2, branch.dtype)
-        return x + self.drop_path(branch, factor=factor2)
+        return x + self.drop_path(branch, factor=second)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from mimzoo.backend import Tensor
+from mimzoo.layers.chain import run_layers
 from mimzoo.layers.drop_path import drop_path_rates
 from mimzoo.layers.patch_merging import PatchMerging
 from mimzoo.layers.patches import PatchEmbed
@@ -231,31 +232,34 @@ class HierarchicalBackbone(Backbone):
         kept: list[list[Tensor]] | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        # Appends each block's output to `kept`, stage by stage. Nothing else may hold one.
+        # `kept` gets each block's output, stage by stage. Nothing else may hold one.
         self.check_tokens(tokens)
         if self.positions is not None:
             tokens = self.positions(tokens)
         x = ops.reshape(tokens, (-1, *self.stage_grids[0], self.embed_dim))
         if sources is not None:
             sources = ops.reshape(sources, (-1, *self.stage_grids[0]))
+        layers: list[tuple[keras.Layer, dict]] = []
+        ends: list[list[int]] = []  # where blocks end, stage by stage
         for stage, blocks in enumerate(self.stages):
             if stage:
-                x = self.mergings[stage - 1](x)
+                layers.append((self.mergings[stage - 1], {}))
                 sources = None if sources is None else sources[:, ::2, ::2]
-            if kept is not None:
-                kept.append([])
+            ends.append([])
             masks = {}  # the same for all blocks of a stage with the same windows
             for number, block in enumerate(blocks):
                 windows = block.attention.windows
                 if sources is not None and windows not in masks:
                     masks[windows] = block.attention.group_mask(sources)
-                x = block(x, group_mask=masks.get(windows), training=training)
+                layers.append((block, {"group_mask": masks.get(windows)}))
                 extra = self.extra_norms.get(f"{stage}_{number}")
-                x = x if extra is None else extra(x)
-                if kept is not None:
-                    kept[-1].append(x)
-        if self.norm is not None:
-            x = self.norm(x)
+                layers += [] if extra is None else [(extra, {})]
+                ends[-1].append(len(layers) - 1)
+        layers += [] if self.norm is None else [(self.norm, {})]
+        outputs: list[Tensor] | None = None if kept is None else []
+        x = run_layers(layers, x, training, outputs)
+        if kept is not None:
+            kept += [[outputs[end] for end in stage] for stage in ends]
         count = self.stage_grids[-1][0] * self.stage_grids[-1][1]
         return ops.reshape(x, (-1, count, x.shape[-1]))
 

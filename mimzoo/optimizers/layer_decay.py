@@ -10,10 +10,11 @@ average, one set of slots. Only its update gets another learning rate for some v
 * Decoupled weight decay reads `learning_rate` itself, so it too runs once per multiplier.
 
 So the arithmetic is the optimizer's own at a scaled rate, exact for non-linear ones (Ftrl,
-Adafactor) as well, and no copy of the weights is kept. Adam and AdamW step faster on torch's CPU
-(`mimzoo.backend.fuse_adam`). That needs four methods of Keras that are
-not public: `_apply_weight_decay`, `_parallel_update_step`, `_get_current_learning_rate` and
-`_get_variable_index`. tests/test_optimizers.py compares with NumPy, so it fails if they move.
+Adafactor) as well, and no copy of the weights is kept. Adam and AdamW step faster on torch
+(`mimzoo.backend.fuse_adam`). That needs five methods of Keras that are
+not public: `_apply_weight_decay`, `_parallel_update_step`, `_get_current_learning_rate`,
+`_get_variable_index` and `_use_weight_decay`. tests/test_optimizers.py compares with NumPy, so it
+fails if they move.
 """
 
 from collections.abc import Iterator, Sequence
@@ -84,6 +85,7 @@ class LayerDecay(keras.optimizers.Optimizer):
         self.no_weight_decay = tuple(no_weight_decay)
         self.decay_vectors = decay_vectors
         self._rate_multiplier = 1.0
+        self._grouped: dict[tuple, dict[float, list[int]]] = {}
         if isinstance(optimizer, keras.optimizers.Adam):
             fuse_adam(optimizer)
         self._take_over(optimizer)
@@ -128,7 +130,7 @@ class LayerDecay(keras.optimizers.Optimizer):
             self._inner_step(gradient, variable, ops.multiply(learning_rate, multiplier))
 
     def _scaled_parallel_step(self, grads: list, variables: list, learning_rate: Any) -> None:
-        members = self._by_multiplier(range(len(variables)), variables)
+        members = self._by_multiplier(variables)
         # State that all variables share (Nadam's momentum product) may advance once only.
         shared = [v for v in vars(self.inner_optimizer).values() if isinstance(v, keras.Variable)]
         before = [ops.copy(v.value) for v in shared] if len(members) > 1 else []
@@ -142,23 +144,23 @@ class LayerDecay(keras.optimizers.Optimizer):
             )
 
     def _scaled_decay(self, variables: list) -> None:
-        inner = self.inner_optimizer
-        decayed = [
-            v
-            for v in variables
-            if inner._use_weight_decay(v) and self._decayed[inner._get_variable_index(v)]
-        ]
-        for multiplier, chosen in self._by_multiplier(decayed, decayed).items():
+        for multiplier, chosen in self._by_multiplier(variables, decayed=True).items():
             with self._rate_of(multiplier):
-                self._inner_decay(chosen)
+                self._inner_decay([variables[i] for i in chosen])
 
-    def _by_multiplier(self, items: Sequence[Any], variables: list) -> dict[float, list]:
-        result: dict[float, list] = {}
-        for item, variable in zip(items, variables, strict=True):
-            multiplier = self._multiplier(variable)
-            if multiplier > 0.0:
-                result.setdefault(multiplier, []).append(item)
-        return result
+    def _by_multiplier(self, variables: list, decayed: bool = False) -> dict[float, list[int]]:
+        """Multipliers above 0, and the places in `variables` of those that have them."""
+        key = (decayed, *map(id, variables))
+        if key not in self._grouped:
+            # The next step has the same variables.
+            self._grouped = {k: v for k, v in self._grouped.items() if k[0] != decayed}
+            self._grouped[key] = result = {}
+            for place, variable in enumerate(variables):
+                number = self.inner_optimizer._get_variable_index(variable)
+                used = self.inner_optimizer._use_weight_decay(variable) and self._decayed[number]
+                if self._multipliers[number] > 0.0 and (used or not decayed):
+                    result.setdefault(self._multipliers[number], []).append(place)
+        return self._grouped[key]
 
     # === The rest of an optimizer ===
 
@@ -168,6 +170,7 @@ class LayerDecay(keras.optimizers.Optimizer):
         Raises:
             ValueError: a variable that no regex matches, or a regex that matches no variable.
         """
+        self._grouped.clear()
         self._multipliers = tuple(groups.multipliers(variables, self.scales))
         groups.check_each_matches(self.no_weight_decay, variables, "no_weight_decay")
         self._decayed = tuple(
@@ -214,6 +217,7 @@ class LayerDecay(keras.optimizers.Optimizer):
     ) -> None:
         """As on the wrapped optimizer. Not saved: use `no_weight_decay` for what has to be."""
         self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+        self._grouped.clear()
 
     def set_weights(self, weights: list) -> None:
         """Set the values of `variables`."""

@@ -13,6 +13,7 @@ from keras import ops
 
 from mimzoo.backend import Tensor, gather_tokens, uniform_rows
 from mimzoo.data.random import uniform
+from mimzoo.layers.chain import run_method
 from mimzoo.layers.linear import Linear
 from mimzoo.layers.transformer_block import TransformerBlock
 from mimzoo.models.flops import block_flops
@@ -27,13 +28,18 @@ from mimzoo.tasks.image_classifier import make_classifier
 class PostNormBlock(TransformerBlock):
     """x = norm1(x + attention(x)), then norm2(x + mlp(x)) (modules.py, `AltBlock`)."""
 
-    def _forward(self, x: Tensor, bias: Any, index: Any, factor1: Any, factor2: Any) -> Tensor:
+    def body(self, x: Tensor, bias: Any, index: Any, factors: Any) -> Tensor:
+        """See Block."""
+        first, second = self.drop_path.of_branches(factors)
         branch = self.attention(x, bias=bias, index=index)
-        x = self.norm1(x + self.drop_path(branch, factor=factor1))
-        return self.norm2(x + self.drop_path(self.mlp(x), factor=factor2))
+        x = self.norm1(x + self.drop_path(branch, factor=first))
+        return self.norm2(x + self.drop_path(self.mlp(x), factor=second))
 
     def with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The block's output, and what its MLP adds before the norm, for inference."""
+        return run_method(self._with_branch, x)
+
+    def _with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.norm1(x + self.attention(x))
         branch = self.mlp(x)
         return self.norm2(x + branch), branch

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from mimzoo.backend import Tensor, gather_tokens
+from mimzoo.layers.chain import run_layers
 from mimzoo.layers.linear import Linear
 from mimzoo.layers.positions import PositionEmbedding
 from mimzoo.layers.transformer_block import TransformerBlock
@@ -120,12 +121,13 @@ class MAEDecoder(TransformerDecoder):
         self.class_token = backbone.class_token
         self._create(backbone.grid, backbone.embed_dim, backbone.depth, output_dim)
 
-    def call(self, features: Tensor, masks: Tensor) -> Tensor:
+    def call(self, features: Tensor, masks: Tensor, training: bool | None = None) -> Tensor:
         """Predictions for all patches.
 
         Args:
             features: ([1 +] K) visible tokens, in the order of the grid: (B, [1 +] K, D).
             masks: (B, N), 1 = hidden; K of them are 0 in each row.
+            training: whether this call is for training.
 
         Returns:
             (B, N, output_dim).
@@ -139,9 +141,8 @@ class MAEDecoder(TransformerDecoder):
         tokens = self.positions(self._hide(tokens, ops.cast(masks, "bool")))
         if self.class_token:
             tokens = ops.concatenate([x[:, :1], tokens], axis=1)
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.prediction(self.norm(tokens)[:, first:])
+        layers = [(layer, {}) for layer in (*self.blocks, self.norm)]
+        return self.prediction(run_layers(layers, tokens, training)[:, first:])
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -167,12 +168,15 @@ class MixMIMDecoder(TransformerDecoder):
         blocks = sum(backbone.depths)
         self._create(backbone.stage_grids[-1], backbone.output_dim, blocks, output_dim)
 
-    def decode(self, features: Tensor, shows_partner: Tensor) -> Tensor:
+    def decode(
+        self, features: Tensor, shows_partner: Tensor, training: bool | None = None
+    ) -> Tensor:
         """Tokens of both branches before the prediction.
 
         Args:
             features: (B, M, D) of the mixtures.
             shows_partner: (B, M) boolean, which positions show the partner.
+            training: whether this call is for training.
 
         Returns:
             (2 B, M, E): those of the images themselves, then those of the partners.
@@ -181,17 +185,15 @@ class MixMIMDecoder(TransformerDecoder):
         own = self._hide(x, shows_partner)
         partner = self._hide(x, ops.logical_not(shows_partner))
         tokens = self.positions(ops.concatenate([own, partner]))
-        for block in self.blocks:
-            tokens = block(tokens)
-        return tokens
+        return run_layers([(block, {}) for block in self.blocks], tokens, training)
 
-    def call(self, features: Tensor, shows_partner: Tensor) -> Tensor:
+    def call(self, features: Tensor, shows_partner: Tensor, training: bool | None = None) -> Tensor:
         """Predictions (B, M, output_dim) for each image, each position from where it was hidden.
 
         Args:
-            features, shows_partner: see `decode`.
+            features, shows_partner, training: see `decode`.
         """
-        own, partner = ops.split(self.decode(features, shows_partner), 2)
+        own, partner = ops.split(self.decode(features, shows_partner, training), 2)
         # What was predicted for the partner is needed at that image's place in the batch. Each
         # position is predicted once, so the last layer works on half of the tokens.
         hidden = ops.where(shows_partner[..., None], own, swap_neighbours(partner))

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from mimzoo.backend import Constant, Tensor, no_gradient
+from mimzoo.backend import Constant, Graphs, Tensor, no_gradient
 from mimzoo.layers.resize import image_matrix
 from mimzoo.pretraining import teachers
 from mimzoo.pretraining.ema import EMA, FollowingTeacher, Teacher
@@ -193,7 +193,8 @@ class FeatureTarget(Target):
     def targets(self, step: Step) -> Tensor:
         """What predictions are compared with: (B, N, D) float32."""
         down, across = self._pooling(step.images.shape[1:3], step.stride)
-        with no_gradient():
+        graphs = Graphs() if step.task is None else step.task.graphs
+        with no_gradient(), graphs.active():
             x = ops.stop_gradient(self.features(step.images))
             _, rows, cols, width = x.shape
             rows, cols = rows // down, cols // across

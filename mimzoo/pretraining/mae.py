@@ -69,7 +69,8 @@ class MAE(MIMTask):
     def call(self, inputs: dict, training: bool | None = None) -> Tensor:
         """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, N, P)."""
         self.follow(training)
-        return self.decoder(self.encode_visible(inputs, training), inputs["masks"])
+        features = self.encode_visible(inputs, training)
+        return self.decoder(features, inputs["masks"], training=training)
 
     def encode_visible(self, inputs: dict, training: bool | None = None) -> Tensor:
         """Features of the visible patches, in the order of the grid: (B, [1 +] K, D)."""

@@ -127,7 +127,7 @@ class MixMIM(MIMTask):
         """{"images": (B, H, W, C), "masks": (B, N)} -> predictions (B, M, P) of positions."""
         self.follow(training)
         mixed = self.encode_mixed(inputs, training)
-        return self.decoder(mixed, self._of_positions(inputs["masks"]))
+        return self.decoder(mixed, self._of_positions(inputs["masks"]), training=training)
 
     def encode_mixed(self, inputs: dict, training: bool | None = None) -> Tensor:
         """Features of the mixtures: (B, M, D)."""

@@ -5,11 +5,12 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_hub
 
-from mimzoo.backend import TorchParameters
+from mimzoo.backend import Graphs, TorchParameters
 from mimzoo.models.backbone import check_arguments, constructor_arguments
 
 logger = logging.getLogger("mimzoo")
@@ -133,6 +134,29 @@ class PresetTask(TorchParameters):
         """Loads what `save_task_weights` saved."""
         with _weights_alone(self):
             keras_hub.models.Task.load_task_weights(self, filepath)
+
+    graphs = Graphs()
+
+    def compile(
+        self,
+        *args: Any,
+        jit_compile: bool | str = "auto",
+        run_eagerly: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """`keras.Model.compile`. On torch, `jit_compile` is of the blocks; see `Graphs`."""
+        self.graphs = Graphs(jit_compile, run_eagerly)
+        super().compile(*args, jit_compile=self.graphs.of_keras, run_eagerly=run_eagerly, **kwargs)
+
+    def get_compile_config(self) -> dict | None:
+        """As in Keras, with `jit_compile` as it was given."""
+        config = super().get_compile_config()
+        return config and {**config, "jit_compile": self.graphs.jit_compile}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`call`, with blocks as graphs; see `Graphs`."""
+        with self.graphs.active():
+            return super().__call__(*args, **kwargs)
 
     def compile_from_config(self, config: dict) -> None:
         """Compiles as a `.keras` file says: Keras does not where `compile` is overridden."""

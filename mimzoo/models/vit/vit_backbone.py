@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from mimzoo.backend import Tensor
+from mimzoo.layers.chain import run_layers
 from mimzoo.layers.class_token import ClassToken
 from mimzoo.layers.drop_path import drop_path_rates
 from mimzoo.layers.patches import PatchEmbed, patch_grid
@@ -199,7 +200,7 @@ class ViTBackbone(Backbone):
         self.remat = remat
         self.stride = patch_size
         self.output_dim = embed_dim
-        self.intermediate_outputs = tuple(intermediates)
+        self.intermediate_outputs = tuple(intermediates[:depth])
         self.pyramid_outputs = self._pyramid(outputs)
 
     @classmethod
@@ -265,16 +266,14 @@ class ViTBackbone(Backbone):
         kept: list[Tensor] | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        # Appends each block's output to `kept`. Nothing else may hold one.
+        # `kept` gets each layer's output. Nothing else may hold one.
         if index is None:
             self.check_tokens(x)
         x = self.prepare(x, index)
         bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
-        for block in self.blocks:
-            x = block(x, bias=bias, index=index, training=training)
-            if kept is not None:
-                kept.append(x)
-        return x if self.norm is None else self.norm(x)
+        layers = [(block, {"bias": bias, "index": index}) for block in self.blocks]
+        layers += [] if self.norm is None else [(self.norm, {})]
+        return run_layers(layers, x, training, kept)
 
     def feature_map(self, tokens: Tensor) -> Tensor:
         """Tokens of a whole image as a map: (B, [1 +] N, D) -> (B, rows, cols, D)."""

@@ -1,0 +1,250 @@
+"""torch: a chain of layers as one graph of their weights and inputs, traced once and compiled.
+
+A step in eager Keras is slow on the host: each layer's call walks its arguments, scopes and
+metadata. And `torch.compile` around Keras' training step, which is what Keras offers, follows all
+of that for every block, guards it, and compiles anew whenever the step counter changes. So a layer
+is run once under `make_fx`, which records torch operations only; all layers of a kind share the
+record, each with its own weights. A chain of them runs as it is, or is compiled as one graph, in
+which each kind is compiled once. JAX and TensorFlow trace whole steps: there nothing of this is
+used.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import keras
+
+from mimzoo.backend.constant import Tensor
+from mimzoo.backend.tracing import in_stateless_scope, is_traced
+
+logger = logging.getLogger("mimzoo")
+_ACTIVE: ContextVar["Graphs | None"] = ContextVar("graphs", default=None)
+# A method of a layer, and what it takes beside the tokens: tensors or None.
+Link = tuple[Callable[..., Tensor], Sequence[Tensor | None]]
+# What changes nothing in the computation of a layer, or is an input of it.
+_NO_MATTER = ("name", "trainable", "drop_path_rate", "rate", "seed", "remat")
+
+
+class Graphs:
+    """The graphs of a model's layers since it was compiled.
+
+    Args:
+        jit_compile: of `keras.Model.compile`: True compiles, "auto" compiles on CUDA; else graphs
+            run as they were traced.
+        run_eagerly: True: no graphs, Keras' layers are called one by one.
+    """
+
+    def __init__(self, jit_compile: bool | str = "auto", run_eagerly: bool = False):
+        self.jit_compile, self.run_eagerly = jit_compile, run_eagerly
+        self._forget()
+
+    def _forget(self) -> None:
+        self._layers: dict[Callable, _Layer] = {}
+        self._kinds: dict[tuple, int] = {}
+        self._traced: dict[tuple, Callable] = {}
+        self._chains: dict[tuple, Callable | None] = {}
+
+    def __getstate__(self) -> dict:
+        return {"jit_compile": self.jit_compile, "run_eagerly": self.run_eagerly}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__init__(**state)
+
+    @property
+    def of_keras(self) -> bool | str:
+        """What Keras itself has to be given as `jit_compile`."""
+        return False if keras.config.backend() == "torch" else self.jit_compile
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Where chains run as graphs."""
+        token = _ACTIVE.set(None if self.run_eagerly else self)
+        try:
+            yield
+        finally:
+            _ACTIVE.reset(token)
+
+    def can_run(self, methods: Sequence[Callable]) -> bool:
+        """Whether nothing has to be seen or done layer by layer: no hook, no quantised layer."""
+        for method in methods:
+            if method not in self._layers:
+                layer = self._layers[method] = _Layer(method)
+                layer.number = self._kinds.setdefault(layer.kind, len(self._kinds))
+            if not self._layers[method].is_plain():
+                return False
+        return True
+
+    def run(
+        self, links: Sequence[Link], x: Tensor, training: bool, compiled: bool = True
+    ) -> Tensor:
+        """`for method, more in links: x = method(x, *more)`, as a graph if that can be traced.
+
+        Args:
+            links: methods of layers, for which `can_run`.
+            x: input of the first.
+            training: whether that is for training.
+            compiled: False: the graph runs as it was traced.
+        """
+        layers = [self._layers[method] for method, _ in links]
+        pairs = zip(layers, links, strict=True)
+        forms = [(layer.number, *map(_form, more)) for layer, (_, more) in pairs]
+        compiled = compiled and (
+            self.jit_compile is True or (self.jit_compile == "auto" and x.device.type == "cuda")
+        )
+        key = (training, compiled, _form(x), *forms)
+        if key not in self._chains:
+            self._chains[key] = self._make(links, layers, x, training, compiled)
+        chain = self._chains[key]
+        if chain is None:
+            for method, more in links:
+                x = method(x, *more)
+            return x
+        values = []
+        for layer, (_, more) in zip(layers, links, strict=True):
+            values += layer.values(more)
+        return chain(x, *values)
+
+    def _make(
+        self,
+        links: Sequence[Link],
+        layers: list["_Layer"],
+        x: Tensor,
+        training: bool,
+        compiled: bool,
+    ) -> Callable | None:
+        import torch
+
+        parts, constants, first = [], [], 0
+        try:
+            with torch.no_grad():
+                for (method, more), layer in zip(links, layers, strict=True):
+                    key = (training, layer.number, _form(x), *map(_form, more))
+                    if key not in self._traced:
+                        traced, own = _trace(method, layer, x, more)
+                        self._traced[key] = traced, _region(traced), own
+                    traced, region, own = self._traced[key]
+                    region = region if compiled else traced
+                    given = layer.values(more)
+                    parts.append(
+                        (region, slice(first, first := first + len(given)), len(constants))
+                    )
+                    constants += own
+                    x = traced(x, *given, *own)
+        except Exception as error:
+            name = type(method.__self__).__name__
+            logger.warning("%s runs layer by layer: it cannot be traced (%s)", name, error)
+            return None
+
+        ends = [*(start for *_, start in parts[1:]), len(constants)]
+
+        def chain(x: Tensor, constants: list[Tensor], *values: Tensor) -> Tensor:
+            for (region, given, start), end in zip(parts, ends, strict=True):
+                x = region(x, *values[given], *constants[start:end])
+            return x
+
+        chain = torch.compile(chain, fullgraph=True, dynamic=False) if compiled else chain
+        return lambda x, *values: chain(x, constants, *values)
+
+
+class _Layer:
+    """What has to be known of a layer before each of its calls."""
+
+    def __init__(self, method: Callable):
+        layer = method.__self__
+        self.parts = [m for m in layer.modules() if isinstance(m, keras.Layer)]
+        self.changeable = [part for part in self.parts if hasattr(part, "lora_enabled")]
+        self.adapted = [part.lora_enabled for part in self.changeable]
+        self.variables = layer.variables
+        self.kind = (method.__func__, *map(_kind, self.parts))
+
+    def values(self, more: Sequence[Tensor | None]) -> list[Tensor]:
+        """What its trace takes beside x: weights, and the tensors among `more`."""
+        weights = [variable._value for variable in self.variables]
+        return weights + [tensor for tensor in more if tensor is not None]
+
+    def is_plain(self) -> bool:
+        """See `Graphs.can_run`."""
+        for part in self.parts:
+            if part._forward_hooks or part._forward_pre_hooks:
+                return False
+            if part._backward_hooks or part._backward_pre_hooks:
+                return False
+        changed = [part.lora_enabled for part in self.changeable] != self.adapted
+        return not changed and not any(part.quantization_mode for part in self.changeable)
+
+
+def _kind(layer: keras.Layer) -> tuple:
+    try:
+        config = {k: v for k, v in layer.get_config().items() if k not in _NO_MATTER}
+    except NotImplementedError:
+        return (id(layer),)
+    shapes = [(v.name, tuple(v.shape), v.dtype) for v in layer.variables]
+    return (type(layer), repr(config), repr(shapes))
+
+
+def _form(x: Tensor | None) -> tuple | None:
+    return None if x is None else (x.shape, x.dtype, x.device)
+
+
+def _trace(
+    method: Callable, layer: _Layer, x: Tensor, more: Sequence[Tensor | None]
+) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    """`method` as a function of x, `layer.values(more)` and constants; and these constants."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    variables = layer.variables
+
+    def pure(x: Tensor, *values: Tensor) -> Tensor:
+        weights, rest = values[: len(variables)], iter(values[len(variables) :])
+        with keras.StatelessScope(list(zip(variables, weights, strict=True))) as scope:
+            before = [scope.get_current_value(v) for v in variables]
+            out = method(x, *(None if tensor is None else next(rest) for tensor in more))
+            after = [scope.get_current_value(v) for v in variables]
+        if any(old is not new for old, new in zip(before, after, strict=True)):
+            raise ValueError("it changes its variables")
+        return out
+
+    module = make_fx(pure, pre_dispatch=True)(x, *layer.values(more))
+    graph, constants = module.graph, []
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    for node in list(graph.nodes):
+        if node.op == "get_attr":
+            # As an input: torch.compile takes constants of two regions for one another.
+            with graph.inserting_after(last):
+                last = graph.placeholder(node.target.strip("_"))
+            constants.append(getattr(module, node.target))
+            last.meta.update(node.meta)
+            node.replace_all_uses_with(last)
+            graph.erase_node(node)
+        elif str(node.target).startswith("aten.to."):
+            # Keras converts each tensor to the type and device that it has already.
+            source, made = node.args[0].meta["val"], node.meta["val"]
+            if (source.dtype, source.device) == (made.dtype, made.device):
+                node.replace_all_uses_with(node.args[0])
+    graph.eliminate_dead_code()
+    module.recompile()
+    return module.forward, constants
+
+
+def _region(traced: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Marks what is compiled once for all layers of a kind."""
+    import torch
+
+    def region(*tensors: Tensor) -> Tensor:
+        return traced(*tensors)
+
+    return torch.compiler.nested_compile_region(region)
+
+
+def active_graphs(x: Tensor) -> Graphs | None:
+    """The graphs that layers called on `x` run in; None where they are called one by one."""
+    graphs = _ACTIVE.get()
+    if graphs is None or keras.config.backend() != "torch":
+        return None
+    import torch
+
+    # Others trace, or the weights are not those of the layers.
+    plain = type(x) in (torch.Tensor, torch.nn.Parameter) and not x.is_meta
+    return graphs if plain and not is_traced(x) and not in_stateless_scope() else None
