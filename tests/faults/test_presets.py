@@ -1,11 +1,13 @@
 """Presets that are incomplete, damaged or hostile: refused in one sentence, or made harmless."""
 
 import json
+import os
 import re
 import shutil
 import tracemalloc
 from pathlib import Path
 
+import h5py
 import keras_hub
 import numpy as np
 import pytest
@@ -76,7 +78,33 @@ def without(name: str):
     return lambda folder: (folder / name).unlink()
 
 
+def not_finite(folder: Path) -> None:
+    with h5py.File(folder / "model.weights.h5", "r+") as file:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        file[names[0]][...] = np.nan
+
+
+def no_mean(folder: Path) -> None:
+    path = folder / "image_converter.json"
+    data = json.loads(path.read_text())
+    del data["config"]["mean"]
+    path.write_text(json.dumps(data))
+
+
+def pipe(name: str):
+    def damage(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return damage
+
+
 DAMAGES = {
+    "finite": (not_finite, "model.weights.h5"),
+    "mean": (no_mean, "image_converter.json"),
+    "pipe": (pipe("config.json"), "config.json"),
+    "pipe of weights": (pipe("task.weights.h5"), "task.weights.h5"),
     "head": (without("task.weights.h5"), "task.weights.h5"),
     "statistics": (without("image_converter.json"), "image_converter.json"),
     "task": (without("task.json"), "task.json"),
