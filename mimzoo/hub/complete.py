@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimzoo.hub.escape import one_line
-from mimzoo.hub.manifest import MANIFEST, ManifestError, check_manifest, is_read
+from mimzoo.hub.manifest import MANIFEST, ManifestError, check_manifest, is_read, read_manifest
 from mimzoo.hub.resolve import read_object
 
 CONFIG, TASK, CONVERTER = "config.json", "task.json", "image_converter.json"
@@ -48,6 +48,10 @@ def check_preset(folder: Path, backbone_cls: type) -> None:
     if listed:
         try:
             check_manifest(folder, is_read)
+            known = read_manifest(folder)["files"]
+            for path in paths:
+                if is_read(path.name) and path.name not in known:
+                    raise ManifestError(f"{path} is not in its folder's {MANIFEST}.", path.name)
         except ManifestError as error:
             raise ValueError(
                 f"{error} {AGAIN.capitalize()}; if you changed it on purpose, remove {MANIFEST}."

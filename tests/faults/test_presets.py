@@ -366,6 +366,26 @@ def test_a_card_of_a_recipe_of_mimzoo_0_1_is_complete(old):
     assert "| target | target hog |" in text
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"task": 5}, {"crop_scale": None, "crop": "random"}, {"inferred": ["a"]}, {"data": []}],
+)
+def test_a_card_of_a_damaged_recipe_is_one_sentence(change, old):
+    stored = json.loads((old / "recipe.json").read_text())
+    stored["recipe"] |= change
+    (old / "recipe.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"recipe\.json is no recipe .*make the preset again"):
+        card(old)
+
+
+def test_a_manifest_lists_all_that_is_read(new):
+    manifest = json.loads((new / "manifest.json").read_text())
+    del manifest["files"]["model.weights.h5"]
+    (new / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"model\.weights\.h5 is not in its folder's manifest"):
+        MAE.from_preset(new)
+
+
 def test_list_begins_with_what_loads_at_once(capsys):
     """E12: 406 lines without a heading."""
     assert main(["list"]) == 0
