@@ -50,7 +50,7 @@ def card(folder: Path, recipe: dict[str, Any] | None = None, handle: str | None 
         *_results(found),
         *_classes(found),
         *_accuracies(found),
-        *recipe_table(replace(found, recipe=all_text(found.recipe))),
+        *_recipe(found),
         *_provenance(found),
         *_limits(found),
         *_citation(found),
@@ -211,6 +211,16 @@ def _value(result: dict[str, Any]) -> str:
 
 def _number(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else markdown(value)
+
+
+def _recipe(found: Contents) -> list[str]:
+    try:
+        return recipe_table(replace(found, recipe=all_text(found.recipe)))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{found.path / 'recipe.json'} is no recipe ({type(error).__name__}: "
+            f"{one_line(error)}): make the preset again."
+        ) from error
 
 
 def _classes(found: Contents) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimzoo.hub.escape import one_line
-from mimzoo.hub.manifest import MANIFEST, ManifestError, check_manifest, is_read
+from mimzoo.hub.manifest import MANIFEST, ManifestError, check_manifest, is_read, read_manifest
 from mimzoo.hub.resolve import read_object
 
 CONFIG, TASK, CONVERTER = "config.json", "task.json", "image_converter.json"
@@ -48,6 +48,10 @@ def check_preset(folder: Path, backbone_cls: type) -> None:
     if listed:
         try:
             check_manifest(folder, is_read)
+            known = read_manifest(folder)["files"]
+            for path in paths:
+                if is_read(path.name) and path.name not in known:
+                    raise ManifestError(f"{path} is not in its folder's {MANIFEST}.", path.name)
         except ManifestError as error:
             raise ValueError(
                 f"{error} {AGAIN.capitalize()}; if you changed it on purpose, remove {MANIFEST}."
@@ -64,6 +68,8 @@ def check_preset(folder: Path, backbone_cls: type) -> None:
         if not isinstance(model, backbone_cls):
             raise ValueError(f"{folder / CONFIG} holds no {backbone_cls.__name__}: {AGAIN}.")
         check_tensors(files[0], model.weights, shapes, config=CONFIG)
+        for file in (*files, *folder.glob(TASK_WEIGHTS)):
+            _check_finite(file)
     _checked.add(key)
 
 
@@ -98,6 +104,17 @@ def _check_files(folder: Path) -> None:
             f"{folder} lacks {CONVERTER}, with the mean and standard deviation of its training "
             f"images: {AGAIN}."
         )
+    if (folder / CONVERTER).is_file():
+        _check_statistics(folder / CONVERTER)
+
+
+def _check_statistics(path: Path) -> None:
+    config = read_object(path)["config"]
+    for name in ("mean", "std"):
+        values = config.get(name)
+        numbers = values if isinstance(values, list) else [values]
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            raise ValueError(f"{path} has no finite numbers as its {name}: {AGAIN}.")
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -129,6 +146,20 @@ def tensor_shapes(path: Path) -> Shapes:
     except Exception as error:  # h5py raises what its C library finds
         raise ValueError(f"{path} is cut off, or no file of weights: {AGAIN}.") from error
     return shapes
+
+
+def _check_finite(path: Path) -> None:
+    import h5py
+    import numpy as np
+
+    def visit(name: str, item: Any) -> str | None:
+        whole = isinstance(item, h5py.Dataset) and item.dtype.kind == "f"
+        return name if whole and not np.isfinite(item[()]).all() else None
+
+    with h5py.File(path) as file:
+        name = file.visititems(visit)
+    if name is not None:
+        raise ValueError(f"{path} holds weights that are not finite ({name}): {AGAIN}.")
 
 
 def check_tensors(

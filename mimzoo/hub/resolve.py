@@ -106,10 +106,10 @@ def read_object(path: Path) -> dict:
     Raises:
         ValueError: the file is missing, or holds something else.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path.parent} lacks {path.name}.")
     try:
         found = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ValueError(f"{path.parent} lacks {path.name}.") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON file: download or save the preset again.") from error
     names = ("module", "class_name", "registered_name")
@@ -124,6 +124,8 @@ def read_object(path: Path) -> dict:
 
 def is_preset(folder: Path) -> bool:
     """Whether a folder was made by `save_to_preset`; others have a config.json, too."""
+    if not (folder / "config.json").is_file():
+        return False
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError):

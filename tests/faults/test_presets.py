@@ -1,11 +1,13 @@
 """Presets that are incomplete, damaged or hostile: refused in one sentence, or made harmless."""
 
 import json
+import os
 import re
 import shutil
 import tracemalloc
 from pathlib import Path
 
+import h5py
 import keras_hub
 import numpy as np
 import pytest
@@ -76,7 +78,33 @@ def without(name: str):
     return lambda folder: (folder / name).unlink()
 
 
+def not_finite(folder: Path) -> None:
+    with h5py.File(folder / "model.weights.h5", "r+") as file:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        file[names[0]][...] = np.nan
+
+
+def no_mean(folder: Path) -> None:
+    path = folder / "image_converter.json"
+    data = json.loads(path.read_text())
+    del data["config"]["mean"]
+    path.write_text(json.dumps(data))
+
+
+def pipe(name: str):
+    def damage(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return damage
+
+
 DAMAGES = {
+    "finite": (not_finite, "model.weights.h5"),
+    "mean": (no_mean, "image_converter.json"),
+    "pipe": (pipe("config.json"), "config.json"),
+    "pipe of weights": (pipe("task.weights.h5"), "task.weights.h5"),
     "head": (without("task.weights.h5"), "task.weights.h5"),
     "statistics": (without("image_converter.json"), "image_converter.json"),
     "task": (without("task.json"), "task.json"),
@@ -336,6 +364,26 @@ def test_a_card_of_a_recipe_of_mimzoo_0_1_is_complete(old):
     assert "| masking | mask_ratio 0.75 |" in text
     assert "| decoder | decoder_dim 64, decoder_depth 2, decoder_heads 4 | half of the" in text
     assert "| target | target hog |" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"task": 5}, {"crop_scale": None, "crop": "random"}, {"inferred": ["a"]}, {"data": []}],
+)
+def test_a_card_of_a_damaged_recipe_is_one_sentence(change, old):
+    stored = json.loads((old / "recipe.json").read_text())
+    stored["recipe"] |= change
+    (old / "recipe.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=r"recipe\.json is no recipe .*make the preset again"):
+        card(old)
+
+
+def test_a_manifest_lists_all_that_is_read(new):
+    manifest = json.loads((new / "manifest.json").read_text())
+    del manifest["files"]["model.weights.h5"]
+    (new / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"model\.weights\.h5 is not in its folder's manifest"):
+        MAE.from_preset(new)
 
 
 def test_list_begins_with_what_loads_at_once(capsys):
