@@ -15,7 +15,7 @@ HUB_BEFORE := $(VENV)/huggingface_hub_1
 # The page of the grid explorer is bundled by node; without npm its tests are skipped.
 NODE_MODULES := explorer/node_modules/.stamp
 
-.PHONY: help quickstart test test-lowest lint benchmark explorer docs clean
+.PHONY: help quickstart test test-lowest lint benchmark explorer docs guides clean
 
 help:
 	@echo "make quickstart   fine-tune the bundled preset, and the same network from scratch"
@@ -23,6 +23,7 @@ help:
 	@echo "make benchmark    steps of every method beside transformers and KerasHub: table and picture"
 	@echo "make explorer     the catalogue as one page: build/explorer/index.html"
 	@echo "make docs         the documentation as a site: build/site/index.html"
+	@echo "make guides       run all guides for their pages: half an hour on two cores"
 	@echo "make clean        remove $(VENV)"
 
 # KerasHub brings TensorFlow, so the quick start needs no backend of its own.
@@ -53,6 +54,19 @@ explorer: $(VENV)/quickstart.stamp $(NODE_MODULES)
 	mkdir -p build/explorer
 	$(RUN)/mimzoo list --json > build/explorer/entries.json
 	node explorer/build.mjs build/explorer/entries.json presets build/explorer
+
+# With the results of `make guides`, if that was run.
+docs: explorer $(VENV)/docs.stamp
+	$(RUN)/python docs/make_pages.py build/pages
+	$(RUN)/zensical build --strict --clean
+	$(RUN)/python docs/make_pages.py build/pages build/site
+
+guides: $(VENV)/quickstart.stamp
+	$(RUN)/python docs/guide_pages.py guides/*.py
+
+$(VENV)/docs.stamp: pyproject.toml
+	$(PIP) --editable ".[docs]"
+	touch $@
 
 test: lint $(if $(shell command -v npm),$(NODE_MODULES))
 	@set -e; for backend in $(BACKENDS); do \

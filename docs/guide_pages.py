@@ -1,0 +1,111 @@
+"""Guides as pages: their text, their code, and what it printed and drew if it was run.
+
+    python docs/guide_pages.py guides/targets.py build/guides    # runs it
+
+A guide is Python in percent format, as notebooks are opened from it.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+RUNS = Path(__file__).resolve().parents[1] / "build" / "guides"
+LONGEST = 40  # lines of output that a page shows
+
+
+class Cell(NamedTuple):
+    """A cell: whether it is text, what it holds, and its first line in the file."""
+
+    is_text: bool
+    source: str
+    line: int
+
+
+def is_guide(path: Path) -> bool:
+    """Whether a file is in percent format."""
+    return path.read_text(encoding="utf-8").startswith("# %% [markdown]\n")
+
+
+def cells(path: Path) -> list[Cell]:
+    """The cells of a guide."""
+    found, text = [], path.read_text(encoding="utf-8")
+    for match in re.finditer(r"(?ms)^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", text):
+        source = match[2].strip("\n")
+        if match[1]:
+            source = re.sub(r"(?m)^# ?", "", source)
+        if source:
+            found.append(Cell(bool(match[1]), source, text.count("\n", 0, match.start(2)) + 1))
+    return found
+
+
+def run(path: Path, out: Path) -> float:
+    """Runs a guide in `out`, keeps what each cell printed and drew; returns the seconds."""
+    os.environ["MPLBACKEND"] = "agg"
+    import matplotlib.pyplot as plt
+
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    code = [cell for cell in cells(path) if not cell.is_text]
+    namespace, outputs, start = {"__name__": "__main__"}, [], time.monotonic()
+    with contextlib.chdir(out):
+        for number, cell in enumerate(code):
+            # Errors name the guide's own lines.
+            block = compile("\n" * (cell.line - 1) + cell.source, str(path), "exec")
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(block, namespace)
+            pictures = []
+            for figure in plt.get_fignums():
+                pictures.append(f"{number}_{figure}.png")
+                plt.figure(figure).savefig(pictures[-1], dpi=100)
+            plt.close("all")
+            outputs.append({"text": printed.getvalue(), "pictures": pictures})
+    (out / "outputs.json").write_text(json.dumps(outputs), encoding="utf-8")
+    return time.monotonic() - start
+
+
+def markdown(path: Path, site: Path) -> str:
+    """A guide as Markdown, with the results of its last run; its pictures go into the site."""
+    folder = RUNS / path.stem
+    outputs = []
+    if (folder / "outputs.json").is_file():
+        outputs = json.loads((folder / "outputs.json").read_text(encoding="utf-8"))
+    else:
+        print(f"{path.name} has no results: `make guides` runs it")
+    lines, results = [], iter(outputs)
+    for cell in cells(path):
+        if cell.is_text:
+            lines += [cell.source, ""]
+            continue
+        lines += ["```python", cell.source, "```", ""]
+        result = next(results, {"text": "", "pictures": []})
+        printed = result["text"].strip("\n").splitlines()
+        if len(printed) > LONGEST:
+            printed = [*printed[:10], "…", *printed[10 - LONGEST :]]
+        if printed:
+            lines += ["```text", *printed, "```", ""]
+        for picture in result["pictures"]:
+            target = site / "guides" / path.stem / picture
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / picture, target)
+            lines += [f"![What the code above draws](../{site_path(target, site)})", ""]
+    notebook = f"jupytext --to notebook guides/{path.name}"
+    lines += ["---", "", f"This page is `guides/{path.name}`; `{notebook}` makes a notebook of it."]
+    return "\n".join(lines) + "\n"
+
+
+def site_path(path: Path, site: Path) -> str:
+    """A file's name inside the site."""
+    return path.relative_to(site).as_posix()
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        seconds = run(Path(name).resolve(), RUNS / Path(name).stem)
+        print(f"{name}: {seconds:.0f} s")
