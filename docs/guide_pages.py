@@ -37,11 +37,13 @@ def cells(path: Path) -> list[Cell]:
     """The cells of a guide."""
     found, text = [], path.read_text(encoding="utf-8")
     for match in re.finditer(r"(?ms)^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", text):
+        line = text.count("\n", 0, match.start(2)) + 1
+        line += len(match[2]) - len(match[2].lstrip("\n"))
         source = match[2].strip("\n")
         if match[1]:
             source = re.sub(r"(?m)^# ?", "", source)
         if source:
-            found.append(Cell(bool(match[1]), source, text.count("\n", 0, match.start(2)) + 1))
+            found.append(Cell(bool(match[1]), source, line))
     return found
 
 

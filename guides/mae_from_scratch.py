@@ -24,8 +24,8 @@ import numpy as np
 from keras import layers, ops
 
 FAST = os.environ.get("MIMZOO_GUIDE_FAST") == "1"  # mimzoo's tests run all of it, only smaller
-EPOCHS = 2 if FAST else 12
-NUM_IMAGES = 256 if FAST else 3000
+EPOCHS = 2 if FAST else 30
+NUM_IMAGES = 100 if FAST else 1000
 BATCH = 100
 
 # The network: images of 28 x 28 pixels, patches of 4 x 4, three quarters of them hidden.

@@ -25,8 +25,8 @@ from mimzoo.downstream import extract_features, linear_probe
 from mimzoo.pretraining import MAE, MAEDecoder, RandomMasking
 
 FAST = os.environ.get("MIMZOO_GUIDE_FAST") == "1"  # mimzoo's tests run all of it, only smaller
-EPOCHS = 1 if FAST else 12
-NUM_IMAGES = 256 if FAST else 3000
+EPOCHS = 1 if FAST else 30
+NUM_IMAGES = 100 if FAST else 1000
 PRESET = "vit_nano_mae_fmnist_20ep"
 
 keras.utils.set_random_seed(0)
@@ -40,7 +40,7 @@ keras.utils.set_random_seed(0)
 
 # %%
 train = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "train"), count=NUM_IMAGES)
-test = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "test"), count=NUM_IMAGES)
+test = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "test"), count=3 * NUM_IMAGES)
 RATIOS = (0.25, 0.5, 0.75, 0.9, 0.95)
 
 

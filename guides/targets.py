@@ -26,12 +26,12 @@ from mimzoo.downstream import extract_features, linear_probe
 from mimzoo.pretraining import MAE, FeatureTarget, HOGTarget, MAEDecoder, PixelTarget, Target
 
 FAST = os.environ.get("MIMZOO_GUIDE_FAST") == "1"  # mimzoo's tests run all of it, only smaller
-EPOCHS = 1 if FAST else 10
-NUM_IMAGES = 256 if FAST else 3000
+EPOCHS = 1 if FAST else 25
+NUM_IMAGES = 100 if FAST else 1000
 TEACHER = "vit_nano_mae_fmnist_20ep"
 
 train = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "train"), count=NUM_IMAGES)
-test = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "test"), count=NUM_IMAGES)
+test = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "test"), count=3 * NUM_IMAGES)
 
 # %% [markdown]
 # ## Four targets
@@ -42,7 +42,7 @@ test = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "test"), coun
 # - **HOG**, histograms of oriented gradients: in each cell, how much edge in which direction
 #   (MaskFeat, [arXiv 2112.09133](https://arxiv.org/abs/2112.09133)).
 # - **Features of a teacher**: what a network that was trained before makes of the whole image. Here
-#   the teacher is mimzoo's bundled MAE model, which has seen 60,000 images; the students see 3,000.
+#   the teacher is mimzoo's bundled MAE model, which has seen 60,000 images; the students see 1,000.
 #
 # A target is an object. The method does not change.
 

@@ -17,7 +17,8 @@ export const COLUMNS = [
   { key: "state", label: "state" },
 ];
 export const FACETS = [
-  "method", "backbone", "size", "data", "length", "target", "licence", "state", "task", "grid",
+  "method", "backbone", "size", "data", "length", "target", "licence", "state", "results", "task",
+  "grid",
 ];
 export const RANGES = ["accuracy", "loss", "images", "flops"];
 
@@ -52,6 +53,8 @@ export function rows(entries, metric) {
       seconds: entry.cost?.seconds ?? null,
       licence: entry.licence,
       state: entry.state,
+      results: entry.results.some((result) => result.kind === "measured") ? "measured with mimzoo"
+        : entry.results.length ? "published" : "none",
       task: entry.task,
       grid: entry.grid,
       finetuned: entry.finetuned,
@@ -98,7 +101,8 @@ export function values(all, key) {
 /** RFC 4180; text that a spreadsheet would take for a formula gets an apostrophe. */
 export function csv(all) {
   const keys = [
-    ...COLUMNS.map((column) => column.key), "length", "seconds", "task", "finetuned", "grid",
+    ...COLUMNS.map((column) => column.key), "length", "seconds", "results", "task", "finetuned",
+    "grid",
   ];
   const field = (value) => {
     if (value === null || value === undefined) return "";

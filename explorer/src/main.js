@@ -57,7 +57,7 @@ function list() {
   const button = (text, onclick) => h("button", { type: "button", onclick }, text);
   main.replaceChildren(
     h("h1", { tabindex: -1 }, "Grid explorer"),
-    h("p", {}, "All entries of mimzoo's catalogue: models that were trained here, released by others, or have a recipe only. Losses of different methods and targets are not comparable."),
+    h("p", {}, "All entries of mimzoo's catalogue: bundled models, models that others released, and recipes, some of them measured with mimzoo. Losses of different methods and targets are not comparable."),
     h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
       h("div", { class: "first" }, field("name contains", parts.query), field("accuracy shown", parts.metric)),
       h("details", { open: window.innerWidth > 900 }, h("summary", {}, "Filters"),
