@@ -50,6 +50,7 @@ function list() {
   }));
   parts.ranges = Object.fromEntries(RANGES.map((name) => [name, ["from", "to"].map((side) =>
     h("input", { type: "number", step: "any", "aria-label": `${name} ${side}`, placeholder: side, onchange: () => change({ ranges: typed() }) }))]));
+  parts.filters = h("summary");
   parts.count = h("p", { class: "count", role: "status" });
   parts.plots = h("section", { class: "plots", "aria-label": "Plots" });
   parts.table = h("section", { "aria-label": "Entries" });
@@ -60,7 +61,7 @@ function list() {
     h("p", {}, "All entries of mimzoo's catalogue: bundled models, models that others released, and recipes, some of them measured with mimzoo. Losses of different methods and targets are not comparable."),
     h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
       h("div", { class: "first" }, field("name contains", parts.query), field("accuracy shown", parts.metric)),
-      h("details", { open: window.innerWidth > 900 }, h("summary", {}, "Filters"),
+      h("details", { open: window.innerWidth > 900 }, parts.filters,
         h("div", { class: "facets" }, FACETS.map((facet) => field(facet, parts.facets[facet])))),
       h("details", { class: "ranges" }, h("summary", {}, "Ranges"),
         h("div", { class: "facets" }, RANGES.map((name) => h("fieldset", {}, h("legend", {}, name === "flops" ? "FLOP" : name), parts.ranges[name]))))),
@@ -91,6 +92,8 @@ function update() {
   if (parts.query.value !== state.query) parts.query.value = state.query;
   parts.metric.value = accuracies.includes(state.metric) ? state.metric : accuracies[0];
   for (const facet of FACETS) parts.facets[facet].value = state.facets[facet] ?? "";
+  const set = Object.values(state.facets).filter(Boolean).length;
+  parts.filters.textContent = set ? `Filters (${set} set)` : "Filters";
   for (const name of RANGES) {
     parts.ranges[name].forEach((input, i) => { input.value = state.ranges[name]?.[i] ?? ""; });
   }

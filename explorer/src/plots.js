@@ -9,7 +9,7 @@ const PLOTS = [
   { key: "images", title: "Data and accuracy", label: "images in pretraining →", type: "log", tickFormat: "~s" },
   {
     key: "flops", title: "Compute and accuracy", label: "FLOP of pretraining →", type: "log",
-    tickFormat: (value) => (/^1e/.test(value.toExponential()) ? value.toExponential(0).replace("+", "") : ""),
+    tickFormat: (value) => (/^[125]e/.test(value.toExponential()) ? value.toExponential(0).replace("+", "") : ""),
   },
 ];
 const SYMBOLS = ["circle", "triangle", "square", "diamond", "star", "cross", "wye"];
@@ -48,10 +48,11 @@ function figure({ key, title, label, type, tickFormat }, rows, shared, width, op
     height: 250,
     marginLeft: 48,
     marginRight: 16,
+    marginBottom: 38,
     grid: true,
     ariaLabel: `${title}: ${points.length} entries, the same numbers as in the table`,
     inset: 8,
-    x: { type, label, ticks: 5, ...(tickFormat && { tickFormat }) },
+    x: { type, label, labelOffset: 34, ticks: 5, ...(tickFormat && { tickFormat }) },
     y: { label: "↑ accuracy", nice: true, ticks: 6 },
     marks: [
       Plot.dot(points, { ...channels, symbol: "method", stroke: "method", r: "weights", strokeWidth: 1.4 }),

@@ -8,6 +8,7 @@ const PAGE = 100;
 // What a phone leaves out.
 const WIDE = new Set([
   "method", "backbone", "size", "data", "images", "steps", "target", "weights", "flops", "licence",
+  "state",
 ]);
 
 /** The table of rows. `change(state)` sorts, `compare(name, on)` marks for comparison. */
