@@ -24,7 +24,7 @@ import numpy as np
 from keras import layers, ops
 
 FAST = os.environ.get("MIMZOO_GUIDE_FAST") == "1"  # mimzoo's tests run all of it, only smaller
-EPOCHS = 2 if FAST else 30
+EPOCHS = 2 if FAST else 20
 NUM_IMAGES = 100 if FAST else 1000
 BATCH = 100
 

@@ -25,7 +25,7 @@ from mimzoo.downstream import extract_features, linear_probe
 from mimzoo.pretraining import MAE, MAEDecoder, RandomMasking
 
 FAST = os.environ.get("MIMZOO_GUIDE_FAST") == "1"  # mimzoo's tests run all of it, only smaller
-EPOCHS = 1 if FAST else 30
+EPOCHS = 1 if FAST else 20
 NUM_IMAGES = 100 if FAST else 1000
 PRESET = "vit_nano_mae_fmnist_20ep"
 

@@ -26,7 +26,7 @@ from mimzoo.downstream import extract_features, linear_probe
 from mimzoo.pretraining import MAE, FeatureTarget, HOGTarget, MAEDecoder, PixelTarget, Target
 
 FAST = os.environ.get("MIMZOO_GUIDE_FAST") == "1"  # mimzoo's tests run all of it, only smaller
-EPOCHS = 1 if FAST else 25
+EPOCHS = 1 if FAST else 15
 NUM_IMAGES = 100 if FAST else 1000
 TEACHER = "vit_nano_mae_fmnist_20ep"
 

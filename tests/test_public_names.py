@@ -1,8 +1,10 @@
 """Every public name says what it is, and every public function its arguments' types."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
+import re
 
 import pytest
 
@@ -70,3 +72,19 @@ def test_public_functions_have_type_hints():
                 if inspect.Signature.empty in hints:
                     without.append(f"{package}.{name}")
     assert without == []
+
+
+def test_examples_name_what_exists():
+    """Code in docstrings is Python, and every `mimzoo.x.y` in it is there."""
+    for package in PACKAGES:
+        for name, it in public(package):
+            for block in re.findall(r"(?ms)^```python\n(.*?)^```", inspect.getdoc(it) or ""):
+                tree = ast.parse(block)
+                for node in ast.walk(tree):
+                    if isinstance(node, ast.Attribute):
+                        dotted = ast.unparse(node)
+                        if re.fullmatch(r"mimzoo(\.\w+)+", dotted):
+                            found = mimzoo
+                            for part in dotted.split(".")[1:]:
+                                assert hasattr(found, part), f"{package}.{name}: {dotted}"
+                                found = getattr(found, part)
