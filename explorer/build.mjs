@@ -26,7 +26,10 @@ const parts = {
   script,
   hash: `sha256-${createHash("sha256").update(script).digest("base64")}`,
 };
-const page = readFileSync(join(here, "page.html"), "utf8").replace(/{{(\w+)}}/g, (_, name) => parts[name]);
+const page = readFileSync(join(here, "page.html"), "utf8").replace(
+  /{{(\w+)}}/g,
+  (_, name) => parts[name],
+);
 
 rmSync(join(out, "pictures"), { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
@@ -36,4 +39,6 @@ for (const entry of entries) {
     cpSync(join(presets, entry.name, name), join(out, "pictures", entry.name, name));
   }
 }
-console.log(`${join(out, "index.html")}: ${entries.length} entries, ${Math.round(page.length / 1000)} kB`);
+console.log(
+  `${join(out, "index.html")}: ${entries.length} entries, ${Math.round(page.length / 1000)} kB`,
+);

@@ -3,7 +3,14 @@
 import { COLUMNS, FACETS, RANGES } from "./cells.js";
 
 export const START = {
-  query: "", facets: {}, ranges: {}, metric: "", sort: "accuracy", descending: true, cell: "", compare: [],
+  query: "",
+  facets: {},
+  ranges: {},
+  metric: "",
+  sort: "accuracy",
+  descending: true,
+  cell: "",
+  compare: [],
 };
 
 /** The state in an address; what it does not name, or names wrongly, is as in START. */

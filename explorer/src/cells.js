@@ -17,7 +17,16 @@ export const COLUMNS = [
   { key: "state", label: "state" },
 ];
 export const FACETS = [
-  "method", "backbone", "size", "data", "length", "target", "licence", "state", "results", "task",
+  "method",
+  "backbone",
+  "size",
+  "data",
+  "length",
+  "target",
+  "licence",
+  "state",
+  "results",
+  "task",
   "grid",
 ];
 export const RANGES = ["accuracy", "loss", "images", "flops"];
@@ -53,8 +62,11 @@ export function rows(entries, metric) {
       seconds: entry.cost?.seconds ?? null,
       licence: entry.licence,
       state: entry.state,
-      results: entry.results.some((result) => result.kind === "measured") ? "measured with mimzoo"
-        : entry.results.length ? "published" : "none",
+      results: entry.results.some((result) => result.kind === "measured")
+        ? "measured with mimzoo"
+        : entry.results.length
+          ? "published"
+          : "none",
       task: entry.task,
       grid: entry.grid,
       finetuned: entry.finetuned,
@@ -101,7 +113,12 @@ export function values(all, key) {
 /** RFC 4180; text that a spreadsheet would take for a formula gets an apostrophe. */
 export function csv(all) {
   const keys = [
-    ...COLUMNS.map((column) => column.key), "length", "seconds", "results", "task", "finetuned",
+    ...COLUMNS.map((column) => column.key),
+    "length",
+    "seconds",
+    "results",
+    "task",
+    "finetuned",
     "grid",
   ];
   const field = (value) => {

@@ -40,16 +40,46 @@ const parts = {};
 function list() {
   const field = (label, control) => h("label", {}, h("span", {}, label), control);
   const select = (name, options, onchange) =>
-    h("select", { name, onchange: (event) => onchange(event.target.value) },
-      options.map(([value, text]) => h("option", { value }, text)));
-  parts.query = h("input", { type: "search", name: "q", oninput: (event) => change({ query: event.target.value }) });
-  parts.metric = select("metric", accuracies.map((m) => [m, m]), (metric) => change({ metric, ranges: without(state.ranges, "accuracy") }));
-  parts.facets = Object.fromEntries(FACETS.map((facet) => {
-    const options = values(all(), facet).map(([value, count]) => [value, `${value} (${count})`]);
-    return [facet, select(facet, [["", "all"], ...options], (value) => change({ facets: { ...state.facets, [facet]: value } }))];
-  }));
-  parts.ranges = Object.fromEntries(RANGES.map((name) => [name, ["from", "to"].map((side) =>
-    h("input", { type: "number", step: "any", "aria-label": `${name} ${side}`, placeholder: side, onchange: () => change({ ranges: typed() }) }))]));
+    h(
+      "select",
+      { name, onchange: (event) => onchange(event.target.value) },
+      options.map(([value, text]) => h("option", { value }, text)),
+    );
+  parts.query = h("input", {
+    type: "search",
+    name: "q",
+    oninput: (event) => change({ query: event.target.value }),
+  });
+  parts.metric = select(
+    "metric",
+    accuracies.map((m) => [m, m]),
+    (metric) => change({ metric, ranges: without(state.ranges, "accuracy") }),
+  );
+  parts.facets = Object.fromEntries(
+    FACETS.map((facet) => {
+      const options = values(all(), facet).map(([value, count]) => [value, `${value} (${count})`]);
+      return [
+        facet,
+        select(facet, [["", "all"], ...options], (value) =>
+          change({ facets: { ...state.facets, [facet]: value } }),
+        ),
+      ];
+    }),
+  );
+  parts.ranges = Object.fromEntries(
+    RANGES.map((name) => [
+      name,
+      ["from", "to"].map((side) =>
+        h("input", {
+          type: "number",
+          step: "any",
+          "aria-label": `${name} ${side}`,
+          placeholder: side,
+          onchange: () => change({ ranges: typed() }),
+        }),
+      ),
+    ]),
+  );
   parts.filters = h("summary");
   parts.count = h("p", { class: "count", role: "status" });
   parts.plots = h("section", { class: "plots", "aria-label": "Plots" });
@@ -58,27 +88,82 @@ function list() {
   const button = (text, onclick) => h("button", { type: "button", onclick }, text);
   main.replaceChildren(
     h("h1", { tabindex: -1 }, "Grid explorer"),
-    h("p", {}, "All entries of mimzoo's catalogue: bundled models, models that others released, and recipes, some of them measured with mimzoo. Losses of different methods and targets are not comparable."),
-    h("form", { class: "filters", onsubmit: (event) => event.preventDefault() },
-      h("div", { class: "first" }, field("name contains", parts.query), field("accuracy shown", parts.metric)),
-      h("details", { open: window.innerWidth > 900 }, parts.filters,
-        h("div", { class: "facets" }, FACETS.map((facet) => field(facet, parts.facets[facet])))),
-      h("details", { class: "ranges" }, h("summary", {}, "Ranges"),
-        h("div", { class: "facets" }, RANGES.map((name) => h("fieldset", {}, h("legend", {}, name === "flops" ? "FLOP" : name), parts.ranges[name]))))),
-    h("div", { class: "bar" }, parts.count,
+    h(
+      "p",
+      {},
+      "All entries of mimzoo's catalogue: bundled models, models that others released, and recipes, some of them measured with mimzoo. Losses of different methods and targets are not comparable.",
+    ),
+    h(
+      "form",
+      { class: "filters", onsubmit: (event) => event.preventDefault() },
+      h(
+        "div",
+        { class: "first" },
+        field("name contains", parts.query),
+        field("accuracy shown", parts.metric),
+      ),
+      h(
+        "details",
+        { open: window.innerWidth > 900 },
+        parts.filters,
+        h(
+          "div",
+          { class: "facets" },
+          FACETS.map((facet) => field(facet, parts.facets[facet])),
+        ),
+      ),
+      h(
+        "details",
+        { class: "ranges" },
+        h("summary", {}, "Ranges"),
+        h(
+          "div",
+          { class: "facets" },
+          RANGES.map((name) =>
+            h(
+              "fieldset",
+              {},
+              h("legend", {}, name === "flops" ? "FLOP" : name),
+              parts.ranges[name],
+            ),
+          ),
+        ),
+      ),
+    ),
+    h(
+      "div",
+      { class: "bar" },
+      parts.count,
       button("Clear filters", () => change({ query: "", facets: {}, ranges: {} })),
       button("Download CSV", () => download("mimzoo_entries.csv", "text/csv", csv(chosen()))),
-      button("Download JSON", () => download("mimzoo_entries.json", "application/json", JSON.stringify(chosen().map((row) => row.entry), null, 1)))),
-    parts.plots, parts.compare, parts.table,
+      button("Download JSON", () =>
+        download(
+          "mimzoo_entries.json",
+          "application/json",
+          JSON.stringify(
+            chosen().map((row) => row.entry),
+            null,
+            1,
+          ),
+        ),
+      ),
+    ),
+    parts.plots,
+    parts.compare,
+    parts.table,
   );
 }
 
-const without = (object, key) => Object.fromEntries(Object.entries(object).filter(([name]) => name !== key));
+const without = (object, key) =>
+  Object.fromEntries(Object.entries(object).filter(([name]) => name !== key));
 
 function typed() {
   const number = (input) => (input.value === "" ? null : Number(input.value));
-  return Object.fromEntries(RANGES.map((name) => [name, parts.ranges[name].map(number)])
-    .filter(([, limits]) => limits.some((limit) => limit !== null)));
+  return Object.fromEntries(
+    RANGES.map((name) => [name, parts.ranges[name].map(number)]).filter(([, limits]) =>
+      limits.some((limit) => limit !== null),
+    ),
+  );
 }
 
 function chosen() {
@@ -95,20 +180,26 @@ function update() {
   const set = Object.values(state.facets).filter(Boolean).length;
   parts.filters.textContent = set ? `Filters (${set} set)` : "Filters";
   for (const name of RANGES) {
-    parts.ranges[name].forEach((input, i) => { input.value = state.ranges[name]?.[i] ?? ""; });
+    parts.ranges[name].forEach((input, i) => {
+      input.value = state.ranges[name]?.[i] ?? "";
+    });
   }
   if (Object.keys(state.ranges).length) main.querySelector(".ranges").open = true;
   parts.count.textContent = `${found.length} of ${entries.length} entries`;
   const wide = main.clientWidth;
   const width = wide > 900 ? Math.floor((wide - 32) / 3) : Math.min(wide, 640);
-  parts.plots.replaceChildren(...plots(found, shared, width, {
-    open: (cell) => go({ cell, compare: [] }),
-    select: (ranges) => change({ ranges: { ...state.ranges, ...ranges } }),
-  }));
+  parts.plots.replaceChildren(
+    ...plots(found, shared, width, {
+      open: (cell) => go({ cell, compare: [] }),
+      select: (ranges) => change({ ranges: { ...state.ranges, ...ranges } }),
+    }),
+  );
   const sortedBy = document.activeElement?.dataset?.sort;
   parts.table.replaceChildren(table(found, state, { change, compare: mark }));
   if (sortedBy) parts.table.querySelector(`[data-sort="${sortedBy}"]`).focus();
-  parts.compare.replaceChildren(state.compare.length === 1 ? `Comparing ${state.compare[0]}: tick a second entry.` : "");
+  parts.compare.replaceChildren(
+    state.compare.length === 1 ? `Comparing ${state.compare[0]}: tick a second entry.` : "",
+  );
 }
 
 /** Marks an entry; the second one opens the comparison. */
@@ -125,9 +216,10 @@ const shared = scales(values(rows(entries, ""), "method").map(([method]) => meth
 function detail(found) {
   const back = format({ ...state, cell: "", compare: [] });
   const width = Math.min(main.clientWidth, 640);
-  const content = found.length === 2
-    ? comparison(...found)
-    : page(found[0], width, { compare: () => go({ cell: "", compare: [found[0].name] }) });
+  const content =
+    found.length === 2
+      ? comparison(...found)
+      : page(found[0], width, { compare: () => go({ cell: "", compare: [found[0].name] }) });
   main.replaceChildren(h("p", {}, h("a", { href: back }, "← All entries")), ...content);
 }
 

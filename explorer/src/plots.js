@@ -6,10 +6,20 @@ import { h } from "./dom.js";
 
 const PLOTS = [
   { key: "loss", title: "Loss and accuracy", label: "validation loss →", type: "linear" },
-  { key: "images", title: "Data and accuracy", label: "images in pretraining →", type: "log", tickFormat: "~s" },
   {
-    key: "flops", title: "Compute and accuracy", label: "FLOP of pretraining →", type: "log",
-    tickFormat: (value) => (/^[125]e/.test(value.toExponential()) ? value.toExponential(0).replace("+", "") : ""),
+    key: "images",
+    title: "Data and accuracy",
+    label: "images in pretraining →",
+    type: "log",
+    tickFormat: "~s",
+  },
+  {
+    key: "flops",
+    title: "Compute and accuracy",
+    label: "FLOP of pretraining →",
+    type: "log",
+    tickFormat: (value) =>
+      /^[125]e/.test(value.toExponential()) ? value.toExponential(0).replace("+", "") : "",
   },
 ];
 const SYMBOLS = ["circle", "triangle", "square", "diamond", "star", "cross", "wye"];
@@ -31,7 +41,16 @@ export function plots(rows, shared, width, { open, select }) {
   legend.setAttribute("aria-hidden", "true");
   return [
     ...PLOTS.map((plot) => figure(plot, rows, shared, width, open, select)),
-    h("div", { class: "legend" }, legend, h("p", {}, "Larger marks are larger models. Click a mark to open it, drag to select a range.")),
+    h(
+      "div",
+      { class: "legend" },
+      legend,
+      h(
+        "p",
+        {},
+        "Larger marks are larger models. Click a mark to open it, drag to select a range.",
+      ),
+    ),
   ];
 }
 
@@ -39,7 +58,12 @@ function figure({ key, title, label, type, tickFormat }, rows, shared, width, op
   const points = rows.filter((row) => row[key] !== null && row.accuracy !== null);
   const caption = h("figcaption", {}, `${title} (${points.length})`);
   if (!points.length) {
-    return h("figure", { "data-plot": key }, caption, h("p", { class: "none" }, "No entry shown here has both numbers."));
+    return h(
+      "figure",
+      { "data-plot": key },
+      caption,
+      h("p", { class: "none" }, "No entry shown here has both numbers."),
+    );
   }
   const channels = { x: key, y: "accuracy" };
   const svg = Plot.plot({
@@ -55,7 +79,13 @@ function figure({ key, title, label, type, tickFormat }, rows, shared, width, op
     x: { type, label, labelOffset: 34, ticks: 5, ...(tickFormat && { tickFormat }) },
     y: { label: "↑ accuracy", nice: true, ticks: 6 },
     marks: [
-      Plot.dot(points, { ...channels, symbol: "method", stroke: "method", r: "weights", strokeWidth: 1.4 }),
+      Plot.dot(points, {
+        ...channels,
+        symbol: "method",
+        stroke: "method",
+        r: "weights",
+        strokeWidth: 1.4,
+      }),
       Plot.tip(points, Plot.pointer({ ...channels, title: "name", fontSize: 12 })),
     ],
   });
@@ -93,7 +123,8 @@ function brush(drawing, plot, key, open, select) {
     const end = place(event);
     const [x, y] = [0, 1].map((i) => Math.min(start[i], end[i]));
     const [w, t] = [0, 1].map((i) => Math.abs(start[i] - end[i]));
-    for (const [name, value] of Object.entries({ x, y, width: w, height: t })) rectangle.setAttribute(name, value);
+    for (const [name, value] of Object.entries({ x, y, width: w, height: t }))
+      rectangle.setAttribute(name, value);
     drawing.append(rectangle);
   });
   drawing.addEventListener("pointerleave", () => {
@@ -107,7 +138,9 @@ function brush(drawing, plot, key, open, select) {
     if (!from || Math.hypot(from[0] - to[0], from[1] - to[1]) < 6) return;
     dragged = true;
     const range = (name, i) =>
-      [from[i], to[i]].map((at) => +plot.scale(name).invert(at).toPrecision(4)).sort((a, b) => a - b);
+      [from[i], to[i]]
+        .map((at) => +plot.scale(name).invert(at).toPrecision(4))
+        .sort((a, b) => a - b);
     // After the click that follows, which would otherwise meet the plots drawn next.
     setTimeout(() => select({ [key]: range("x", 0), accuracy: range("y", 1) }));
   });
@@ -118,10 +151,15 @@ function brush(drawing, plot, key, open, select) {
 
 /** Loss over the steps of a training. */
 export function curve(points, width) {
-  const lines = [["loss", "training", "4 3"], ["val_loss", "validation", null]].map(([y, name, dashes]) => {
-    const own = points.filter((point) => point[y] !== undefined);
-    return { y, name, dashes, own, last: own.slice(-1) };
-  }).filter(({ own }) => own.length);
+  const lines = [
+    ["loss", "training", "4 3"],
+    ["val_loss", "validation", null],
+  ]
+    .map(([y, name, dashes]) => {
+      const own = points.filter((point) => point[y] !== undefined);
+      return { y, name, dashes, own, last: own.slice(-1) };
+    })
+    .filter(({ own }) => own.length);
   const top = lines.toSorted((a, b) => b.last[0][b.y] - a.last[0][a.y])[0];
   const svg = Plot.plot({
     width,
@@ -132,8 +170,21 @@ export function curve(points, width) {
     x: { label: "step →", tickFormat: "~s" },
     y: { label: "↑ loss", nice: true },
     marks: lines.flatMap((line) => [
-      Plot.lineY(line.own, { x: "step", y: line.y, strokeDasharray: line.dashes, stroke: COLOURS[line.dashes ? 0 : 1], strokeWidth: 2 }),
-      Plot.text(line.last, { x: "step", y: line.y, text: () => line.name, textAnchor: "start", dx: 8, dy: line === top ? -6 : 6 }),
+      Plot.lineY(line.own, {
+        x: "step",
+        y: line.y,
+        strokeDasharray: line.dashes,
+        stroke: COLOURS[line.dashes ? 0 : 1],
+        strokeWidth: 2,
+      }),
+      Plot.text(line.last, {
+        x: "step",
+        y: line.y,
+        text: () => line.name,
+        textAnchor: "start",
+        dx: 8,
+        dy: line === top ? -6 : 6,
+      }),
     ]),
   });
   image(svg);

@@ -7,7 +7,16 @@ import { breakable, h } from "./dom.js";
 const PAGE = 100;
 // What a phone leaves out.
 const WIDE = new Set([
-  "method", "backbone", "size", "data", "images", "steps", "target", "weights", "flops", "licence",
+  "method",
+  "backbone",
+  "size",
+  "data",
+  "images",
+  "steps",
+  "target",
+  "weights",
+  "flops",
+  "licence",
   "state",
 ]);
 
@@ -26,16 +35,32 @@ export function table(all, state, { change, compare }) {
   add();
   const head = COLUMNS.map((column) => header(column, state, change));
   const grid = h(
-    "table", {},
+    "table",
+    {},
     h("caption", { class: "hidden" }, "Entries of the catalogue"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { class: "hidden" }, "compare")), head)),
+    h(
+      "thead",
+      {},
+      h("tr", {}, h("th", { scope: "col" }, h("span", { class: "hidden" }, "compare")), head),
+    ),
     body,
   );
-  return h("div", {}, h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of entries" }, grid), more);
+  return h(
+    "div",
+    {},
+    h(
+      "div",
+      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of entries" },
+      grid,
+    ),
+    more,
+  );
 }
 
 function kind(column) {
-  return [column.number && "number", WIDE.has(column.key) && "wide", column.key].filter(Boolean).join(" ");
+  return [column.number && "number", WIDE.has(column.key) && "wide", column.key]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function header(column, state, change) {
@@ -44,11 +69,17 @@ function header(column, state, change) {
   const mark = active ? (state.descending ? "▼" : "▲") : "";
   const sort = active ? (state.descending ? "descending" : "ascending") : null;
   return h(
-    "th", { scope: "col", class: kind(column), "aria-sort": sort },
+    "th",
+    { scope: "col", class: kind(column), "aria-sort": sort },
     h(
       "button",
-      { type: "button", "data-sort": column.key, onclick: () => change({ sort: column.key, descending }) },
-      column.label, h("span", { "aria-hidden": "true" }, mark),
+      {
+        type: "button",
+        "data-sort": column.key,
+        onclick: () => change({ sort: column.key, descending }),
+      },
+      column.label,
+      h("span", { "aria-hidden": "true" }, mark),
     ),
   );
 }
@@ -60,7 +91,11 @@ function line(row, state, compare) {
     checked: state.compare.includes(row.name),
     onchange: (event) => compare(row.name, event.target.checked),
   });
-  const link = h("a", { href: format({ ...state, compare: [], cell: row.name }) }, breakable(row.name));
+  const link = h(
+    "a",
+    { href: format({ ...state, compare: [], cell: row.name }) },
+    breakable(row.name),
+  );
   const cells = COLUMNS.slice(1).map((column) =>
     h("td", { class: kind(column) }, shown(column.key, row[column.key])),
   );

@@ -7,21 +7,41 @@ import { START, format, parse } from "../src/address.js";
 import { csv, filtered, metrics, rows, shown, sorted, values } from "../src/cells.js";
 
 const entry = (name, accuracy, more = {}) => ({
-  name, axes: { method: "mae", backbone: "vit", size: "base", data: "in1k", length: "1ep" },
-  images: 1000, steps: 10, target: "pixels", licence: "MIT", state: "bundled", task: "pretraining",
-  grid: "g", finetuned: "", cost: { weights: 1e6, train_flops: 1e18, seconds: null },
-  results: accuracy === null ? [] : [
-    { metric: "loss", value: 1 - accuracy, shown: true },
-    { metric: "top-1", value: 0.1, shown: false },
-    { metric: "top-1", value: accuracy, shown: true },
-  ],
+  name,
+  axes: { method: "mae", backbone: "vit", size: "base", data: "in1k", length: "1ep" },
+  images: 1000,
+  steps: 10,
+  target: "pixels",
+  licence: "MIT",
+  state: "bundled",
+  task: "pretraining",
+  grid: "g",
+  finetuned: "",
+  cost: { weights: 1e6, train_flops: 1e18, seconds: null },
+  results:
+    accuracy === null
+      ? []
+      : [
+          { metric: "loss", value: 1 - accuracy, shown: true },
+          { metric: "top-1", value: 0.1, shown: false },
+          { metric: "top-1", value: accuracy, shown: true },
+        ],
   ...more,
 });
-const all = rows([entry("b", 0.5), entry("a", null), entry("c", 0.7, { state: "recipe only" })], "top-1");
+const all = rows(
+  [entry("b", 0.5), entry("a", null), entry("c", 0.7, { state: "recipe only" })],
+  "top-1",
+);
 
 test("the accuracy is that of the weights that load", () => {
-  assert.deepEqual(all.map((row) => row.accuracy), [0.5, null, 0.7]);
-  assert.deepEqual(all.map((row) => row.loss), [0.5, null, 1 - 0.7]);
+  assert.deepEqual(
+    all.map((row) => row.accuracy),
+    [0.5, null, 0.7],
+  );
+  assert.deepEqual(
+    all.map((row) => row.loss),
+    [0.5, null, 1 - 0.7],
+  );
   assert.deepEqual(metrics([entry("b", 0.5)]), ["top-1"]);
 });
 
@@ -35,15 +55,30 @@ test("filters: words, facets, ranges", () => {
 });
 
 test("entries without a value come last, both ways", () => {
-  assert.deepEqual(sorted(all, "accuracy").map((row) => row.name), ["b", "c", "a"]);
-  assert.deepEqual(sorted(all, "accuracy", true).map((row) => row.name), ["c", "b", "a"]);
-  assert.deepEqual(values(all, "state"), [["bundled", 2], ["recipe only", 1]]);
+  assert.deepEqual(
+    sorted(all, "accuracy").map((row) => row.name),
+    ["b", "c", "a"],
+  );
+  assert.deepEqual(
+    sorted(all, "accuracy", true).map((row) => row.name),
+    ["c", "b", "a"],
+  );
+  assert.deepEqual(values(all, "state"), [
+    ["bundled", 2],
+    ["recipe only", 1],
+  ]);
 });
 
 test("an address is read as it was written", () => {
   const state = {
-    ...START, query: "a b&c", facets: { method: "mae-hog" }, ranges: { loss: [0.1, null] },
-    metric: "top-1, %", sort: "loss", descending: true, compare: ["x", "y"],
+    ...START,
+    query: "a b&c",
+    facets: { method: "mae-hog" },
+    ranges: { loss: [0.1, null] },
+    metric: "top-1, %",
+    sort: "loss",
+    descending: true,
+    compare: ["x", "y"],
   };
   assert.deepEqual(parse(format(state)), state);
   assert.equal(format(START), "#");
