@@ -29,7 +29,7 @@ NUM_IMAGES = 100 if FAST else 1000
 BATCH = 100
 
 # The network: images of 28 x 28 pixels, patches of 4 x 4, three quarters of them hidden.
-SIZE, PATCH, DIM, DEPTH, HEADS = 28, 4, 128, 4, 4
+SIZE, PATCH, DIM, DEPTH, HEADS = 28, 4, 128, 1 if FAST else 4, 4
 DECODER_DIM, DECODER_DEPTH, DECODER_HEADS = 64, 1, 2
 SIDE = SIZE // PATCH  # patches along a side
 COUNT, VISIBLE = SIDE**2, int(SIDE**2 * 0.25)

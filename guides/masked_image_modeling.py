@@ -130,7 +130,8 @@ def probe(task: MAE) -> float:
 def new_task(ratio: float) -> MAE:
     """A new network, the same each time."""
     keras.utils.set_random_seed(0)
-    backbone = mimzoo.models.ViTBackbone.from_size("nano", image_shape=(28, 28, 3), depth=4)
+    depth = 1 if FAST else 4
+    backbone = mimzoo.models.ViTBackbone.from_size("nano", image_shape=(28, 28, 3), depth=depth)
     decoder = MAEDecoder(embed_dim=64, depth=1, num_heads=2)
     return MAE(backbone, masking=RandomMasking(ratio), decoder=decoder)
 

@@ -58,7 +58,8 @@ TARGETS = {
 def new_task(target: Target) -> MAE:
     """A new network, the same each time, towards a target."""
     keras.utils.set_random_seed(0)
-    backbone = mimzoo.models.ViTBackbone.from_size("nano", image_shape=(28, 28, 3), depth=4)
+    depth = 1 if FAST else 4
+    backbone = mimzoo.models.ViTBackbone.from_size("nano", image_shape=(28, 28, 3), depth=depth)
     decoder = MAEDecoder(embed_dim=64, depth=1, num_heads=2)
     return MAE(backbone, decoder=decoder, target=target)
 
