@@ -193,12 +193,12 @@ def _print_preset(preset: Any) -> None:
         table.add_row(axis, str(value))
     if preset.finetuned:
         table.add_row("fine-tuned on", preset.finetuned)
-    for entry in preset.published:
-        row = f"{entry['metric']}: {entry['value']}; {entry['source']}; {entry['file']}"
+    for result in preset.published:
+        row = f"{result['metric']}: {result['value']}; {result['source']}; {result['file']}"
         table.add_row("published", row)
-    for entry in preset.measured:
-        row = f"{entry['metric']}: {entry['value']}; {entry['data']}; {entry['date']}"
-        table.add_row("measured", f"{row}; {entry['command']}")
+    for result in preset.measured:
+        row = f"{result['metric']}: {result['value']}; {result['data']}; {result['date']}"
+        table.add_row("measured", f"{row}; {result['command']}")
     for other in preset.others:
         note = f"; {other.note}" if other.note else ""
         table.add_row("also", f"{other.url} ({other.layout}, {other.licence}){note}")
