@@ -66,15 +66,21 @@ def test_masked_image_modeling(started):
     # What the text says of the bundled preset.
     assert losses[50] < losses[75] < losses[90] < losses[95] < 1
     assert losses[25] > 0.9 * losses[50]
-    assert len(re.findall(r"linear probe, .*: ([\d.]+)%", text)) == 4
+    probes = dict(re.findall(r"linear probe, (.*): ([\d.]+)%", text))
+    assert float(probes["pretrained"]) > float(probes["random weights"])
 
 
 def test_targets(started):
     text = output(started, "targets")
     assert len(re.findall(r": loss [\d.]+ -> [\d.]+ in \d+ s", text)) == 4
-    accuracies = {n: float(v) for n, v in re.findall(r"linear probe, (.*): ([\d.]+)%", text)}
-    assert len(accuracies) == 6
-    assert accuracies["the teacher"] == max(accuracies.values())
+    pattern = r"(.*), (\d+)it: fine-tuned ([\d.]+)%, linear probe on 100 labels ([\d.]+)%"
+    results = {(n, int(s)): (float(a), float(b)) for n, s, a, b in re.findall(pattern, text)}
+    assert len(results) == 8
+    # What the text says of them.
+    pixels = results["pixels", 2000]
+    for name in ("HOG", "teacher's features"):
+        assert results[name, 2000][1] > pixels[1]
+        assert abs(results[name, 2000][0] - pixels[0]) < 2
 
 
 @pytest.mark.one_backend
