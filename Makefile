@@ -23,7 +23,7 @@ help:
 	@echo "make benchmark    steps of every method beside transformers and KerasHub: table and picture"
 	@echo "make explorer     the catalogue as one page: build/explorer/index.html"
 	@echo "make docs         the documentation as a site: build/site/index.html"
-	@echo "make guides       run all guides for their pages: half an hour on two cores"
+	@echo "make guides       run all guides, for the results on their pages: minutes each"
 	@echo "make clean        remove $(VENV)"
 
 # KerasHub brings TensorFlow, so the quick start needs no backend of its own.

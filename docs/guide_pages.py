@@ -108,6 +108,7 @@ def site_path(path: Path, site: Path) -> str:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        seconds = run(Path(name).resolve(), RUNS / Path(name).stem)
-        print(f"{name}: {seconds:.0f} s")
+    for path in map(Path, sys.argv[1:]):
+        if is_guide(path):
+            seconds = run(path.resolve(), RUNS / path.stem)
+            print(f"{path}: {seconds:.0f} s", flush=True)
