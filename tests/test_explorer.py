@@ -290,6 +290,9 @@ def test_page_of_an_entry(browser, page):
     commands = text(browser, ".command pre")
     assert commands[0] == f'mimzoo.models.Backbone.from_preset("{NANO}")'
     assert commands[2].startswith(f"mimzoo pretrain {NANO} --data fashion_mnist")
+    button = browser.find_element("css selector", ".command button")
+    button.click()
+    until(lambda: button.text in ("Copied", "Selected"))
     assert browser.execute_script("return document.querySelector('.picture').naturalWidth") > 0
     assert browser.find_elements("css selector", "figure svg[aria-label^='Loss over 4680']")
     assert "sha256:e8199f40" in text(browser, "dl")[0]

@@ -67,18 +67,19 @@ export function page(row, width, { compare }) {
 }
 
 function command(title, text) {
-  const copy = h(
-    "button",
-    {
-      type: "button",
-      onclick: async () => {
-        await navigator.clipboard.writeText(text);
-        copy.textContent = "Copied";
-      },
-    },
-    "Copy",
-  );
-  return h("div", { class: "command" }, h("h3", {}, title), copy, h("pre", { tabindex: 0 }, text));
+  const line = h("pre", { tabindex: 0 }, text);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      // Browsers may forbid it, and have no clipboard on pages without encryption.
+      getSelection().selectAllChildren(line);
+      button.textContent = "Selected";
+    }
+  };
+  const button = h("button", { type: "button", onclick: copy }, "Copy");
+  return h("div", { class: "command" }, h("h3", {}, title), button, line);
 }
 
 function results(entry) {
