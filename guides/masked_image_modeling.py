@@ -75,7 +75,7 @@ show(
 #
 # The model that comes with mimzoo was trained with 75 % hidden (a masked autoencoder, MAE). It has
 # never seen these images. With a quarter hidden the task is easy: each gap can be filled from its
-# neighbours. With 95 % hidden, two or three patches are left, and nobody could know what was there;
+# neighbours. With 95 % hidden, two patches are left, and nobody could know what was there;
 # the model paints a blurred average.
 
 # %%
@@ -137,8 +137,9 @@ for name, task in {"random weights": new, "pretrained": trained}.items():
 # ## What the features see
 #
 # Each patch has a vector, too. Below, the three directions in which the patches' vectors differ
-# most are shown as red, green and blue. Parts of the same kind have the same colour in different
-# images: sleeves, soles, straps.
+# most are shown as red, green and blue. Things of one kind look alike: both shoes, both pairs of
+# trousers, the tops. The network has sorted them without a label. It also keeps where a patch was,
+# which shows as columns and rows.
 
 # %%
 batch = trained.preprocess(some)
@@ -163,7 +164,7 @@ show({"whole": some, "features": colours.reshape(*maps.shape[:3], 3)}, "Colours 
 # 1. Probe the pretrained network with fewer labels: `take_subset(train, count=100)`. By how much
 #    does each of the two networks lose?
 # 2. Pretrain with another share hidden: `mimzoo pretrain vit_nano_mae_fmnist_5ep --mask-ratio 0.5
-#    --data fashion_mnist --workdir runs/half` (the bundled model has 20 epochs). Evaluate it at 50 %
-#    and at 75 %, beside the bundled model. Which one is better where?
+#    --data fashion_mnist --workdir runs/half` (the bundled model has 20 epochs). Evaluate it at
+#    50 % and at 75 %, beside the bundled model. Which one is better where?
 #
 # Next: `guides/mae_from_scratch.py` builds the method in a hundred lines.
