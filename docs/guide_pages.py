@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,8 +73,14 @@ def run(path: Path, out: Path) -> float:
     return time.monotonic() - start
 
 
-def markdown(path: Path, site: Path) -> str:
-    """A guide as Markdown, with the results of its last run; its pictures go into the site."""
+def markdown(path: Path, site: Path, linked: Callable[[str], str]) -> str:
+    """A guide as Markdown, with the results of its last run.
+
+    Args:
+        path: of the guide.
+        site: the folder of pages; the guide's pictures are copied into it.
+        linked: makes the links of its text lead to pages.
+    """
     folder = RUNS / path.stem
     outputs = []
     if (folder / "outputs.json").is_file():
@@ -83,7 +90,7 @@ def markdown(path: Path, site: Path) -> str:
     lines, results = [], iter(outputs)
     for cell in cells(path):
         if cell.is_text:
-            lines += [cell.source, ""]
+            lines += [linked(cell.source), ""]
             continue
         lines += ["```python", cell.source, "```", ""]
         result = next(results, {"text": "", "pictures": []})
@@ -96,15 +103,10 @@ def markdown(path: Path, site: Path) -> str:
             target = site / "guides" / path.stem / picture
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / picture, target)
-            lines += [f"![What the code above draws](../{site_path(target, site)})", ""]
+            lines += [f"![What the code above draws]({path.stem}/{picture})", ""]
     notebook = f"jupytext --to notebook guides/{path.name}"
     lines += ["---", "", f"This page is `guides/{path.name}`; `{notebook}` makes a notebook of it."]
     return "\n".join(lines) + "\n"
-
-
-def site_path(path: Path, site: Path) -> str:
-    """A file's name inside the site."""
-    return path.relative_to(site).as_posix()
 
 
 if __name__ == "__main__":

@@ -51,8 +51,7 @@ class Pages:
             target = self.out / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.suffix == ".md":
-                text = markdown(path, self.out) if path.suffix == ".py" else path.read_text("utf-8")
-                target.write_text(self.linked(text, path, name), encoding="utf-8")
+                target.write_text(self.page(path, name), encoding="utf-8")
             else:
                 shutil.copyfile(path, target)
         for package in PACKAGES:
@@ -68,6 +67,12 @@ class Pages:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         return len(self.known) + len(PACKAGES)
+
+    def page(self, path: Path, name: str) -> str:
+        """A page of Markdown or a guide, with links that lead to pages."""
+        if path.suffix == ".py":
+            return markdown(path, self.out, lambda text: self.linked(text, path, name))
+        return self.linked(path.read_text(encoding="utf-8"), path, name)
 
     def linked(self, text: str, path: Path, name: str) -> str:
         """The text with links that lead to the site's pages; code blocks stay as they are."""
