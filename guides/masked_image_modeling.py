@@ -36,8 +36,8 @@ keras.utils.set_random_seed(0)
 # ## Patches
 #
 # A vision transformer cuts an image into squares, here 7 x 7 patches of 4 x 4 pixels, and treats
-# each as a word of a sentence. Hiding is then simple: some words are left out. Here is one image
-# with more and more of its patches hidden, chosen at random.
+# each as a word of a sentence. Hiding is then simple: some words are left out. Here are eight
+# images with more and more of their patches hidden, chosen at random.
 
 # %%
 train = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "train"), count=NUM_IMAGES)
