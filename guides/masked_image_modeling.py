@@ -6,8 +6,8 @@
 # is what we want: the painting is thrown away, and the network is fine-tuned on a few labels.
 #
 # This guide looks at one network that learned in this way: what it sees, what it paints, and what
-# it knows. You need to know Keras, and nothing about self-supervised learning. It takes about a
-# minute on two CPU cores.
+# it knows. You need to know Keras, and nothing about self-supervised learning. It takes about
+# two minutes on two CPU cores.
 
 # %%
 import mimzoo
