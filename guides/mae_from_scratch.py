@@ -7,7 +7,7 @@
 # Keras, for JAX, torch and TensorFlow. Then the same model in four lines of mimzoo, and both beside
 # each other.
 #
-# You need to know Keras and what attention is. About four minutes on two CPU cores.
+# You need to know Keras and what attention is. About five minutes on two CPU cores.
 
 # %%
 import mimzoo
@@ -193,8 +193,9 @@ print(
 print(f"{len(images) * EPOCHS / (time.perf_counter() - start):.0f} images per second")
 
 # %% [markdown]
-# Masks, order and first weights are drawn otherwise, so the curves are not the same, but they end
-# close to each other. mimzoo counts the tables of positions as weights: that is the difference.
+# Masks, order and first weights are drawn by other rules, so the curves are not the same, but they
+# end close to each other. mimzoo counts the tables of positions as weights: that is the difference
+# in their number.
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -202,6 +203,7 @@ epochs = np.arange(1, EPOCHS + 1)
 axes.plot(epochs, by_hand, "-o", ms=4, color="#0072B2", label="by hand")
 axes.plot(epochs, with_mimzoo, "--s", ms=4, color="#D55E00", label="mimzoo")
 axes.set(xlabel="epoch", ylabel="loss on hidden patches")
+axes.xaxis.get_major_locator().set_params(integer=True)
 axes.grid(alpha=0.3)
 axes.legend()
 
