@@ -12,12 +12,18 @@ TORCH ?= torch==2.13.0
 # The client of the Hub, of the major before: tests/test_hub_loading.py runs both.
 HUB_BEFORE := $(VENV)/huggingface_hub_1
 
-.PHONY: help quickstart test test-lowest lint benchmark clean
+# The page of the grid explorer is bundled by node; without npm its tests are skipped.
+NODE_MODULES := explorer/node_modules/.stamp
+
+.PHONY: help quickstart test test-lowest lint benchmark explorer docs guides clean
 
 help:
 	@echo "make quickstart   fine-tune the bundled preset, and the same network from scratch"
 	@echo "make test         lint and the whole suite on $(BACKENDS)"
 	@echo "make benchmark    steps of every method beside transformers and KerasHub: table and picture"
+	@echo "make explorer     the catalogue as one page: build/explorer/index.html"
+	@echo "make docs         the documentation as a site: build/site/index.html"
+	@echo "make guides       run all guides, for the results on their pages: minutes each"
 	@echo "make clean        remove $(VENV)"
 
 # KerasHub brings TensorFlow, so the quick start needs no backend of its own.
@@ -40,7 +46,31 @@ lint: $(VENV)/test.stamp
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 
+$(NODE_MODULES): explorer/package-lock.json
+	npm --prefix explorer ci --silent
+	touch $@
+
+explorer: $(VENV)/quickstart.stamp $(NODE_MODULES)
+	mkdir -p build/explorer
+	$(RUN)/mimzoo list --json > build/explorer/entries.json
+	node explorer/build.mjs build/explorer/entries.json presets build/explorer
+
+# With the results of `make guides`, if that was run.
+docs: explorer $(VENV)/docs.stamp
+	$(RUN)/python docs/make_pages.py build/pages
+	$(RUN)/zensical build --strict --clean
+	$(RUN)/python docs/make_pages.py build/pages build/site
+
+guides: $(VENV)/quickstart.stamp
+	$(RUN)/python docs/guide_pages.py guides/*.py
+
+$(VENV)/docs.stamp: pyproject.toml
+	$(PIP) --editable ".[docs]"
+	touch $@
+
+# Without npm, or a registry of its packages, tests of the explorer's page are skipped.
 test: lint
+	@command -v npm > /dev/null && $(MAKE) --no-print-directory $(NODE_MODULES) || true
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
 		KERAS_BACKEND=$$backend OMP_NUM_THREADS=1 $(RUN)/python -m pytest \

@@ -26,6 +26,7 @@ __all__ = [
     "optimizers",
     "preset_info",
     "pretraining",
+    "register",
     "tasks",
 ]
 
@@ -44,6 +45,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'mimzoo' has no attribute {name!r}")
 
 
+def register() -> None:
+    """Registers mimzoo's classes with Keras, as importing mimzoo does by default."""
+    for name in ("models", "optimizers", "tasks"):
+        importlib.import_module(f"mimzoo.{name}")
+
+
 if os.environ.get("MIMZOO_REGISTER") != "0":
-    for _name in ("models", "optimizers", "tasks"):
-        importlib.import_module(f"mimzoo.{_name}")
+    register()

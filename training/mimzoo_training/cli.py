@@ -76,10 +76,12 @@ def _run(args: argparse.Namespace) -> int:
 
 def _import_mimzoo(register: bool) -> None:
     """Imports mimzoo, with the classes of its models or without Keras."""
-    os.environ["MIMZOO_REGISTER"] = "1" if register else "0"
+    os.environ["MIMZOO_REGISTER"] = "0"
     try:
         with output.without_native_logs():
-            importlib.import_module("mimzoo")
+            mimzoo = importlib.import_module("mimzoo")
+            if register:
+                mimzoo.register()
     finally:
         del os.environ["MIMZOO_REGISTER"]  # the processes that this one starts decide themselves
 

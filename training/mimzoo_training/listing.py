@@ -1,12 +1,11 @@
 """`mimzoo list`, `info` and `cache`: the catalogue, recipes and downloads, without Keras."""
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from mimzoo_training.entries import entry, how_to_get, json_of, pixels
 from mimzoo_training.recipes.objects import is_spec
 
 _ACCURACIES = ("top-1", "accuracy")
@@ -32,7 +31,7 @@ def list_all(args: argparse.Namespace) -> None:
     presets = [catalogue()[name] for name in names if args.contains in name]
     recipes = [] if wanted else [n for n in list_recipes() if args.contains in n]
     if args.json:
-        print(json.dumps([_entry(preset) for preset in presets], indent=1, ensure_ascii=False))
+        print(json.dumps([entry(preset) for preset in presets], indent=1, ensure_ascii=False))
         return
     if not presets and not recipes:
         raise ValueError(f"no preset and no recipe has {args.contains or wanted!r}.")
@@ -53,8 +52,8 @@ def _print_presets(heading: str, presets: list[Any]) -> None:
         return
     table = _table("preset", "size", "pixels", "licence", "result")
     for preset in presets:
-        row = preset.name, _size(preset), _pixels(preset), preset.licence, _best_known(preset)
-        table.add_row(*row)
+        side = str(pixels(preset) or "")
+        table.add_row(preset.name, _size(preset), side, preset.licence, _best_known(preset))
     _console().print(heading, style="bold")
     _console().print(table)
     _console().print()
@@ -90,39 +89,13 @@ def _print_recipes(names: list[str]) -> None:
     _console().print(table)
 
 
-def _entry(preset: Any) -> dict[str, Any]:
-    """All fields of the catalogue's entry, and how to get its weights."""
-    fields = dataclasses.asdict(preset)
-    pixels = _pixels(preset)
-    return {**fields, "pixels": int(pixels) if pixels else None, "how_to_get": how_to_get(preset)}
-
-
 def _size(preset: Any) -> str:
     """The size's name, and the number of weights where a file says it."""
     from mimzoo.hub.vocabulary import count
 
-    metadata = _json(preset.folder / "metadata.json")
+    metadata = json_of(preset.folder / "metadata.json")
     number = metadata.get("parameter_count")
     return f"{preset.axes['size']}, {count(number)}" if number else preset.axes["size"]
-
-
-def _pixels(preset: Any) -> str:
-    """Side of the images that the preset was made for, "" where only its file says it."""
-    from mimzoo_training.recipes import get_recipe
-
-    shape = _json(preset.folder / "config.json").get("config", {}).get("image_shape")
-    if shape:
-        return str(shape[0])
-    if preset.finetuned:
-        return preset.finetuned.rpartition("_")[2]
-    try:
-        return str(get_recipe(preset.recipe).image_size) if preset.recipe else ""
-    except ValueError:
-        return ""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def info(args: argparse.Namespace) -> None:
@@ -210,20 +183,6 @@ def _best_known(preset: Any) -> str:
     return f"{entry['metric']}: {value} ({kind})"
 
 
-def how_to_get(preset: Any) -> str:
-    """How to get the weights of a preset."""
-    if preset.state == "bundled":
-        return f'from_preset("{preset.name}"): comes with the package'
-    if preset.checkpoint is None:
-        return preset.made_by
-    if preset.checkpoint.by_hand:
-        return (
-            f"download {preset.checkpoint.file} in a browser, then "
-            f"mimzoo convert {preset.checkpoint.file} --out {preset.name}"
-        )
-    return f'from_preset("{preset.name}"): downloads {preset.checkpoint.file} and converts it'
-
-
 def _print_preset(preset: Any) -> None:
     table = _table("preset", preset.name)
     table.add_row("what", f"{preset.task}, {preset.state}")
@@ -234,12 +193,12 @@ def _print_preset(preset: Any) -> None:
         table.add_row(axis, str(value))
     if preset.finetuned:
         table.add_row("fine-tuned on", preset.finetuned)
-    for entry in preset.published:
-        row = f"{entry['metric']}: {entry['value']}; {entry['source']}; {entry['file']}"
+    for result in preset.published:
+        row = f"{result['metric']}: {result['value']}; {result['source']}; {result['file']}"
         table.add_row("published", row)
-    for entry in preset.measured:
-        row = f"{entry['metric']}: {entry['value']}; {entry['data']}; {entry['date']}"
-        table.add_row("measured", f"{row}; {entry['command']}")
+    for result in preset.measured:
+        row = f"{result['metric']}: {result['value']}; {result['data']}; {result['date']}"
+        table.add_row("measured", f"{row}; {result['command']}")
     for other in preset.others:
         note = f"; {other.note}" if other.note else ""
         table.add_row("also", f"{other.url} ({other.layout}, {other.licence}){note}")
