@@ -116,6 +116,13 @@ def test_recomputed_blocks_run_as_graphs(compiled):
     assert compiled["stats"]["unique_graphs"] == 1  # the decoder
 
 
+def test_any_number_of_batch_sizes(compiled):
+    task = compile_task(make("finetune", depth=1), jit_compile=True)
+    for count in range(1, 11):  # more than the variants of a function that torch keeps
+        keras.Model.predict_on_batch(task, batch(task, count=count)[0])
+    assert compiled["stats"]["unique_graphs"] == 10
+
+
 def test_hooks_are_called_and_then_graphs_run_again(compiled):
     task, called = compile_task(make("mae"), jit_compile=True), []
     losses(task, 1)

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FunctionType
 
 import keras
 
@@ -144,7 +145,11 @@ class Graphs:
                 x = region(x, *values[given], *constants[start:end])
             return x
 
-        chain = torch.compile(chain, fullgraph=True, dynamic=False) if compiled else chain
+        if compiled:
+            # torch keeps what it compiled with the code, and few variants of each: one a chain.
+            code = chain.__code__.replace(co_name=f"chain_{len(self._chains)}")
+            chain = FunctionType(code, chain.__globals__, closure=chain.__closure__)
+            chain = torch.compile(chain, fullgraph=True, dynamic=False)
         return lambda x, *values: chain(x, constants, *values)
 
 

@@ -32,16 +32,19 @@ class Block(keras.layers.Layer):
         """`body`, rematerialised if `remat`."""
         (factors,) = draw_factors([self.drop_path], tokens, training)
         given = (*optional, factors)
-
         if not (self.remat and training):
             return run_method(self.body, tokens, given, training)
+        graphs = active_graphs(tokens)  # which the backward pass could not find
+        graphs = graphs if graphs is not None and graphs.can_run([self.body]) else None
 
         # TensorFlow's recompute_grad takes tensors only, so None stays outside.
         def with_tensors(tokens: Tensor, *tensors: Tensor) -> Tensor:
             rest = iter(tensors)
             more = [None if x is None else next(rest) for x in given]
+            if graphs is None:
+                return self.body(tokens, *more)
             # What is compiled keeps other tensors than its first call did.
-            return run_method(self.body, tokens, more, training, compiled=False)
+            return graphs.run([(self.body, more)], tokens, True, compiled=False)
 
         return keras.remat(with_tensors)(tokens, *(x for x in given if x is not None))
 
@@ -51,13 +54,12 @@ def run_method(
     x: Tensor,
     given: Sequence[Tensor | None] = (),
     training: bool | None = None,
-    compiled: bool = True,
 ) -> Any:
     """`method(x, *given)` of a layer, as a graph where there are graphs."""
     graphs = active_graphs(x)
     if graphs is None or not graphs.can_run([method]):
         return method(x, *given)
-    return graphs.run([(method, given)], x, bool(training), compiled)
+    return graphs.run([(method, given)], x, bool(training))
 
 
 def run_layers(
