@@ -1,5 +1,7 @@
 """torch: steps whose layers run as graphs, traced and compiled, against steps layer by layer."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -107,6 +109,25 @@ def test_one_graph_a_chain_no_break_no_recompilation_and_the_same_losses(name, c
     assert compiled["stats"]["unique_graphs"] == graphs_of_first
     assert not compiled["graph_break"]
     assert len({*map(float, more)}) == 5
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for CPUs by g++")
+@pytest.mark.parametrize("name", ["mae", "finetune"])
+def test_gradients_of_what_is_compiled_in_earnest(name):
+    """Not by `aot_eager`, which computes what eager torch does."""
+    found = []
+    for kwargs in ({"run_eagerly": True}, {"jit_compile": True}):
+        task = compile_task(make(name, drop_path_rate=0.0), **kwargs)
+        random = np.random.default_rng(0)
+        for variable in task.trainable_variables:  # of a new head no gradient comes back
+            variable.assign(variable.numpy() + 0.05 * random.normal(size=variable.shape))
+        x, *labels = keras.tree.map_structure(keras.ops.convert_to_tensor, batch(task))
+        task.compute_loss(x, labels[0] if labels else None, task(x, training=True)).backward()
+        found.append({v.path: v.value.grad.numpy().copy() for v in task.trainable_variables})
+    eager, compiled = found
+    for path, gradient in eager.items():
+        error = np.linalg.norm(compiled[path] - gradient)
+        assert error <= 1e-5 * np.linalg.norm(gradient) + 1e-8, path
 
 
 def test_recomputed_blocks_run_as_graphs(compiled):

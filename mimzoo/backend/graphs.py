@@ -4,8 +4,9 @@ A step in eager Keras is slow on the host: each layer's call walks its arguments
 metadata. And `torch.compile` around Keras' training step, which is what Keras offers, follows all
 of that for every block, guards it, and compiles anew whenever the step counter changes. So a layer
 is run once under `make_fx`, which records torch operations only; all layers of a kind share the
-record, each with its own weights. A chain of them runs as it is, or is compiled as one graph, in
-which each kind is compiled once. JAX and TensorFlow trace whole steps: there nothing of this is
+record, each with its own weights. A chain of them runs as it is, or is compiled as one graph.
+(`torch.compiler.nested_compile_region` would compile each kind once, but with torch 2.13 the
+gradients of such a chain are wrong.) JAX and TensorFlow trace whole steps: there nothing of this is
 used.
 """
 
@@ -123,13 +124,11 @@ class Graphs:
                 for (method, more), layer in zip(links, layers, strict=True):
                     key = (training, layer.number, _form(x), *map(_form, more))
                     if key not in self._traced:
-                        traced, own = _trace(method, layer, x, more)
-                        self._traced[key] = traced, _region(traced), own
-                    traced, region, own = self._traced[key]
-                    region = region if compiled else traced
+                        self._traced[key] = _trace(method, layer, x, more)
+                    traced, own = self._traced[key]
                     given = layer.values(more)
                     parts.append(
-                        (region, slice(first, first := first + len(given)), len(constants))
+                        (traced, slice(first, first := first + len(given)), len(constants))
                     )
                     constants += own
                     x = traced(x, *given, *own)
@@ -141,8 +140,8 @@ class Graphs:
         ends = [*(start for *_, start in parts[1:]), len(constants)]
 
         def chain(x: Tensor, constants: list[Tensor], *values: Tensor) -> Tensor:
-            for (region, given, start), end in zip(parts, ends, strict=True):
-                x = region(x, *values[given], *constants[start:end])
+            for (traced, given, start), end in zip(parts, ends, strict=True):
+                x = traced(x, *values[given], *constants[start:end])
             return x
 
         if compiled:
@@ -231,16 +230,6 @@ def _trace(
     graph.eliminate_dead_code()
     module.recompile()
     return module.forward, constants
-
-
-def _region(traced: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Marks what is compiled once for all layers of a kind."""
-    import torch
-
-    def region(*tensors: Tensor) -> Tensor:
-        return traced(*tensors)
-
-    return torch.compiler.nested_compile_region(region)
 
 
 def active_graphs(x: Tensor) -> Graphs | None:
