@@ -1,4 +1,4 @@
-"""Backbones and classifiers. Nothing here knows of masks, losses or files."""
+"""Backbones, classifiers and segmenters. Nothing here knows of masks, losses or files."""
 
 from mimzoo.models.backbone import Backbone
 from mimzoo.models.classifiers import (
@@ -9,18 +9,30 @@ from mimzoo.models.classifiers import (
 )
 from mimzoo.models.image_classifier import ImageClassifier
 from mimzoo.models.mixmim import MixMIMBackbone
+from mimzoo.models.segmentation import (
+    ImageSegmenter,
+    MixMIMImageSegmenter,
+    SwinImageSegmenter,
+    SwinV2ImageSegmenter,
+    ViTImageSegmenter,
+)
 from mimzoo.models.swin import SwinBackbone, SwinV2Backbone
 from mimzoo.models.vit import ViTBackbone
 
 __all__ = [
     "Backbone",
     "ImageClassifier",
+    "ImageSegmenter",
     "MixMIMBackbone",
     "MixMIMImageClassifier",
+    "MixMIMImageSegmenter",
     "SwinBackbone",
     "SwinImageClassifier",
+    "SwinImageSegmenter",
     "SwinV2Backbone",
     "SwinV2ImageClassifier",
+    "SwinV2ImageSegmenter",
     "ViTBackbone",
     "ViTImageClassifier",
+    "ViTImageSegmenter",
 ]
