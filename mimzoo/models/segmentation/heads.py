@@ -200,10 +200,6 @@ class UPerNetHead(keras.layers.Layer):
         """Which of so many maps the auxiliary head reads."""
         return max(count - 2, 0)
 
-    def compute_output_shape(self, shapes: list[tuple]) -> tuple:
-        """That of the finest map, with the classes as channels."""
-        return (*shapes[0][:3], self.num_classes)
-
     def get_config(self) -> dict:
         """The constructor's arguments."""
         names = ("num_classes", "channels", "pool_scales", "auxiliary_channels", "dropout")
@@ -240,10 +236,6 @@ class LinearHead(keras.layers.Layer):
         finest = tuple(levels[0].shape[1:3])
         x = ops.concatenate([resized(level, finest) for level in levels], axis=-1)
         return self.classify(self.norm(x, training=training))
-
-    def compute_output_shape(self, shapes: list[tuple]) -> tuple:
-        """That of the finest map, with the classes as channels."""
-        return (*shapes[0][:3], self.num_classes)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
