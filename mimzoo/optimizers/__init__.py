@@ -8,13 +8,14 @@ from mimzoo.lengths import scaled_learning_rate, steps
 from mimzoo.optimizers.adamw import AdamW, LayerDecayAdamW
 from mimzoo.optimizers.groups import no_weight_decay, vit_layer_decay_scales
 from mimzoo.optimizers.layer_decay import LayerDecay
-from mimzoo.optimizers.schedules import WarmupCosine, WarmupMultiStep
+from mimzoo.optimizers.schedules import WarmupCosine, WarmupLinear, WarmupMultiStep
 
 __all__ = [
     "AdamW",
     "LayerDecay",
     "LayerDecayAdamW",
     "WarmupCosine",
+    "WarmupLinear",
     "WarmupMultiStep",
     "no_weight_decay",
     "scaled_learning_rate",
