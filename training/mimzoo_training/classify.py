@@ -26,21 +26,23 @@ def recipe_for(preset: str) -> FinetuneRecipe:
     Raises:
         ValueError: an unknown preset, or no recipe for that size.
     """
-    folder = Path(resolve(preset))
-    cls = preset_class(folder)
-    config = read_json(folder / "config.json", "config")["config"]
-    size = _size_of(cls, config)
-    family = cls.family
+    family, size = family_and_size(preset)
     names = [n for n in list_recipes("finetune") if n.startswith(f"{family}_{size}_")]
     if not names:
         raise ValueError(
-            f"there is no fine-tuning recipe for the {cls.__name__} of {preset} (width "
-            f"{config.get('embed_dim')}): name one with --recipe: "
-            f"{', '.join(list_recipes('finetune'))}."
+            f"there is no fine-tuning recipe for the {family} backbone of {preset}: name one with "
+            f"--recipe: {', '.join(list_recipes('finetune'))}."
         )
     method = preset_name(preset).removeprefix(f"{family}_{size}_").partition("_")[0]
     named = [n for n in names if n.startswith(f"{family}_{size}_{method}_")]
     return get_recipe((named or names)[0])
+
+
+def family_and_size(preset: str) -> tuple[str, str | None]:
+    """Short name of a preset's backbone, and the name of its size, if it has one."""
+    folder = Path(resolve(preset))
+    cls = preset_class(folder)
+    return cls.family, _size_of(cls, read_json(folder / "config.json", "config")["config"])
 
 
 def _size_of(cls: type, config: dict) -> str | None:

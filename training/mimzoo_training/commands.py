@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from mimzoo_training.arguments import only_for_segmentation
 from mimzoo_training.preset_commands import preset_folder
 
 
@@ -54,6 +55,13 @@ def pretrain(args: argparse.Namespace) -> None:
 
 def finetune(args: argparse.Namespace) -> None:
     """Fine-tunes a preset, or probes it."""
+    _check_positive(args)
+    if args.task == "segment":
+        from mimzoo_training import segment_commands
+
+        segment_commands.finetune(args)
+        return
+    only_for_segmentation(args, "add --task segment")
     import mimzoo  # noqa: F401 (registers the classes)
     from mimzoo_training.classify import recipe_for
     from mimzoo_training.recipes import get_recipe
@@ -68,7 +76,6 @@ def finetune(args: argparse.Namespace) -> None:
         drop_path_rate=args.drop_path_rate,
         ema_momentum=args.ema,
     )
-    _check_positive(args)
     from mimzoo_training import distribution
     from mimzoo_training.finetune import finetune
 

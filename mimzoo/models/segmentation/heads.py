@@ -125,15 +125,21 @@ class UPerNetHead(keras.layers.Layer):
     def build(self, shapes: list[tuple]) -> None:
         """For maps (B, rows, cols, channels), the finest first."""
         shared = {"dtype": self.dtype_policy}
+        sides = [tuple(shape[1:3]) for shape in shapes]
+        self.flops = 0  # of the convolutions, for one image
 
-        def conv(name: str, size: int, inputs: int, channels: int = self.channels) -> ConvNorm:
+        def conv(
+            name: str, size: int, inputs: int, at: tuple[int, int], channels: int = self.channels
+        ) -> ConvNorm:
             layer = ConvNorm(channels, size, name=name, **shared)
-            layer.build((None, None, None, inputs))
+            layer.build((None, *at, inputs))
+            self.flops += 2 * at[0] * at[1] * size**2 * inputs * channels
             return layer
 
-        def classify(name: str, inputs: int) -> Classify:
+        def classify(name: str, inputs: int, at: tuple[int, int]) -> Classify:
             layer = Classify(self.num_classes, self.dropout, name=name, **shared)
-            layer.build((None, None, None, inputs))
+            layer.build((None, *at, inputs))
+            self.flops += 2 * at[0] * at[1] * inputs * self.num_classes
             return layer
 
         *inner, last = (shape[-1] for shape in shapes)
@@ -141,19 +147,18 @@ class UPerNetHead(keras.layers.Layer):
         for side in self.pool_scales:
             for axis, old in zip("rc", shapes[-1][1:3], strict=True):
                 add_constant(self, f"pool_{axis}{side}", averaging_matrix(old, side))
-        self.pooled = [conv(f"pooled_{side}", 1, last) for side in self.pool_scales]
-        self.bottleneck = conv("bottleneck", 3, last + len(self.pooled) * width)
-        self.laterals = [conv(f"lateral_{n}", 1, inputs) for n, inputs in enumerate(inner)]
-        self.outputs = [conv(f"output_{n}", 3, width) for n in range(len(inner))]
-        self.fuse = conv("fuse", 3, len(shapes) * width)
-        self.classify = classify("classify", width)
+        self.pooled = [conv(f"pooled_{side}", 1, last, (side, side)) for side in self.pool_scales]
+        self.bottleneck = conv("bottleneck", 3, last + len(self.pooled) * width, sides[-1])
+        self.laterals = [conv(f"lateral_{n}", 1, size, sides[n]) for n, size in enumerate(inner)]
+        self.outputs = [conv(f"output_{n}", 3, width, sides[n]) for n in range(len(inner))]
+        self.fuse = conv("fuse", 3, len(shapes) * width, sides[0])
+        self.classify = classify("classify", width, sides[0])
         self.auxiliary_layers = []
         if self.auxiliary_channels:
-            count = self.auxiliary_channels
-            source = shapes[self.auxiliary_level(len(shapes))][-1]
+            level, count = self.auxiliary_level(len(shapes)), self.auxiliary_channels
             self.auxiliary_layers = [
-                conv("auxiliary", 3, source, count),
-                classify("auxiliary_classify", count),
+                conv("auxiliary", 3, shapes[level][-1], sides[level], count),
+                classify("auxiliary_classify", count, sides[level]),
             ]
 
     def call(self, levels: list[Tensor], training: bool | None = None) -> Tensor:
@@ -227,7 +232,8 @@ class LinearHead(keras.layers.Layer):
 
     def build(self, shapes: list[tuple]) -> None:
         """For maps (B, rows, cols, channels), the finest first."""
-        shape = (None, None, None, sum(shape[-1] for shape in shapes))
+        shape = (None, *shapes[0][1:3], sum(shape[-1] for shape in shapes))
+        self.flops = 2 * shape[1] * shape[2] * shape[3] * self.num_classes
         self.norm.build(shape)
         self.classify.build(shape)
 

@@ -17,8 +17,10 @@ from mimzoo.data.label_map_files import is_label_map_folder, open_label_maps
 from mimzoo.data.label_maps import IGNORED, LabelledPictures, check_label_maps
 from mimzoo.data.label_transforms import RandomScaleCrop
 from mimzoo.models.cross_entropy import fitted_loss, fitted_metrics
+from mimzoo.models.flops import backbone_flops
 from mimzoo.models.image_classifier import ImageClassifier, make_task_class, subclasses
 from mimzoo.models.inputs import TaskInputs, fed
+from mimzoo.models.segmentation.confusion import Confusion
 from mimzoo.models.segmentation.heads import HEADS, make_head
 from mimzoo.models.segmentation.levels import make_neck, resized, taps
 from mimzoo.models.segmentation.sliding import bands, upscaled
@@ -306,6 +308,7 @@ class ImageSegmenter(TaskInputs, PresetTask, keras_hub.models.ImageSegmenter):
         batch_size: int | None = None,
         steps: int | None = None,
         return_dict: bool = False,
+        confusion: Confusion | None = None,
         **kwargs,
     ) -> Any:
         """Loss and metrics over whole images, predicted as `predict` does.
@@ -315,6 +318,7 @@ class ImageSegmenter(TaskInputs, PresetTask, keras_hub.models.ImageSegmenter):
             y: label maps of images in memory.
             stride, batch_size, steps: as in `predict`.
             return_dict: whether to name the results.
+            confusion: counts what is taken for what, for results by class.
             **kwargs: what `keras.Model.fit` passes. There is no progress bar.
 
         Returns:
@@ -334,6 +338,8 @@ class ImageSegmenter(TaskInputs, PresetTask, keras_hub.models.ImageSegmenter):
                     total += float(ops.convert_to_numpy(loss)) * count
                     pixels += count
                     values = self.compute_metrics(None, part, logits)
+                    if confusion is not None:
+                        confusion.add(part, logits.argmax(-1))
         values = {name: float(ops.convert_to_numpy(value)) for name, value in values.items()}
         values["loss"] = total / max(pixels, 1)
         return values if return_dict else list(values.values())
@@ -422,6 +428,10 @@ class ImageSegmenter(TaskInputs, PresetTask, keras_hub.models.ImageSegmenter):
         return self._evaluation_feed(x, y, batch_size=size, split=split, labelled=labelled, **how)
 
     # --- the rest ---------------------------------------------------------------------------------
+
+    def forward_flops(self) -> float:
+        """Floating-point operations of a forward pass over one image, without the neck's."""
+        return backbone_flops(self.backbone) + self.head.flops
 
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
         """The backbone's groups; neck and head belong to the last."""

@@ -8,7 +8,12 @@ from functools import partial
 from mimzoo.lengths import length_unit
 from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.recipes.coyo import COYO_DATA, COYO_METHODS, COYO_SIZES, vit_mae_coyo
-from mimzoo_training.recipes.kinds import FinetuneRecipe, PretrainRecipe, recipe_from_json
+from mimzoo_training.recipes.kinds import (
+    FinetuneRecipe,
+    PretrainRecipe,
+    SegmentRecipe,
+    recipe_from_json,
+)
 from mimzoo_training.recipes.mae import vit_mae_finetune_in1k, vit_mae_in1k
 from mimzoo_training.recipes.mixmim import mixmim_finetune_in1k, mixmim_in1k
 from mimzoo_training.recipes.nano import (
@@ -20,6 +25,12 @@ from mimzoo_training.recipes.nano import (
     vit_nano_features_fmnist,
     vit_nano_finetune_fmnist,
     vit_nano_mae_fmnist,
+)
+from mimzoo_training.recipes.segment import (
+    mixmim_nano_segment_camvid,
+    swinv2_nano_segment_camvid,
+    vit_base_mae_segment_ade20k,
+    vit_nano_segment_camvid,
 )
 from mimzoo_training.recipes.simmim import (
     GRID_DATA,
@@ -37,6 +48,7 @@ __all__ = [
     "FinetuneRecipe",
     "PretrainRecipe",
     "Recipe",
+    "SegmentRecipe",
     "get_recipe",
     "list_recipes",
     "recipe_from_json",
@@ -85,6 +97,10 @@ _MAKERS: list[Callable[[], Recipe]] = [
         for size in ("base", "large", "huge")
         if (size, pixels) != ("huge", 384)
     ),
+    vit_base_mae_segment_ade20k,
+    vit_nano_segment_camvid,
+    swinv2_nano_segment_camvid,
+    mixmim_nano_segment_camvid,
 ]
 
 
@@ -103,11 +119,11 @@ def _is_length(text: str) -> bool:
 
 
 def list_recipes(kind: str | None = None) -> list[str]:
-    """Names of all recipes, or of those of a kind: "pretrain" or "finetune"."""
+    """Names of all recipes, or of those of a kind: "pretrain", "finetune" or "segment"."""
     return [name for name, r in _recipes().items() if kind in (None, r.kind)]
 
 
-def get_recipe(name: str) -> PretrainRecipe | FinetuneRecipe:
+def get_recipe(name: str) -> PretrainRecipe | FinetuneRecipe | SegmentRecipe:
     """A recipe by name. A pretraining recipe is found at any length: `..._30ep`.
 
     Raises:
