@@ -9,6 +9,7 @@ from contracts import FAMILIES
 from mimzoo.data import LabelledPictures, Loader, Normalize
 from mimzoo.models import ImageClassifier, ImageSegmenter, ViTBackbone
 from mimzoo.models.segmentation.sliding import bands, starts, upscaled
+from mimzoo.pretraining import MAE, Data2VecBackbone, MAEDecoder
 
 SHAPE = (16, 24, 3)
 
@@ -102,6 +103,23 @@ def test_every_way_in_is_one():
     np.testing.assert_allclose(values[1:], [values[0]] * 2, rtol=1e-5)
     history = model.fit([(cut, small)], verbose=0, validation_data=(images, maps)).history
     assert history["val_mean_iou"][0] == pytest.approx(model.evaluate(images, maps)[1])
+
+
+@pytest.mark.one_backend
+def test_label_maps_of_a_source_are_left_out_of_pretraining():
+    images, maps = scenes(6, 16, 24)
+    losses = []
+    for x in (images, LabelledPictures(images, maps, 3)):
+        task = MAE(
+            Data2VecBackbone(SHAPE, 4, 32, 2, 2), decoder=MAEDecoder(16, 1, 2), compile=False
+        )
+        for weight in task.weights:
+            weight.assign(np.full(weight.shape, 0.1, "float32"))
+        task.compile()
+        losses.append(task.fit(x, batch_size=2, verbose=0).history["loss"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    model = ImageSegmenter.for_backbone(Data2VecBackbone)(task.backbone, 3, head_dim=8)
+    assert model.predict(images).shape == (6, 16, 24)
 
 
 @pytest.mark.one_backend

@@ -17,6 +17,7 @@ from mimzoo.data import (
     open_label_maps,
     take_subset,
 )
+from mimzoo.data.label_map_files import has_label_maps
 from mimzoo.data.label_maps import IGNORED, class_table, decode_label_map
 from mimzoo.data.random import uniform
 
@@ -72,6 +73,15 @@ def test_a_folder_and_a_tar_of_it(folder, tmp_path):
         == 3
     )
     assert open_label_maps(folder, num_classes=4).fingerprint() != source.fingerprint()
+
+
+def test_what_seems_to_have_label_maps(folder, tmp_path):
+    with tarfile.open(tmp_path / "city.tar", "w") as tar:
+        tar.add(folder, "city")
+    assert has_label_maps(folder)
+    assert has_label_maps(str(tmp_path / "city.tar"))
+    for other in (folder / "train/images", tmp_path / "gone", "embedded", np.zeros(3)):
+        assert not has_label_maps(other)
 
 
 def test_splits_inside_and_none(tmp_path):

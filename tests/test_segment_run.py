@@ -134,6 +134,9 @@ def test_what_is_refused(preset, city, source, tmp_path, capsys):
         cli.main(["finetune", preset, "--data", "x", "--workdir", "y", "--first-class", "1"]) == 1
     )
     assert "--first-class is for segmentation" in capsys.readouterr().err
+    plain = ["finetune", preset, "--data", str(city), "--workdir", str(tmp_path / "u")]
+    assert cli.main(plain) == 1
+    assert "has a label map beside each image: add --task segment" in capsys.readouterr().err
 
 
 def test_the_rate_is_a_line():

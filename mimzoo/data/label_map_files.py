@@ -1,5 +1,6 @@
 """Opening folders and tar files of images and label PNGs."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from mimzoo.data.splits import split_of
 IMAGES = ("images", "image", "imgs", "img")
 MAPS = ("labels", "label", "annotations", "masks", "mask")
 NAMES = "classes.txt"
+_LARGE = 2**30
+_FEW, _SEEN = 8, 1000
 
 
 class Pair(NamedTuple):
@@ -94,14 +97,34 @@ def open_label_maps(
     return choose_split(made, name, split, holdout)
 
 
-def is_label_map_folder(spec: object) -> bool:
-    """Whether a path has images and label maps."""
-    if not isinstance(spec, str | os.PathLike) or not os.path.exists(spec):
+def has_label_maps(spec: object) -> bool:
+    """Whether a path seems to hold images and label maps: cheap, also for very many images.
+
+    A folder is known by the names of its folders, a .tar file of up to 1 GB by its members.
+    """
+    if not isinstance(spec, str | os.PathLike):
+        return False
+    path = os.path.expanduser(os.fspath(spec))
+    if os.path.isdir(path):
+        names = {name.lower() for name in _folders(path)}
+        return bool(names & set(IMAGES)) and bool(names & set(MAPS))
+    if not os.path.isfile(path) or os.path.getsize(path) > _LARGE:
         return False
     try:
-        return bool(pairs_by_split(_files(os.fspath(spec)).names, os.fspath(spec)))
+        return bool(pairs_by_split(_files(path).names, path))
     except ValueError:
         return False
+
+
+def _folders(path: str) -> list[str]:
+    """Names of the folders in a folder and, where these are few, in those."""
+    with os.scandir(path) as entries:
+        inner = [entry for entry in entries if entry.is_dir()]
+    names = [entry.name for entry in inner]
+    for entry in inner if len(inner) <= _FEW else ():
+        with os.scandir(entry.path) as entries:
+            names += [one.name for one in itertools.islice(entries, _SEEN) if one.is_dir()]
+    return names
 
 
 def pairs_by_split(names: Iterable[str], where: str) -> dict[str, list[Pair]]:

@@ -17,6 +17,7 @@ from mimzoo.layers.linear import Linear
 from mimzoo.layers.transformer_block import TransformerBlock
 from mimzoo.models.flops import block_flops
 from mimzoo.models.image_classifier import make_classifier
+from mimzoo.models.segmentation import make_segmenter
 from mimzoo.models.vit import ViTBackbone
 from mimzoo.pretraining.ema import EMA
 from mimzoo.pretraining.features import FeatureTarget, normalize
@@ -62,6 +63,7 @@ class Data2VecBackbone(ViTBackbone):
 
 
 Data2VecImageClassifier = make_classifier(Data2VecBackbone, __name__)
+Data2VecImageSegmenter = make_segmenter(Data2VecBackbone, __name__)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

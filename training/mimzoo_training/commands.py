@@ -14,6 +14,7 @@ def pretrain(args: argparse.Namespace) -> None:
     from mimzoo_training.recipes import get_recipe
 
     _check_parts(args)
+    _refuse_label_maps(args.data, "pretrain on a folder of its images alone")
     recipe = get_recipe(args.recipe) if args.recipe else None
     # Before anything is computed, which the parts of a recipe need.
     devices = distribution.start(args.devices, args.model_parallel)
@@ -62,6 +63,7 @@ def finetune(args: argparse.Namespace) -> None:
         segment_commands.finetune(args)
         return
     only_for_segmentation(args, "add --task segment")
+    _refuse_label_maps(args.data, "add --task segment to learn the class of each pixel")
     import mimzoo  # noqa: F401 (registers the classes)
     from mimzoo_training.classify import recipe_for
     from mimzoo_training.recipes import get_recipe
@@ -194,6 +196,14 @@ def _facts(settings: list[str]) -> dict[str, Any]:
                 f"--set {setting}: give NAME=VALUE with a number, true, false or a list."
             ) from error
     return facts
+
+
+def _refuse_label_maps(data: str, advice: str) -> None:
+    """Raises ValueError for images with label maps, which would count as images, too."""
+    from mimzoo.data.label_map_files import has_label_maps
+
+    if has_label_maps(data):
+        raise ValueError(f"{data} has a label map beside each image: {advice}.")
 
 
 def _check_positive(args: argparse.Namespace) -> None:

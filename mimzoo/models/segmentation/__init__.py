@@ -19,4 +19,5 @@ __all__ = [
     "SwinV2ImageSegmenter",
     "UPerNetHead",
     "ViTImageSegmenter",
+    "make_segmenter",
 ]

@@ -13,7 +13,7 @@ from keras import ops
 from mimzoo.backend import Tensor, fuse_adam
 from mimzoo.data.feed import Feed
 from mimzoo.data.inputs import Inputs
-from mimzoo.data.label_map_files import is_label_map_folder, open_label_maps
+from mimzoo.data.label_map_files import has_label_maps, open_label_maps
 from mimzoo.data.label_maps import IGNORED, LabelledPictures, check_label_maps
 from mimzoo.data.label_transforms import RandomScaleCrop
 from mimzoo.models.cross_entropy import fitted_loss, fitted_metrics
@@ -421,7 +421,7 @@ class ImageSegmenter(TaskInputs, PresetTask, keras_hub.models.ImageSegmenter):
         self, x: Any, y: Any = None, *, split: str, labelled: bool = True, **how: Any
     ) -> Any:
         """A feed of images of their own size, one by one unless all have the same."""
-        if labelled or is_label_map_folder(x):
+        if labelled or has_label_maps(x):
             x, y = self._joined(x, y, split)
         same = isinstance(x, np.ndarray) or hasattr(x, "images") or getattr(x, "same_size", False)
         size = WINDOWS if same else 1
