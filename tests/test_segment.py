@@ -251,6 +251,12 @@ def test_what_is_refused():
         model.fit(images, verbose=0)
     with pytest.raises(ValueError, match="class_weight is not supported"):
         model.fit(images, maps, class_weight={0: 1.0})
+    with pytest.raises(ValueError, match="sample_weight is not supported"):
+        model.fit(images, maps, sample_weight=np.ones(2))
+    more = LabelledPictures(images, maps, 4)
+    for source in (more, Loader(more, 2)):
+        with pytest.raises(ValueError, match="array has 4 classes, the model 3"):
+            model.fit(source, verbose=0)
     with pytest.raises(ValueError, match=r"a batch has images of \(16, 20\), the model takes"):
         model.fit([(images[:, :, :20], maps[:, :, :20])], verbose=0)
     with pytest.raises(ValueError, match="stride"):
