@@ -49,10 +49,12 @@ def bands(
             seen[top : top + tall, left : left + wide] += 1
     for place, top in enumerate(tops):
         cuts = [images[:, top : top + tall, left : left + wide] for left in lefts]
-        logits = in_batches(np.concatenate(cuts), forward, batch_size)
-        band = np.zeros((count, tall, images.shape[2], logits.shape[-1]), np.float32)
-        for left, part in zip(lefts, np.split(logits, len(lefts)), strict=True):
-            band[:, :, left : left + wide] += part
+        band = None
+        for number, logits in enumerate(one_by_one(np.concatenate(cuts), forward, batch_size)):
+            if band is None:
+                band = np.zeros((count, tall, images.shape[2], logits.shape[-1]), np.float32)
+            left = lefts[number // count]
+            band[number % count, :, left : left + wide] += logits
         if sums is not None:  # what the row of windows above saw, too
             band[:, : sums.shape[1]] += sums
         end = tops[place + 1] if place + 1 < len(tops) else min(top + tall, height)
@@ -60,16 +62,17 @@ def bands(
         sums = band[:, end - top :].copy()
 
 
-def in_batches(windows: np.ndarray, forward: Forward, batch_size: int) -> np.ndarray:
-    """`forward` of windows (N, h, w, C), always of as many, for which a step is compiled once."""
-    parts = []
+def one_by_one(windows: np.ndarray, forward: Forward, batch_size: int) -> Iterator[np.ndarray]:
+    """Logits (h, w, classes) of each window of (N, h, w, C).
+
+    `forward` gets as many in every call, so that a step is compiled once.
+    """
     batch_size = min(batch_size, len(windows))
     for first in range(0, len(windows), batch_size):
         part = windows[first : first + batch_size]
         missing = batch_size - len(part)
         filled = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-        parts.append(np.asarray(forward(filled))[: len(part)])
-    return np.concatenate(parts)
+        yield from np.asarray(forward(filled))[: len(part)]
 
 
 def _filled(images: np.ndarray, tall: int, wide: int) -> np.ndarray:

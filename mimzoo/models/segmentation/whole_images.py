@@ -149,8 +149,11 @@ class WholeImages(TaskInputs):
         found: list[np.ndarray] = []
         with fed(feed):
             for images, *_ in feed:
-                rows = [logits.argmax(-1) for _, logits in self._bands(images, stride, batch_size)]
-                found += list(np.concatenate(rows, axis=1).astype(np.uint8))
+                rows = [
+                    logits.argmax(-1).astype(np.uint8)
+                    for _, logits in self._bands(images, stride, batch_size)
+                ]
+                found += list(np.concatenate(rows, axis=1))
         return np.stack(found) if len({one.shape for one in found}) == 1 else found
 
     def _bands(
