@@ -11,6 +11,7 @@ from transformers import SwinConfig, UperNetConfig, UperNetForSemanticSegmentati
 from mimzoo.models import ImageSegmenter
 from mimzoo.models.segmentation.confusion import Confusion
 from mimzoo.models.segmentation.image_segmenter import mean_iou
+from mimzoo.models.segmentation.levels import FeaturePyramid
 
 CLASSES = 5
 
@@ -129,3 +130,36 @@ def test_mean_iou_by_hand():
     np.testing.assert_allclose(confusion.mean_iou, np.mean(shares), rtol=1e-9)
     np.testing.assert_allclose(confusion.iou[:-1], shares, rtol=1e-9)
     assert np.isnan(confusion.iou[-1])
+
+
+def test_the_pyramid_of_a_vit_is_that_of_mmsegmentation():
+    """Its `Feature2Pyramid` in torch's layers: the package itself cannot be installed here."""
+    rng = np.random.default_rng(0)
+    maps = [rng.normal(size=(2, 4, 6, 8)).astype("float32") for _ in range(4)]
+    neck = FeaturePyramid(2)
+    neck.build([one.shape for one in maps])
+    for weight in neck.weights:
+        noise = rng.normal(size=weight.shape) * 0.3
+        weight.assign(np.abs(noise) + 0.5 if "variance" in weight.path else noise)
+
+    def up(layer):
+        theirs = torch.nn.ConvTranspose2d(8, 8, 2, 2)
+        kernel, bias = (torch.tensor(np.array(w)) for w in layer.get_weights())
+        theirs.load_state_dict({"weight": kernel.permute(3, 2, 0, 1), "bias": bias})
+        return theirs
+
+    (first, norm, _, second), (third,), _, _ = neck.scalings
+    batch_norm = torch.nn.BatchNorm2d(8)
+    names = "weight", "bias", "running_mean", "running_var"
+    values = map(torch.tensor, norm.get_weights())
+    batch_norm.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+    chains = (
+        torch.nn.Sequential(up(first), batch_norm.eval(), torch.nn.GELU(), up(second)),
+        up(third),
+        torch.nn.Identity(),
+        torch.nn.MaxPool2d(2, 2),
+    )
+    found = [keras.ops.convert_to_numpy(one) for one in neck(maps)]
+    for one, chain, ours in zip(maps, chains, found, strict=True):
+        theirs = chain(torch.tensor(one).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-5)
