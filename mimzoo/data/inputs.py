@@ -15,7 +15,7 @@ class Inputs:
     """How a task takes its images, labels and whatever else its step needs.
 
     Attributes:
-        image_shape: (H, W, C) of the backbone.
+        image_shape: (H, W, C) of the backbone; None: images may have any.
         check_labels: raises ValueError for labels (B, ...) that do not fit.
         check_ready: raises ValueError for a dict of inputs that does not fit.
         transform, normalize: of the loader; see `mimzoo.data.Loader`.
@@ -26,7 +26,7 @@ class Inputs:
         multiple: of which a batch has to have a whole number of images.
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int] | None
     check_labels: Callable[[Any], None]
     check_ready: Callable[[dict], None]
     transform: Callable | None = None
@@ -40,7 +40,7 @@ class Inputs:
     def checked(self, images: np.ndarray) -> np.ndarray:
         """(B, H, W, C) float32; raises ValueError for images of another shape."""
         images = np.asarray(images, np.float32)
-        if images.shape[1:] != self.image_shape:
+        if self.image_shape is not None and images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"images have the shape {images.shape}, the backbone takes "
                 f"(N, {', '.join(map(str, self.image_shape))}): resize them, or load the backbone "

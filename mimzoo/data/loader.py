@@ -60,7 +60,8 @@ class Loader:
             each epoch). If not, the last batch of an epoch is smaller.
         draw: what a step needs beside images, such as `task.draw`: called with (example indices
             (B,), epoch), returns arrays of B rows by name, such as {"masks": (B, N) uint8}.
-        labels: whether the source's labels are wanted, or labels (N, ...) of one's own.
+        labels: whether the source's labels are wanted, or labels (N, ...) of one's own. Label maps
+            of a source that has them always come, (B, H, W) int32.
         sample_weight: (N,) weights of the examples, or None.
         batch_transform: callables on a batch {"images", and with `labels` "labels"} and a seed
             that follows from (seed, epoch, place in the epoch); each returns such a dict. For
@@ -210,7 +211,7 @@ class Loader:
             if weights is not None:
                 drawn["weights"] = weights
             return {"images": images, **drawn}
-        if self.labels is None:
+        if "labels" not in batch:
             return images
         labelled = images, batch["labels"]
         return labelled if weights is None else (*labelled, weights)
@@ -262,6 +263,8 @@ class Loader:
 
     def _read(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         images, ids = self._images(indices, epoch)
+        if self.source.dense:
+            return {"images": images[..., :3], "labels": images[..., 3].astype(np.int32)}
         return {"images": images} | ({} if self.labels is None else {"labels": self.labels[ids]})
 
     @property

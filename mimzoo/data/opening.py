@@ -56,14 +56,29 @@ def open_source(
         FileNotFoundError: there is nothing at the path.
         ValueError: an unknown name or split, a folder without images, splits that are mixed up.
     """
-    if holdout is not None and not 0 <= holdout < 1:
-        raise ValueError(f"holdout must be a share in [0, 1), got {holdout}")
-    if split not in (*SPLITS, "all"):
-        raise ValueError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}, all")
-    from mimzoo.data.subsets import hold_out
-
+    _check_asked(split, holdout)
     name = os.fspath(spec)
     splits = own_splits(name)
+    return choose_split(splits, name, split, holdout)
+
+
+def choose_split(
+    splits: dict[str, Callable[[], Source]], name: str, split: str, holdout: float | None = None
+) -> Source:
+    """The split of a source that has these; see `open_source`.
+
+    Args:
+        splits: each opened by a call.
+        name: what errors call the source.
+        split: "train", "validation", "test", or "all".
+        holdout: see `open_source`.
+
+    Raises:
+        ValueError: it has no such split, or `holdout` is no share.
+    """
+    _check_asked(split, holdout)
+    from mimzoo.data.subsets import hold_out
+
     if split == "all":
         if set(splits) != {"train"}:
             raise ValueError(f"{name} has the splits {', '.join(splits)}; ask for one of these")
@@ -82,6 +97,13 @@ def open_source(
         if candidate in splits:
             return splits[candidate]()
     raise ValueError(f"{name} has no split {split!r}, only {', '.join(splits)}")
+
+
+def _check_asked(split: str, holdout: float | None) -> None:
+    if holdout is not None and not 0 <= holdout < 1:
+        raise ValueError(f"holdout must be a share in [0, 1), got {holdout}")
+    if split not in (*SPLITS, "all"):
+        raise ValueError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}, all")
 
 
 def own_splits(spec: str) -> dict[str, Callable[[], Source]]:

@@ -47,6 +47,7 @@ class Source:
         damage: what it lacks as a whole, or None.
         skipped: name -> reason, of images that were found and cannot be part of it.
         max_held_out: images that `open_source` holds back at most by default, or None.
+        dense: whether images are (H, W, 4), the fourth number the class of the pixel.
     """
 
     kind: str | None = None
@@ -54,6 +55,7 @@ class Source:
     damage: Damage | None = None
     skipped: dict[str, str] = {}
     max_held_out: int | None = None
+    dense: bool = False
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class Subset(Source):
         # Without names the number of classes is counted, and a subset may lack the last one.
         self.num_classes = source.num_classes
         self.damage, self.skipped = source.damage, source.skipped
+        self.dense = source.dense
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -26,6 +26,7 @@ from mimzoo.hub.vocabulary import BACKBONES, METHODS, TARGETS, count, data_set, 
 MAX_ROWS = 20
 # Names of more classes than these would hide the rest of the card.
 MAX_NAMES = 100
+_TUNED = ("classifier", "segmenter")  # kinds that know classes
 
 
 def card(folder: Path, recipe: dict[str, Any] | None = None, handle: str | None = None) -> str:
@@ -90,11 +91,12 @@ def _tuned(found: Contents) -> str:
     if found.entry and found.entry.finetuned:
         data, _, side = found.entry.finetuned.rpartition("_")
         return f", then fine-tuned to classify {data_set(data).words} at {side} px"
-    if found.recipe.get("kind") == "finetune":
+    if found.recipe.get("kind") in ("finetune", "segment"):
         start = f" from {code(found.run['start'])}" if "start" in found.run else ""
         words = markdown(data_set(str(found.recipe["data"])).words)
         lasted = markdown(length(str(found.recipe["length"])))
-        return f", fine-tuned{start} to classify {words} for {lasted}"
+        done = "segment" if found.kind == "segmenter" else "classify"
+        return f", fine-tuned{start} to {done} {words} for {lasted}"
     return ""
 
 
@@ -103,6 +105,12 @@ def _takes(found: Contents) -> str:
     size = f"It takes RGB images, at {width} x {height} px as it was trained"
     if found.kind == "classifier":
         return f"{size}, and gives {found.task['config']['num_classes']} classes."
+    if found.kind == "segmenter":
+        count = found.task["config"]["num_classes"]
+        return (
+            f"It takes RGB images of any size, through windows of {width} x {height} px, and gives "
+            f"each pixel one of {count} classes."
+        )
     if found.kind == "backbone":
         return f"{size}; it is the encoder alone, without the decoder of its pretraining."
     config = found.task["config"]
@@ -118,8 +126,8 @@ def _saw(found: Contents) -> str:
     if "source" not in found.run:
         return ""
     classes = found.run.get("num_classes")
-    inside = f" in {classes} classes" if found.kind == "classifier" and classes else ""
-    done = "Fine-tuned" if found.recipe.get("kind") == "finetune" else "Trained"
+    inside = f" in {classes} classes" if found.kind in _TUNED and classes else ""
+    done = "Fine-tuned" if found.recipe.get("kind") in ("finetune", "segment") else "Trained"
     number = found.run.get("num_examples", "an unknown number of")
     number = f"{number:,}" if isinstance(number, int) else markdown(number)
     return f"{done} on {code(found.run['source'])}, {number} images{inside}."
@@ -127,7 +135,9 @@ def _saw(found: Contents) -> str:
 
 def _accuracy(found: Contents) -> str:
     for result in found.results:
-        if found.kind == "classifier" and "accuracy" in str(result["metric"]):
+        metric = str(result["metric"])
+        known = found.kind == "classifier" and "accuracy" in metric
+        if known or (found.kind == "segmenter" and "IoU" in metric):
             return f"{_capital(result['metric'])} {_value(result)} on {markdown(result['data'])}."
     return ""
 
@@ -146,6 +156,14 @@ def _use(found: Contents, called: str) -> str:
             f"model = mimzoo.models.ImageClassifier.from_preset({name})",
             'photo = keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))',
             "print(model.decode_predictions(model.predict(photo[None])))",
+        ]
+    elif found.kind == "segmenter":
+        lines = [
+            "import keras",
+            "",
+            f"model = mimzoo.models.ImageSegmenter.from_preset({name})",
+            'photo = keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))',
+            "label_map = model.predict(photo[None])[0]  # the class of each pixel",
         ]
     else:
         lines = [
@@ -224,7 +242,7 @@ def _recipe(found: Contents) -> list[str]:
 
 
 def _classes(found: Contents) -> list[str]:
-    if found.kind != "classifier":
+    if found.kind not in _TUNED:
         return []
     names = found.task["config"].get("class_names")
     if names == "imagenet":
@@ -299,7 +317,7 @@ def _link(url: object) -> str:
 
 def _limits(found: Contents) -> list[str]:
     lines = []
-    if found.kind != "classifier":
+    if found.kind not in _TUNED:
         lines.append("It knows no classes: its features are for fine-tuning or a linear probe.")
     if found.conversion:
         lines.append("mimzoo has not trained it, and its authors' results were not measured again.")

@@ -21,7 +21,8 @@ def metadata(found: Contents) -> ModelCardData:
     ids = {data_set(str(trained_on)).hub_id}
     tags = ["keras", "mimzoo", "masked-image-modeling", axes.get("method"), axes.get("backbone")]
     results = _evaluations(found)
-    kind = "classification" if found.kind == "classifier" else "feature-extraction"
+    kinds = {"classifier": "classification", "segmenter": "segmentation"}
+    kind = kinds.get(found.kind, "feature-extraction")
     return ModelCardData(
         **hub_licence(found.licence),
         library_name="keras-hub",
@@ -76,9 +77,13 @@ def _published(result: dict[str, Any]) -> EvalResult | None:
 
 
 def _task(metric: str) -> str:
+    if "IoU" in metric:
+        return "image-segmentation"
     classes = any(word in metric for word in ("top-", "accuracy", "cross-entropy"))
     return "image-classification" if classes else "image-feature-extraction"
 
 
 def _metric(metric: str) -> str:
+    if "IoU" in metric:
+        return "mean_iou"
     return "accuracy" if "top-" in metric or "accuracy" in metric else "loss"

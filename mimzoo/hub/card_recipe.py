@@ -24,6 +24,8 @@ def _schedule(r: Recipe) -> str:
     warmup = f"warm-up of {length(r['warmup'])}"
     if r["schedule"] == "multistep":
         return f"{warmup}, then constant, a tenth from {r['milestone']:.1%} on"
+    if r["schedule"] == "linear":
+        return f"{warmup}, then a line to {r['final_learning_rate']:g}"
     return f"{warmup}, then half a cosine"
 
 
@@ -31,6 +33,8 @@ def _crop(r: Recipe) -> str:
     if r["crop"] == "crop_pad":
         return f"{r['crop_padding']} px of padding, cut out"
     least, most = r["crop_scale"]
+    if r["crop"] == "scale_crop":
+        return f"a window of the image at {least:g} to {most:g} of its size"
     return f"random, {least:g} to {most:g} of the area"
 
 

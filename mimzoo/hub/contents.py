@@ -89,10 +89,12 @@ class Contents:
 
     @property
     def kind(self) -> str:
-        """ "classifier", "mim" (a method with its decoder) or "backbone"."""
+        """ "classifier", "segmenter", "mim" (a method with its decoder) or "backbone"."""
         if not self.task:
             return "backbone"
-        return "classifier" if "Classifier" in self.task.get("class_name", "") else "mim"
+        name = self.task.get("class_name", "")
+        kinds = {"Classifier": "classifier", "Segmenter": "segmenter"}
+        return next((kind for word, kind in kinds.items() if word in name), "mim")
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -108,7 +110,7 @@ class Contents:
         if started:
             return started.axes
         names = ("method", "backbone", "size", "data", "length")
-        if self.recipe.get("kind") == "finetune":
+        if self.recipe.get("kind") in ("finetune", "segment"):
             names = ("backbone", "size")
         return {name: str(self.recipe[name]) for name in names if name in self.recipe}
 

@@ -1,6 +1,6 @@
 """Backbones. Nothing here knows of data, losses or files.
 
-The classifiers are in `mimzoo.tasks`; like KerasHub's they are found under `models`, too.
+Classifiers and segmenters are in `mimzoo.tasks`, and like KerasHub's also found under `models`.
 """
 
 import importlib
@@ -13,10 +13,15 @@ from mimzoo.models.vit import ViTBackbone
 
 _TASKS = (
     "ImageClassifier",
+    "ImageSegmenter",
     "MixMIMImageClassifier",
+    "MixMIMImageSegmenter",
     "SwinImageClassifier",
+    "SwinImageSegmenter",
     "SwinV2ImageClassifier",
+    "SwinV2ImageSegmenter",
     "ViTImageClassifier",
+    "ViTImageSegmenter",
 )
 __all__ = ["Backbone", "MixMIMBackbone", "SwinBackbone", "SwinV2Backbone", "ViTBackbone", *_TASKS]
 

@@ -8,7 +8,7 @@ from mimzoo.models.layer_decay import vit_layer_decay_scales
 from mimzoo.optimizers.adamw import AdamW, LayerDecayAdamW
 from mimzoo.optimizers.groups import no_weight_decay
 from mimzoo.optimizers.layer_decay import LayerDecay
-from mimzoo.optimizers.schedules import WarmupCosine, WarmupMultiStep
+from mimzoo.optimizers.schedules import WarmupCosine, WarmupLinear, WarmupMultiStep
 from mimzoo.run_length import scaled_learning_rate, steps
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "LayerDecay",
     "LayerDecayAdamW",
     "WarmupCosine",
+    "WarmupLinear",
     "WarmupMultiStep",
     "no_weight_decay",
     "scaled_learning_rate",

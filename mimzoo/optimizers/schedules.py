@@ -97,6 +97,44 @@ class WarmupCosine(_Warmup):
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
+class WarmupLinear(_Warmup):
+    """Linear warm-up, then a line down to `final`: mmsegmentation's polynomial of power 1.
+
+    Args:
+        peak: highest rate, at step `warmup_steps`.
+        total_steps: length of the run in steps, warm-up included.
+        warmup_steps: length of the warm-up in steps; 0 for none.
+        start: rate at step 0 of a warm-up.
+        final: rate at the end.
+
+    Raises:
+        ValueError: lengths or rates that make no schedule.
+    """
+
+    def __init__(
+        self,
+        peak: float,
+        total_steps: int,
+        warmup_steps: int,
+        start: float = 0.0,
+        final: float = 0.0,
+    ) -> None:
+        super().__init__(peak, total_steps, warmup_steps, start)
+        if not 0 <= final <= peak:
+            raise ValueError(f"final must lie between 0 and peak={peak!r}, got {final!r}.")
+        self.final = float(final)
+
+    def _after(self, step: Any) -> Any:
+        span = self.total_steps - self.warmup_steps
+        left = ops.cast(ops.clip(self.total_steps - step, 0, span), "float32") / float(span)
+        return self.final + (self.peak - self.final) * left
+
+    def get_config(self) -> dict:
+        """Config: the arguments."""
+        return {**super().get_config(), "final": self.final}
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
 class WarmupMultiStep(_Warmup):
     """Linear warm-up, then `peak`, multiplied by `factor` at each milestone.
 

@@ -23,6 +23,7 @@ from mimzoo.pretraining.features import FeatureTarget, normalize
 from mimzoo.pretraining.masking import RandomMasking
 from mimzoo.pretraining.task import MIMTask
 from mimzoo.tasks.image_classifier import make_classifier
+from mimzoo.tasks.segmentation import make_segmenter
 
 
 class PostNormBlock(TransformerBlock):
@@ -68,6 +69,7 @@ class Data2VecBackbone(ViTBackbone):
 
 
 Data2VecImageClassifier = make_classifier(Data2VecBackbone, __name__)
+Data2VecImageSegmenter = make_segmenter(Data2VecBackbone, __name__)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

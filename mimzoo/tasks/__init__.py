@@ -1,4 +1,4 @@
-"""What is trained: `fit` over any input, presets of whole tasks, and the classifiers."""
+"""What is trained: `fit` over any input, presets of whole tasks, classifiers and segmenters."""
 
 from mimzoo.tasks.classifiers import (
     MixMIMImageClassifier,
@@ -7,11 +7,23 @@ from mimzoo.tasks.classifiers import (
     ViTImageClassifier,
 )
 from mimzoo.tasks.image_classifier import ImageClassifier
+from mimzoo.tasks.segmentation import (
+    ImageSegmenter,
+    MixMIMImageSegmenter,
+    SwinImageSegmenter,
+    SwinV2ImageSegmenter,
+    ViTImageSegmenter,
+)
 
 __all__ = [
     "ImageClassifier",
+    "ImageSegmenter",
     "MixMIMImageClassifier",
+    "MixMIMImageSegmenter",
     "SwinImageClassifier",
+    "SwinImageSegmenter",
     "SwinV2ImageClassifier",
+    "SwinV2ImageSegmenter",
     "ViTImageClassifier",
+    "ViTImageSegmenter",
 ]

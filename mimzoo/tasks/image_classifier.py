@@ -239,7 +239,7 @@ class ImageClassifier(TaskInputs, PresetTask, keras_hub.models.ImageClassifier):
     @classmethod
     def for_backbone(cls, backbone_cls: type) -> type:
         """The classifier registered for a backbone class."""
-        for known in _subclasses(cls) | {cls}:
+        for known in subclasses(cls) | {cls}:
             if known.backbone_cls is backbone_cls:
                 return known
         raise ValueError(f"mimzoo has no image classifier on {backbone_cls.__name__}.")
@@ -313,22 +313,25 @@ def make_classifier(backbone_cls: type, module: str) -> type[ImageClassifier]:
     Returns:
         The classifier's class.
     """
-    stem = backbone_cls.__name__.removesuffix("Backbone")
+    converter = make_task_class(ImageConverter, backbone_cls, module)
+    preprocessor = make_task_class(
+        ImageClassifierPreprocessor, backbone_cls, module, image_converter_cls=converter
+    )
+    return make_task_class(ImageClassifier, backbone_cls, module, preprocessor_cls=preprocessor)
+
+
+def make_task_class(base: type, backbone_cls: type, module: str, **attributes: Any) -> type:
+    """A registered subclass of `base` for a backbone class `XBackbone`, called X and its name."""
+    name = backbone_cls.__name__.removesuffix("Backbone") + base.__name__
+    doc = f"{base.__name__} of presets on {backbone_cls.__name__}; see there."
+    attributes |= {"backbone_cls": backbone_cls, "__module__": module, "__doc__": doc}
     register = keras.saving.register_keras_serializable(package="mimzoo")
-
-    def make(base: type, **attributes: Any) -> type:
-        name = stem + base.__name__
-        doc = f"{base.__name__} of presets on {backbone_cls.__name__}; see there."
-        attributes |= {"backbone_cls": backbone_cls, "__module__": module, "__doc__": doc}
-        return register(type(name, (base,), attributes))
-
-    converter = make(ImageConverter)
-    preprocessor = make(ImageClassifierPreprocessor, image_converter_cls=converter)
-    return make(ImageClassifier, preprocessor_cls=preprocessor)
+    return register(type(name, (base,), attributes))
 
 
-def _subclasses(cls: type) -> set[type]:
-    return {s for c in cls.__subclasses__() for s in {c} | _subclasses(c)}
+def subclasses(cls: type) -> set[type]:
+    """All of a class, and of those."""
+    return {s for c in cls.__subclasses__() for s in {c} | subclasses(c)}
 
 
 __all__ = ["ImageClassifier", "ImageClassifierPreprocessor", "ImageConverter"]

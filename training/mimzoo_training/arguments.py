@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--crop-fraction", type=float, metavar="F", help="default: the recipe's, else 0.875"
     )
+    _label_numbers(evaluate)
     probe = add("probe", keras, "measure what a preset's frozen features are good for")
     probe.add_argument("preset", help=PRESET)
     probe.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
@@ -88,6 +89,12 @@ def build_parser() -> argparse.ArgumentParser:
     classify.add_argument("preset", help=PRESET)
     classify.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
     classify.add_argument("--top", type=int, default=5, metavar="N", help="classes (default 5)")
+    predict = add("predict", keras, "draw the class of each pixel that a segmenter sees")
+    predict.add_argument("preset", help=PRESET)
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
+    predict.add_argument(
+        "--out", required=True, metavar="DIR", help="for a label PNG and an overlay of each image"
+    )
     reconstruct = add("reconstruct", keras, "draw what a model makes of masked images")
     reconstruct.add_argument("preset", help=PRESET)
     reconstruct.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
@@ -273,6 +280,30 @@ def _finetune(command: argparse.ArgumentParser) -> None:
     command.add_argument("--layer-decay", type=float, metavar="D", help="in (0, 1]")
     command.add_argument("--drop-path-rate", type=float, metavar="P", help="in [0, 1)")
     command.add_argument("--ema", type=float, metavar="M", help="momentum of averaged weights")
+    command.add_argument(
+        "--task",
+        choices=("classify", "segment"),
+        default="classify",
+        help="segment: --data has images/ and labels/ with a label PNG for each image",
+    )
+    command.add_argument("--head", choices=("upernet", "linear"), help="of a segmenter")
+    _label_numbers(command)
     how = command.add_mutually_exclusive_group()
     how.add_argument("--from-scratch", action="store_true", help="new weights, same schedule")
     how.add_argument("--linear-probe", action="store_true", help="only a linear layer on top")
+
+
+def _label_numbers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--ignore-index", type=int, metavar="N", help="a number of label maps that is no class"
+    )
+    command.add_argument(
+        "--first-class", type=int, metavar="N", help="the number of the first class; ADE20K: 1"
+    )
+
+
+def only_for_segmentation(args: argparse.Namespace, advice: str) -> None:
+    """Raises ValueError where an option of segmentation is given for something else."""
+    for name in ("ignore_index", "first_class", "head"):
+        if getattr(args, name, None) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is for segmentation: {advice}.")

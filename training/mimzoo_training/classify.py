@@ -60,6 +60,14 @@ def recipe_for(preset: str) -> FinetuneRecipe:
     return dataclasses.replace(changed, size=own or f"w{width}", architecture={}, inferred=inferred)
 
 
+def family_and_size(preset: str) -> tuple[str, str | None]:
+    """Short name of a preset's backbone, and the name of its size, if it has one."""
+    folder = Path(resolve(preset))
+    cls = preset_class(folder)
+    config = read_json(folder / "config.json", "config")["config"]
+    return cls.family, _size_of(_sizes(cls), config)
+
+
 def _sizes(cls: type) -> dict[str, dict]:
     """The arguments of each named size of a backbone's class."""
     return {s: vit_size(s) for s in VIT_SIZES} if issubclass(cls, ViTBackbone) else cls.sizes

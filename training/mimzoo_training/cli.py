@@ -19,6 +19,7 @@ HOMES = {
     "cache": "listing",
     "doctor": "doctor",
     "publish": "publish",
+    "predict": "segment_commands",
     **dict.fromkeys(("evaluate", "probe", "classify", "reconstruct"), "preset_commands"),
 }
 # Their process computes nothing.

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from mimzoo_training.arguments import only_for_segmentation
 from mimzoo_training.preset_commands import preset_folder
 
 
@@ -14,6 +15,7 @@ def pretrain(args: argparse.Namespace) -> None:
 
     _check_numbers(args)
     _check_parts(args)
+    _refuse_label_maps(args.data, "pretrain on a folder of its images alone")
     recipe = get_recipe(args.recipe) if args.recipe else None
     # Before anything is computed, which the parts of a recipe need.
     devices = distribution.start(args.devices, args.model_parallel)
@@ -54,6 +56,14 @@ def pretrain(args: argparse.Namespace) -> None:
 
 def finetune(args: argparse.Namespace) -> None:
     """Fine-tunes a preset, or probes it."""
+    _check_numbers(args)
+    if args.task == "segment":
+        from mimzoo_training import segment_commands
+
+        segment_commands.finetune(args)
+        return
+    only_for_segmentation(args, "add --task segment")
+    _refuse_label_maps(args.data, "add --task segment to learn the class of each pixel")
     import mimzoo  # noqa: F401 (registers the classes)
     from mimzoo_training.classify import recipe_for
     from mimzoo_training.recipes import get_recipe
@@ -205,3 +215,11 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--checkpoint-seconds must be at least 0, got {args.checkpoint_seconds:g}."
         )
+
+
+def _refuse_label_maps(data: str, advice: str) -> None:
+    """Raises ValueError for images with label maps, which would count as images, too."""
+    from mimzoo.data.label_map_files import has_label_maps
+
+    if has_label_maps(data):
+        raise ValueError(f"{data} has a label map beside each image: {advice}.")

@@ -83,7 +83,8 @@ def finetune(
             raise ValueError("give a recipe with a backbone: only a preset's size is known.")
         recipe = classify.recipe_for(preset)
     if recipe.kind != "finetune":
-        raise ValueError(f"{recipe.name} is a recipe for pretraining: use `mimzoo pretrain`.")
+        command = "finetune --task segment" if recipe.kind == "segment" else "pretrain"
+        raise ValueError(f"{recipe.name} is no recipe for a classifier: use `mimzoo {command}`.")
     place = Workdir(workdir)
     if isinstance(source, str):
         validation = source if validation is None else validation

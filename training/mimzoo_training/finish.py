@@ -70,7 +70,11 @@ def load_best(place: Workdir, model: keras.Model, say: Callable[[str], None]) ->
 def measured(log: Log, step: int, run: dict, command: str) -> list[dict]:
     """What the log says of a step, as results; [] if nothing was validated there."""
     row: dict[str, Any] = next((row for row in log.rows if row["step"] == step), {})
-    metrics = {"val_accuracy": "accuracy", "val_loss": "masked loss, masks of seed 0"}
+    metrics = {
+        "val_mean_iou": "mean IoU",
+        "val_accuracy": "accuracy",
+        "val_loss": "masked loss, masks of seed 0",
+    }
     name = next((name for name in metrics if row.get(name) is not None), None)
     if name is None:
         return []

@@ -19,7 +19,7 @@ from mimzoo.data import (
     open_source,
 )
 from mimzoo.data.named_subsets import NAMED_SUBSETS, check_sampling, named_subset
-from mimzoo.optimizers import AdamW, WarmupCosine, WarmupMultiStep
+from mimzoo.optimizers import AdamW, WarmupCosine, WarmupLinear, WarmupMultiStep
 from mimzoo.optimizers.groups import matches_any
 from mimzoo.pretraining.task import MIMPreprocessor, MIMTask
 from mimzoo.tasks import ImageClassifier
@@ -147,13 +147,14 @@ def first_images(source: Source, recipe: Recipe, multiple: int = 1, count: int =
     return loader.batch(0).astype("uint8")
 
 
-def schedule(recipe: Recipe, num_examples: int) -> WarmupCosine | WarmupMultiStep:
-    """Warm-up, then half a cosine or a constant rate with a milestone, over the run."""
+def schedule(recipe: Recipe, num_examples: int) -> WarmupCosine | WarmupLinear | WarmupMultiStep:
+    """Warm-up, then half a cosine, a line or a constant rate with a milestone, over the run."""
     total, warmup = recipe.steps(num_examples)
     peak, start = recipe.peak_learning_rate, recipe.initial_learning_rate
     if recipe.schedule == "multistep":
         return WarmupMultiStep(peak, total, warmup, start, [int(total * recipe.milestone)])
-    return WarmupCosine(peak, total, warmup, start, final=recipe.final_learning_rate)
+    kind = WarmupLinear if recipe.schedule == "linear" else WarmupCosine
+    return kind(peak, total, warmup, start, final=recipe.final_learning_rate)
 
 
 def no_weight_decay(recipe: Recipe, model: keras.Model) -> list[str]:

@@ -4,17 +4,22 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mimzoo_training.arguments import only_for_segmentation
 from mimzoo_training.files import RunError, read_json
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Prints the masked loss of a MIM preset, or the accuracy of a classifier."""
+    """Prints the masked loss of a MIM preset, or what a classifier or segmenter reaches."""
     from mimzoo.data.classes import match_classes
     from mimzoo.hub.catalogue import catalogue
-    from mimzoo.tasks import ImageClassifier
-    from mimzoo_training import classify, measure, parts
+    from mimzoo.tasks import ImageClassifier, ImageSegmenter
+    from mimzoo_training import classify, measure, parts, segment_evaluate
 
     task = measure.load_task(preset_folder(args.preset), args.crop_fraction)
+    if isinstance(task, ImageSegmenter):
+        segment_evaluate.evaluate(args, task, preset_folder(args.preset))
+        return
+    only_for_segmentation(args, "leave it out")
     source = _evaluated(args)
     on = f"{source.name} ({len(source)} images)"
     if isinstance(task, ImageClassifier):

@@ -32,7 +32,7 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     import keras
 
     from mimzoo.models import Backbone
-    from mimzoo.tasks import ImageClassifier
+    from mimzoo.tasks import ImageClassifier, ImageSegmenter
 
     path = folder / "task.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -41,7 +41,7 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     backbone = getattr(model, "backbone", model)
     images = noise(2, backbone.image_shape)
     found = {"features": _statistics(backbone(images), "features")}
-    if isinstance(model, ImageClassifier):
+    if isinstance(model, ImageClassifier | ImageSegmenter):
         found["outputs"] = _statistics(model(images), "logits")
     elif model is not backbone:
         inputs = {"images": images, **model.draw(np.arange(2))}

@@ -20,7 +20,18 @@ from mimzoo_training.recipes.nano import (
     vit_nano_finetune_fmnist,
     vit_nano_mae_fmnist,
 )
-from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe, PretrainRecipe, recipe_from_json
+from mimzoo_training.recipes.recipe_kinds import (
+    FinetuneRecipe,
+    PretrainRecipe,
+    SegmentRecipe,
+    recipe_from_json,
+)
+from mimzoo_training.recipes.segment import (
+    mixmim_nano_segment_camvid,
+    swinv2_nano_segment_camvid,
+    vit_base_mae_segment_ade20k,
+    vit_nano_segment_camvid,
+)
 from mimzoo_training.recipes.simmim import (
     GRID_DATA,
     GRID_LENGTHS,
@@ -37,6 +48,7 @@ __all__ = [
     "FinetuneRecipe",
     "PretrainRecipe",
     "Recipe",
+    "SegmentRecipe",
     "get_recipe",
     "list_recipes",
     "recipe_from_json",
@@ -85,6 +97,10 @@ _MAKERS: list[Callable[[], Recipe]] = [
         for size in ("base", "large", "huge")
         if (size, pixels) != ("huge", 384)
     ),
+    vit_base_mae_segment_ade20k,
+    vit_nano_segment_camvid,
+    swinv2_nano_segment_camvid,
+    mixmim_nano_segment_camvid,
 ]
 
 
@@ -103,11 +119,11 @@ def _is_length(text: str) -> bool:
 
 
 def list_recipes(kind: str | None = None) -> list[str]:
-    """Names of all recipes, or of those of a kind: "pretrain" or "finetune"."""
+    """Names of all recipes, or of those of a kind: "pretrain", "finetune" or "segment"."""
     return [name for name, r in _recipes().items() if kind in (None, r.kind)]
 
 
-def get_recipe(name: str) -> PretrainRecipe | FinetuneRecipe:
+def get_recipe(name: str) -> PretrainRecipe | FinetuneRecipe | SegmentRecipe:
     """A recipe by name. A pretraining recipe is found at any length: `..._30ep`.
 
     Raises:

@@ -8,8 +8,8 @@ from typing import Any, Self
 from mimzoo import run_length
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
-CROPS = ("random_resized_crop", "crop_pad")
-SCHEDULES = ("cosine", "multistep")
+CROPS = ("random_resized_crop", "crop_pad", "scale_crop")
+SCHEDULES = ("cosine", "multistep", "linear")
 # Shortened runs keep the warm-up, unless it would take more than this share of the run.
 MAX_WARMUP = 0.1
 
@@ -21,7 +21,7 @@ class Recipe:
     Attributes:
         name: <backbone>_<size>_<method>_<data>_<length>, the method left out where it is called
             as the backbone; of fine-tuning <backbone>_<size>_<method>_finetune_<data>_<pixels>.
-        kind: "pretrain" or "finetune".
+        kind: "pretrain", "finetune" or "segment".
         backbone: short name of the backbone's class, as in names: "vit", "swinv2".
         size: of the backbone: nano, tiny, small, base, large, huge, giant.
         data: short name of the data set.
@@ -34,14 +34,17 @@ class Recipe:
         learning_rate_batch: 256 in MAE and MixMIM, 512 in SimMIM.
         initial_learning_rate: at step 0 of the warm-up, not scaled.
         final_learning_rate: at the end of the half-cosine, not scaled.
-        schedule: "cosine": half a cosine; "multistep": a tenth from `milestone` on.
+        schedule: "cosine": half a cosine; "multistep": a tenth from `milestone` on; "linear":
+            a line to `final_learning_rate`.
         milestone: share of the run, for "multistep".
         warmup: a length, or a share of the run such as "5%".
         beta_1, beta_2, weight_decay: of AdamW; 1-D weights and biases are not decayed.
         no_weight_decay: regexes of weights that are not decayed either, where there are such.
         drop_path_rate: of the last block.
-        crop: "random_resized_crop", or "crop_pad": pad and cut out, for small images.
-        crop_scale: least and greatest share of the area, for "random_resized_crop".
+        crop: "random_resized_crop"; "crop_pad": pad and cut out, for small images; "scale_crop":
+            scale and cut out a window, of segmentation.
+        crop_scale: least and greatest share of the area, for "random_resized_crop"; least and
+            greatest factor of the sides, for "scale_crop".
         crop_padding: pixels on each side, for "crop_pad".
         flip: probability of the mirror image.
         crop_fraction: for evaluation, image_size / the resized shorter side.
@@ -210,6 +213,7 @@ _SUFFIXES = {
     "ema_momentum": "ema",
     "sampling": "",
     "min_score": "score",
+    "head": "",
 }
 
 

@@ -1,4 +1,4 @@
-"""The two kinds of recipes: pretraining and fine-tuning."""
+"""The kinds of recipes: pretraining, fine-tuning and segmentation."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -89,15 +89,54 @@ class FinetuneRecipe(Recipe):
     ema_momentum: float | None = None
 
 
-def recipe_from_json(data: dict) -> PretrainRecipe | FinetuneRecipe:
+@dataclass(frozen=True, kw_only=True)
+class SegmentRecipe(Recipe):
+    """How a segmenter is made of a pretrained model. `image_size` is the side of a window.
+
+    Attributes:
+        architecture: further arguments of the backbone, such as window_size.
+        layer_decay: learning rate of a layer over that of the next.
+        head: "upernet" or "linear"; see `mimzoo.models.ImageSegmenter`.
+        head_dim: channels of UPerNet; None: the segmenter's default.
+        auxiliary_weight: of the auxiliary head's loss; 0 for no such head.
+        dropout: before the classes.
+        shorter_side: to which images are scaled, in training before `crop_scale`; None: not.
+        max_share: windows are drawn again while one class has more of the pixels.
+        photometric: whether brightness, contrast, saturation and hue change.
+        first_class: the number of class 0 in the label maps; smaller ones are ignored.
+        ignore_index: a number in the label maps that means no class; 255 always does.
+        ema_momentum: of the moving average of the weights; None for none.
+    """
+
+    kind: str = "segment"
+    crop: str = "scale_crop"
+    crop_scale: tuple[float, float] = (0.5, 2.0)
+    crop_fraction: float = 1.0
+    architecture: dict[str, Any] = field(default_factory=dict)
+    layer_decay: float = 0.65
+    head: str = "upernet"
+    head_dim: int | None = None
+    auxiliary_weight: float = 0.4
+    dropout: float = 0.1
+    shorter_side: int | None = None
+    max_share: float = 0.75
+    photometric: bool = True
+    first_class: int = 0
+    ignore_index: int = 255
+    ema_momentum: float | None = None
+
+
+def recipe_from_json(data: dict) -> PretrainRecipe | FinetuneRecipe | SegmentRecipe:
     """The inverse of `Recipe.to_json`; also of what mimzoo 0.1 wrote.
 
     Raises:
         ValueError: fields that recipes do not have, or that are missing.
     """
-    cls = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}.get(data.get("kind"))
+    kinds = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "segment": SegmentRecipe}
+    cls = kinds.get(data.get("kind"))
     if cls is None:
-        raise ValueError(f"a recipe's kind is 'pretrain' or 'finetune', got {data.get('kind')!r}.")
+        known = ", ".join(map(repr, kinds))
+        raise ValueError(f"a recipe's kind is one of {known}, got {data.get('kind')!r}.")
     data = upgraded(_with_tuples(data))
     try:
         return cls(**data)

@@ -1,0 +1,110 @@
+"""Pictures of images with the classes of their pixels on top."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimzoo.data import Source
+from mimzoo.data.label_maps import IGNORED
+from mimzoo_training.files import write_file
+
+OPACITY = 0.55
+MOST_NAMES = 24  # in a legend
+SHOWN = 4
+
+
+def colours(num_classes: int) -> np.ndarray:
+    """(num_classes, 3) uint8, the same for a class in every picture.
+
+    Hues a golden angle apart, so that successive classes differ, in three brightnesses.
+    """
+    from matplotlib.colors import hsv_to_rgb
+
+    number = np.arange(num_classes)
+    hue = number * 0.6180339887 % 1
+    value = np.array([1.0, 0.75, 0.5])[number % 3]
+    return np.rint(255 * hsv_to_rgb(np.stack([hue, np.full(num_classes, 0.9), value], -1))).astype(
+        "uint8"
+    )
+
+
+def overlay(image: np.ndarray, label_map: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """An image (H, W, 3) uint8 under the colours of its classes (H, W); 255 stays as it is."""
+    known = label_map != IGNORED
+    mixed = image.astype(np.float32)
+    mixed[known] += OPACITY * (palette[label_map[known]] - mixed[known])
+    return np.rint(mixed).astype("uint8")
+
+
+def draw_overlays(
+    rows: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]],
+    headings: Sequence[str],
+    names: Sequence[str],
+    path: Path,
+) -> None:
+    """Draws overlays and the legend of the classes that occur, as a PNG file.
+
+    Args:
+        rows: of (image, label map) each.
+        headings: of the columns.
+        names: of the classes.
+        path: of the file.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    palette = colours(len(names))
+    tall, wide = rows[0][0][1].shape
+    width = min(4.0, 4.0 * wide / tall)
+    size = (width * len(rows[0]) + 2.2, width * tall / wide * len(rows) + 0.4)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    pixels = np.zeros(256, np.int64)
+    for number, (line, row) in enumerate(zip(grid, rows, strict=True)):
+        for place, (axes, (image, label_map)) in enumerate(zip(line, row, strict=True)):
+            axes.imshow(overlay(image, label_map, palette), interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            if not number:
+                axes.set_title(headings[place], fontsize=9)
+            pixels += np.bincount(label_map.reshape(-1), minlength=256)
+    pixels[IGNORED] = 0
+    found = np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]
+    patches = [Patch(color=palette[n] / 255, label=names[n]) for n in found[:MOST_NAMES]]
+    if len(found) > MOST_NAMES:
+        patches.append(Patch(alpha=0, label=f"and {len(found) - MOST_NAMES} more"))
+    figure.legend(handles=patches, loc="outside right upper", fontsize=8, frameon=False)
+    write_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+
+
+class Overlays:
+    """A hook that draws `overlay_<epoch>.png`: label maps and predictions of the first images.
+
+    Args:
+        source: with label maps.
+        every: epochs between two pictures.
+    """
+
+    def __init__(self, source: Source, every: int) -> None:
+        examples = [source[index]["image"] for index in range(min(SHOWN, len(source)))]
+        self.images = [example[..., :3] for example in examples]
+        self.maps = [example[..., 3] for example in examples]
+        self.every = max(1, every)
+
+    def __call__(self, trainer: Any, epoch: float) -> None:
+        """Draws what the model makes of the images now."""
+        last = trainer.state["step"] == trainer.total_steps
+        if last or (isinstance(epoch, int) and epoch % self.every == 0):
+            found = trainer.model.predict(self.images)
+            rows = [
+                [(image, known), (image, predicted)]
+                for image, known, predicted in zip(self.images, self.maps, found, strict=True)
+            ]
+            path = trainer.workdir.path / f"overlay_{epoch}.png"
+            draw_overlays(rows, ("label map", "prediction"), class_names(trainer.model), path)
+
+
+def class_names(model: Any) -> list[str]:
+    """The names of a segmenter's classes, or their numbers."""
+    return [str(name) for name in model.class_names or range(model.num_classes)]

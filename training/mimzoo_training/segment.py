@@ -1,0 +1,327 @@
+"""Segmentation: a preset, images with label maps and a folder give a segmenter."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from mimzoo.data import (
+    Compose,
+    Loader,
+    Photometric,
+    RandomFlip,
+    RandomScaleCrop,
+    Source,
+    open_label_maps,
+    take_subset,
+)
+from mimzoo.hub import preset_class, resolve
+from mimzoo.hub.contents import OURS, Contents
+from mimzoo.tasks import ImageSegmenter
+from mimzoo.tasks.segmentation.confusion import Confusion
+from mimzoo_training import classify, export, parts
+from mimzoo_training.files import weights_of
+from mimzoo_training.loop import Trainer
+from mimzoo_training.overlays import Overlays
+from mimzoo_training.pictures import Curves, tensorboard_hook
+from mimzoo_training.recipes import Recipe, get_recipe, list_recipes
+from mimzoo_training.recipes.recipe_kinds import SegmentRecipe
+from mimzoo_training.runner import PRECISIONS
+from mimzoo_training.segment_report import by_class, table
+from mimzoo_training.workdir import Workdir, alone_in_workdir, write_json
+
+METRIC = "mean IoU"
+
+
+@alone_in_workdir
+def segment(
+    preset: str,
+    source: Source | str,
+    workdir: str | os.PathLike,
+    recipe: SegmentRecipe | None = None,
+    *,
+    validation: Source | str | None = None,
+    num_classes: int | None = None,
+    num_labels: int | None = None,
+    from_scratch: bool = False,
+    linear_probe: bool = False,
+    scale: float | None = None,
+    precision: str = "float32",
+    validation_every: int = 1,
+    checkpoint_seconds: float = 120.0,
+    command: str = "mimzoo_training.segment.segment",
+    say: Callable[[str], None] = print,
+) -> Workdir:
+    """Makes a segmenter of a pretrained model, or resumes the run in the folder. On one device.
+
+    Args:
+        preset: name, folder or hf:// handle of a pretrained model.
+        source: images with label maps to train on, or what `mimzoo.data.open_label_maps` opens.
+        workdir: the folder; see Workdir.
+        recipe: default: the one of the preset's size.
+        validation: whole images, measured during training and at the end; default: the source's
+            "validation" split if `source` is a name, else none.
+        num_classes: default: those of the source.
+        num_labels: train on so many images.
+        from_scratch: new weights, with the same schedule: what pretraining has to be better than.
+        linear_probe: the backbone stays as it is, below a linear head.
+        scale: share of the length that the recipe has on these images, in (0, 1], for a trial.
+        precision: "float32" or "mixed_bfloat16".
+        validation_every: epochs between two validations.
+        checkpoint_seconds: between two checkpoints; a signal always leaves one.
+        command: recorded with the results.
+        say: gets a line about what happens.
+
+    Returns:
+        The work directory, its run complete.
+
+    Raises:
+        RunError: the folder cannot be used, or the loss is not finite.
+        Interrupted: Ctrl-C or SIGTERM; all is saved.
+        ValueError: preset, recipe and data do not fit.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    recipe = check_recipe(recipe or recipe_for(preset))
+    if linear_probe:
+        recipe = dataclasses.replace(recipe, head="linear", drop_path_rate=0.0)
+    place = Workdir(workdir)
+    if isinstance(source, str | os.PathLike):
+        validation = source if validation is None else validation
+        source = opened(source, "train", recipe, num_classes)
+    classes = num_classes or source.num_classes
+    if isinstance(validation, str | os.PathLike):
+        validation = opened(validation, "validation", recipe, classes)
+    for one in filter(None, (source, validation)):
+        check_source(one, classes)
+    if num_labels is not None:
+        source = take_subset(source, count=num_labels, seed=recipe.seed)
+    if scale is not None:
+        recipe = recipe.scaled(scale, len(source))
+    recipe = parts.named_for(recipe, source)
+
+    keras.utils.set_random_seed(recipe.seed)
+    model = build_segmenter(
+        preset, recipe, classes, not from_scratch, precision, source.class_names
+    )
+    if linear_probe:
+        model.backbone.trainable = False
+    recipe = classify.with_statistics_of(recipe, model)
+    start = classify.preset_name(preset)
+    start += "_scratch" if from_scratch else ""
+    start += "_probe" if linear_probe else ""
+    recipe = dataclasses.replace(recipe, name=run_name(recipe, start, num_labels))
+    run = {
+        "source": source.name,
+        **parts.identity(source),
+        "num_examples": len(source),
+        "num_classes": classes,
+        "validation": validation.name if validation else None,
+        "start": start,
+        "backend": keras.backend.backend(),
+        "precision": precision,
+    }
+    place.claim(recipe.to_json(), run, say)
+    if place.finished:
+        say(f"{recipe.name} is finished: {place.path}")
+        return place
+
+    rate = parts.schedule(recipe, len(source))
+    # The metric is measured on whole images, in validation.
+    model.compile(classify.finetune_optimizer(recipe, model, rate), metrics=None)
+
+    def evaluate() -> dict[str, float]:
+        if validation is None:
+            return {}
+        loss, confusion = measure(model, validation)
+        return {"val_loss": loss, "val_mean_iou": confusion.mean_iou}
+
+    loader = train_loader(recipe, source)
+    total = rate.total_steps
+    hooks = [Curves(), *tensorboard_hook(place.path, say)]
+    if validation is not None:
+        hooks.append(Overlays(validation, round(total / loader.steps_per_epoch / 10)))
+    trainer = Trainer(
+        model,
+        loader,
+        total,
+        place,
+        evaluate,
+        schedule=lambda step: float(rate(step)),
+        hooks=hooks,
+        columns=("val_mean_iou",),
+        validation_every=validation_every,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    say(
+        f"{recipe.name}: {total} steps of {recipe.batch_size} images from {source.name} "
+        f"({len(source)}, {classes} classes), peak learning rate {recipe.peak_learning_rate:.3g}, "
+        f"{run['backend']} backend, {precision}"
+    )
+    trainer.run()
+
+    weights = export.whole_weights(model, keras.ops.convert_to_numpy)
+    final = model
+    if precision != "float32":
+        final = build_segmenter(preset, recipe, classes, False, "float32", source.class_names)
+        export.set_weights(final, weights, "float32")
+    final.compile("sgd")
+    results, confusion = [], None
+    if validation is not None:
+        _, confusion = measure(final, validation)
+        results = [
+            export.result(
+                METRIC,
+                confusion.mean_iou,
+                f"{validation.name} ({len(validation)} images)",
+                command,
+                backend=keras.backend.backend(),
+                pixel_accuracy=round(confusion.accuracy, 6),
+                training_seconds=round(trainer.state["seconds"], 1),
+                classes=by_class(confusion, final.class_names),
+            )
+        ]
+    licence = OURS if from_scratch else Contents.read(resolve(preset)).licence
+    stored = {**run, "start_licence": licence}
+    export.write_preset(trainer, final, recipe, stored, results, "float32")
+    write_json(place.path / "results.json", results)
+    value = f", {METRIC} {confusion.mean_iou:.4f} on {len(validation)} images" if results else ""
+    say(f"{recipe.name} is finished: {place.preset}{value}")
+    if results:
+        say(table(by_class(confusion, final.class_names)))
+    return place
+
+
+# --- parts of a run -------------------------------------------------------------------------------
+
+
+def recipe_for(preset: str) -> SegmentRecipe:
+    """The recipe for segmentation of a preset's backbone and size.
+
+    Raises:
+        ValueError: an unknown preset, or no recipe for that size.
+    """
+    family, size = classify.family_and_size(preset)
+    names = [n for n in list_recipes("segment") if n.startswith(f"{family}_{size}_")]
+    if not names:
+        raise ValueError(f"there is no recipe for the backbone of {preset}: {_names()}.")
+    return get_recipe(names[0])
+
+
+def check_recipe(recipe: Recipe) -> SegmentRecipe:
+    """The recipe; raises ValueError unless it is one for segmentation."""
+    if recipe.kind != "segment":
+        raise ValueError(f"{recipe.name} is no recipe for segmentation: {_names()}.")
+    return recipe
+
+
+def _names() -> str:
+    return f"name one with --recipe: {', '.join(list_recipes('segment'))}"
+
+
+def run_name(recipe: SegmentRecipe, start: str, num_labels: int | None) -> str:
+    """<start>_seg_<data>_<pixels>, and what was changed."""
+    return classify.run_name(recipe, start, num_labels).replace("_ft_", "_seg_", 1)
+
+
+def opened(
+    spec: str | os.PathLike, split: str, recipe: SegmentRecipe, num_classes: int | None
+) -> Source:
+    """A split of images with label maps, whose numbers mean what the recipe says."""
+    return open_label_maps(
+        spec,
+        split,
+        num_classes,
+        ignore_index=recipe.ignore_index,
+        first_class=recipe.first_class,
+    )
+
+
+def check_source(source: Source, num_classes: int) -> None:
+    """Raises ValueError unless a source has label maps of so many classes."""
+    if not source.dense:
+        raise ValueError(
+            f"{source.name} has no label maps: open it with mimzoo.data.open_label_maps"
+        )
+    if source.num_classes != num_classes:
+        raise ValueError(
+            f"{source.name} has {source.num_classes} classes, and the run {num_classes}: give "
+            "both the same"
+        )
+
+
+def build_segmenter(
+    preset: str,
+    recipe: SegmentRecipe,
+    num_classes: int,
+    load_weights: bool,
+    dtype: str,
+    class_names: Sequence[str] | None = None,
+) -> ImageSegmenter:
+    """The segmenter, not compiled.
+
+    Args:
+        preset: name or folder.
+        recipe: says how.
+        num_classes: of the data.
+        load_weights: False: new weights.
+        dtype: "float32" or "mixed_bfloat16".
+        class_names: of the data, if they are known.
+    """
+    cls = preset_class(resolve(preset))
+    if cls.family != recipe.backbone:
+        raise ValueError(
+            f"{recipe.name} is a recipe for a backbone {recipe.backbone!r}, and {preset} holds a "
+            f"{cls.__name__}: {_names()}."
+        )
+    with weights_of(preset):
+        return ImageSegmenter.from_preset(
+            preset,
+            load_weights=load_weights,
+            image_shape=(recipe.image_size, recipe.image_size, 3),
+            drop_path_rate=recipe.drop_path_rate,
+            dtype=dtype,
+            **recipe.architecture,
+            num_classes=num_classes,
+            class_names=class_names,
+            head=recipe.head,
+            head_dim=recipe.head_dim,
+            auxiliary_weight=recipe.auxiliary_weight,
+            dropout=recipe.dropout,
+            shorter_side=recipe.shorter_side,
+            compile=False,
+        )
+
+
+def train_loader(recipe: SegmentRecipe, source: Source) -> Loader:
+    """Augmented windows and their label maps, without end."""
+    transforms: list[Any] = [
+        RandomScaleCrop(
+            (recipe.image_size, recipe.image_size),
+            recipe.crop_scale,
+            recipe.shorter_side,
+            recipe.max_share,
+            tuple(round(255 * value) for value in recipe.mean),
+        )
+    ]
+    if recipe.flip:
+        transforms.append(RandomFlip(recipe.flip))
+    if recipe.photometric:
+        transforms.append(Photometric())
+    return Loader(
+        source,
+        recipe.batch_size,
+        transform=Compose(transforms),
+        normalize=parts.normalize(recipe),
+        seed=recipe.seed,
+        epochs=None,
+    )
+
+
+def measure(model: ImageSegmenter, source: Source) -> tuple[float, Confusion]:
+    """Loss of a compiled segmenter on whole images, and what it takes for what."""
+    confusion = Confusion(model.num_classes)
+    values = model.evaluate(source, return_dict=True, confusion=confusion)
+    return values["loss"], confusion

@@ -1,0 +1,99 @@
+"""The commands `finetune --task segment` and `predict`."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from mimzoo_training.preset_commands import preset_folder
+
+
+def finetune(args: argparse.Namespace) -> None:
+    """Makes a segmenter of a preset."""
+    from mimzoo_training.recipes import get_recipe
+    from mimzoo_training.segment import check_recipe, recipe_for, segment
+
+    if args.ema is not None:
+        raise ValueError("--ema is for classifiers: leave it out with --task segment.")
+    if args.devices not in (None, 1):
+        raise ValueError("segmentation runs on one device: leave --devices out.")
+    preset = preset_folder(args.preset)
+    recipe = check_recipe(get_recipe(args.recipe) if args.recipe else recipe_for(preset))
+    if args.length:
+        recipe = recipe.with_length(args.length)
+    recipe = recipe.with_changes(
+        batch_size=args.batch_size,
+        image_size=args.image_size,
+        seed=args.seed,
+        base_learning_rate=args.learning_rate,
+        layer_decay=args.layer_decay,
+        drop_path_rate=args.drop_path_rate,
+        ignore_index=args.ignore_index,
+        first_class=args.first_class,
+        head=args.head,
+    )
+    segment(
+        preset,
+        args.data,
+        args.workdir,
+        recipe,
+        validation=args.validation,
+        num_classes=args.num_classes,
+        num_labels=args.num_labels,
+        from_scratch=args.from_scratch,
+        linear_probe=args.linear_probe,
+        scale=args.scale,
+        precision=args.precision,
+        validation_every=args.validation_every,
+        checkpoint_seconds=args.checkpoint_seconds,
+        command=args.command_line,
+    )
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Writes label maps as PNG files, and pictures of them on top of the images.
+
+    Raises:
+        ValueError: the preset is no segmenter, or no image can be read.
+    """
+    from PIL import Image
+
+    from mimzoo.data.ids import printable
+    from mimzoo.tasks import ImageSegmenter
+    from mimzoo_training import measure
+    from mimzoo_training.image_files import read_images
+    from mimzoo_training.overlays import class_names, colours, draw_overlays
+
+    model = measure.load_task(preset_folder(args.preset))
+    if not isinstance(model, ImageSegmenter):
+        raise ValueError(
+            f"{args.preset} is no segmenter: `mimzoo finetune --task segment` makes one of it."
+        )
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    names, palette = class_names(model), colours(model.num_classes)
+    taken: set[str] = set()
+    for paths, images in read_images(args.images):
+        for path, image in zip(paths, images, strict=True):
+            found = model.predict([image])[0]
+            stem = _free(Path(path).stem, taken)
+            picture = Image.fromarray(found)
+            picture.putpalette(palette.reshape(-1).tolist())
+            picture.save(out / f"{stem}.png")
+            draw_overlays([[(image, found)]], [stem], names, out / f"{stem}_overlay.png")
+            shares = np.bincount(found.reshape(-1), minlength=len(names)) / found.size
+            best = np.argsort(-shares, kind="stable")[:5]
+            print(printable(path))
+            for number in best[shares[best] > 0]:
+                print(f"  {100 * shares[number]:5.1f} %  {printable(names[number])}")
+    print(f"{out}: label maps and overlays of {len(taken)} images")
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """A name that no other image of this call has."""
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name)
+    return name
