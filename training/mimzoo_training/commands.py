@@ -68,7 +68,6 @@ def finetune(args: argparse.Namespace) -> None:
     from mimzoo_training.classify import recipe_for
     from mimzoo_training.recipes import get_recipe
 
-    _check_numbers(args)
     preset = preset_folder(args.preset)
     recipe = get_recipe(args.recipe) if args.recipe else recipe_for(preset)
     recipe = _override(
