@@ -159,7 +159,7 @@ def test_evaluate_reconstruct_and_finetune_a_run(run, photos, tmp_path, capsys):
         (["--mask-ratio", "1.5"], "mask_ratio must lie strictly between 0 and 1"),
         (["--mask-ratio", "0.99"], "leaves 0 visible"),
         (["--image-size", "30"], "patch"),
-        (["--batch-size", "0"], "batch_size must be at least 1"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["--batch-size", "5000"], "5000"),
         (["--length", "soon"], "'soon' is no length"),
         (["--validation-every", "0"], "--validation-every"),

@@ -76,8 +76,10 @@ def counted(task, batch):
 
         # Of the CPU's fused attention the counter does not know.
         plain = sdpa_kernel(SDPBackend.MATH)
-        with torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
-            task(batch, training=False)
+        with torch.no_grad(), plain:
+            task(batch, training=False)  # traces the layers, by running them
+            with FlopCounterMode(display=False) as counter:
+                task(batch, training=False)
         return counter.get_total_flops()
     import jax
 
