@@ -204,6 +204,7 @@ def test_a_folder_of_unreadable_files(tmp_path, capsys):
     assert ".jpg" in told
 
 
+@pytest.mark.one_backend
 def test_images_left_out_are_not_called_unreadable(photos, tmp_path):
     """Images that were found broken are counted; other warnings stand for themselves."""
     folder = shutil.copytree(photos, tmp_path / "photos")
