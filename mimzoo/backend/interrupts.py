@@ -12,9 +12,12 @@ import keras
 class _LateInterrupt(keras.callbacks.Callback):
     """Ctrl-C in a loop of Keras waits for the end of the step; a second one does not."""
 
+    # Without it Keras would read the loss from the device in every step.
+    async_safe = True
+
     def __init__(self) -> None:
         super().__init__()
-        self.stepped = self.interrupted = False
+        self.begun = self.stepped = self.interrupted = False
 
     def note(self, number: int, frame: Any) -> None:
         """Handles SIGINT."""
@@ -27,12 +30,18 @@ class _LateInterrupt(keras.callbacks.Callback):
             self.interrupted = False
             raise KeyboardInterrupt
 
-    def step(self, batch: int, logs: dict | None = None) -> None:
-        """Notes the end of a step."""
-        self.stepped = True
+    def begin(self, batch: int, logs: dict | None = None) -> None:
+        """Where the step before has ended, and its state is kept."""
+        self.stepped |= self.begun
+        self.begun = True
         self.check()
 
-    on_train_batch_end = on_test_batch_end = on_predict_batch_end = step
+    def end(self, batch: int, logs: dict | None = None) -> None:
+        """Notes the end of a step: in a thread, once its loss is there."""
+        self.stepped = True
+
+    on_train_batch_begin = on_test_batch_begin = on_predict_batch_begin = begin
+    on_train_batch_end = on_test_batch_end = on_predict_batch_end = end
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from mimzoo.backend import keep_weights
 from mimzoo.models import ImageClassifier, ViTBackbone
 from mimzoo.models.vit import VIT_SIZES
 from mimzoo.pretraining import MAE, MAEDecoder
@@ -163,3 +164,13 @@ def test_a_backbone_keeps_its_weights(images):
     for one, other in zip(before, backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert backbone.predict(floats, verbose=0).shape[0] == 12
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="the others keep weights anyway")
+def test_what_keeps_the_weights_waits_for_no_loss():
+    """Keras reads each step's loss from the device unless all callbacks are safe in threads."""
+    with keep_weights(task("mim")) as callbacks:
+        found = keras.callbacks.CallbackList(callbacks, add_history=True, add_progbar=True)
+        assert found._async_train
+        assert found._async_test
+        assert found._async_predict
