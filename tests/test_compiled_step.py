@@ -273,3 +273,12 @@ def test_a_block_has_fewer_operators_than_that_of_transformers():
 
     counts = ours(4) - ours(2), theirs(4) - theirs(2)
     assert counts[0] <= counts[1], counts
+
+
+def test_models_that_were_not_compiled_share_no_graphs():
+    """They would keep each other's weights alive."""
+    images, _ = batch(make("finetune"))
+    models = [TASKS["finetune"]() for _ in range(2)]
+    for model in models:
+        model(images)
+    assert models[0].graphs is not models[1].graphs

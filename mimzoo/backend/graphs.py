@@ -118,30 +118,24 @@ class Graphs:
     ) -> Callable | None:
         import torch
 
-        parts, constants, first = [], [], 0
+        parts, first = [], 0
         try:
             with torch.no_grad():
                 for (method, more), layer in zip(links, layers, strict=True):
                     key = (training, layer.number, _form(x), *map(_form, more))
                     if key not in self._traced:
                         self._traced[key] = _trace(method, layer, x, more)
-                    traced, own = self._traced[key]
-                    given = layer.values(more)
-                    parts.append(
-                        (traced, slice(first, first := first + len(given)), len(constants))
-                    )
-                    constants += own
-                    x = traced(x, *given, *own)
+                    traced, given = self._traced[key], layer.values(more)
+                    parts.append((traced, slice(first, first := first + len(given))))
+                    x = traced(x, *given)
         except Exception as error:
             name = type(method.__self__).__name__
             logger.warning("%s runs layer by layer: it cannot be traced (%s)", name, error)
             return None
 
-        ends = [*(start for *_, start in parts[1:]), len(constants)]
-
-        def chain(x: Tensor, constants: list[Tensor], *values: Tensor) -> Tensor:
-            for (traced, given, start), end in zip(parts, ends, strict=True):
-                x = traced(x, *values[given], *constants[start:end])
+        def chain(x: Tensor, *values: Tensor) -> Tensor:
+            for traced, given in parts:
+                x = traced(x, *values[given])
             return x
 
         if compiled:
@@ -149,7 +143,7 @@ class Graphs:
             code = chain.__code__.replace(co_name=f"chain_{len(self._chains)}")
             chain = FunctionType(code, chain.__globals__, closure=chain.__closure__)
             chain = torch.compile(chain, fullgraph=True, dynamic=False)
-        return lambda x, *values: chain(x, constants, *values)
+        return chain
 
 
 class _Layer:
@@ -194,8 +188,8 @@ def _form(x: Tensor | None) -> tuple | None:
 
 def _trace(
     method: Callable, layer: _Layer, x: Tensor, more: Sequence[Tensor | None]
-) -> tuple[Callable[..., Tensor], list[Tensor]]:
-    """`method` as a function of x, `layer.values(more)` and constants; and these constants."""
+) -> Callable[..., Tensor]:
+    """`method` as a function of x and `layer.values(more)`."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     variables = layer.variables
@@ -211,25 +205,16 @@ def _trace(
         return out
 
     module = make_fx(pure, pre_dispatch=True)(x, *layer.values(more))
-    graph, constants = module.graph, []
-    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    graph = module.graph
     for node in list(graph.nodes):
-        if node.op == "get_attr":
-            # As an input: torch.compile takes constants of two regions for one another.
-            with graph.inserting_after(last):
-                last = graph.placeholder(node.target.strip("_"))
-            constants.append(getattr(module, node.target))
-            last.meta.update(node.meta)
-            node.replace_all_uses_with(last)
-            graph.erase_node(node)
-        elif str(node.target).startswith("aten.to."):
-            # Keras converts each tensor to the type and device that it has already.
+        # Keras converts each tensor to the type and device that it has already.
+        if str(node.target).startswith("aten.to."):
             source, made = node.args[0].meta["val"], node.meta["val"]
             if (source.dtype, source.device) == (made.dtype, made.device):
                 node.replace_all_uses_with(node.args[0])
     graph.eliminate_dead_code()
     module.recompile()
-    return module.forward, constants
+    return module.forward
 
 
 def active_graphs(x: Tensor) -> Graphs | None:

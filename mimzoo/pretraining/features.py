@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from mimzoo.backend import Constant, Graphs, Tensor, no_gradient
+from mimzoo.backend import Constant, Tensor, no_gradient
 from mimzoo.layers.resize import image_matrix
 from mimzoo.pretraining import teachers
 from mimzoo.pretraining.ema import EMA, FollowingTeacher, Teacher
@@ -193,8 +194,8 @@ class FeatureTarget(Target):
     def targets(self, step: Step) -> Tensor:
         """What predictions are compared with: (B, N, D) float32."""
         down, across = self._pooling(step.images.shape[1:3], step.stride)
-        graphs = Graphs() if step.task is None else step.task.graphs
-        with no_gradient(), graphs.active():
+        graphs = nullcontext() if step.task is None else step.task.graphs.active()
+        with no_gradient(), graphs:
             x = ops.stop_gradient(self.features(step.images))
             _, rows, cols, width = x.shape
             rows, cols = rows // down, cols // across

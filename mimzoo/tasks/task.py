@@ -1,6 +1,7 @@
 """Loading a task so that every argument arrives."""
 
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -135,7 +136,10 @@ class PresetTask(TorchParameters):
         with _weights_alone(self):
             keras_hub.models.Task.load_task_weights(self, filepath)
 
-    graphs = Graphs()
+    @functools.cached_property
+    def graphs(self) -> Graphs:
+        """Those since `compile`, or of a model that was not compiled."""
+        return Graphs()
 
     def compile(
         self,
