@@ -51,8 +51,38 @@ class _Warmup(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+class _WarmupDecay(_Warmup):
+    """After the warm-up from `peak` down to `final`, along `_shape`."""
+
+    def __init__(
+        self,
+        peak: float,
+        total_steps: int,
+        warmup_steps: int,
+        start: float = 0.0,
+        final: float = 0.0,
+    ) -> None:
+        super().__init__(peak, total_steps, warmup_steps, start)
+        if not 0 <= final <= peak:
+            raise ValueError(f"final must lie between 0 and peak={peak!r}, got {final!r}.")
+        self.final = float(final)
+
+    def _shape(self, left: Any) -> Any:
+        """The share of the way that is left, 1 to 0 -> the share of `peak - final`."""
+        raise NotImplementedError
+
+    def _after(self, step: Any) -> Any:
+        span = self.total_steps - self.warmup_steps
+        left = ops.cast(ops.clip(self.total_steps - step, 0, span), "float32") / float(span)
+        return self.final + (self.peak - self.final) * self._shape(left)
+
+    def get_config(self) -> dict:
+        """Config: the arguments."""
+        return {**super().get_config(), "final": self.final}
+
+
 @keras.saving.register_keras_serializable(package="mimzoo")
-class WarmupCosine(_Warmup):
+class WarmupCosine(_WarmupDecay):
     """Linear warm-up, then half a cosine down to `final`, step by step.
 
     rate(step) = start + (peak - start) * step / warmup_steps                  while warming up,
@@ -71,33 +101,13 @@ class WarmupCosine(_Warmup):
         ValueError: lengths or rates that make no schedule.
     """
 
-    def __init__(
-        self,
-        peak: float,
-        total_steps: int,
-        warmup_steps: int,
-        start: float = 0.0,
-        final: float = 0.0,
-    ) -> None:
-        super().__init__(peak, total_steps, warmup_steps, start)
-        if not 0 <= final <= peak:
-            raise ValueError(f"final must lie between 0 and peak={peak!r}, got {final!r}.")
-        self.final = float(final)
-
-    def _after(self, step: Any) -> Any:
-        span = self.total_steps - self.warmup_steps
-        left = ops.clip(self.total_steps - step, 0, span)
+    def _shape(self, left: Any) -> Any:
         # (1 + cos(pi t)) / 2 = sin(pi (1 - t) / 2) ** 2, which does not cancel near the end.
-        wave = ops.square(ops.sin(ops.cast(left, "float32") / float(span) * (math.pi / 2)))
-        return self.final + (self.peak - self.final) * wave
-
-    def get_config(self) -> dict:
-        """Config: the arguments."""
-        return {**super().get_config(), "final": self.final}
+        return ops.square(ops.sin(left * (math.pi / 2)))
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
-class WarmupLinear(_Warmup):
+class WarmupLinear(_WarmupDecay):
     """Linear warm-up, then a line down to `final`: mmsegmentation's polynomial of power 1.
 
     Args:
@@ -111,27 +121,8 @@ class WarmupLinear(_Warmup):
         ValueError: lengths or rates that make no schedule.
     """
 
-    def __init__(
-        self,
-        peak: float,
-        total_steps: int,
-        warmup_steps: int,
-        start: float = 0.0,
-        final: float = 0.0,
-    ) -> None:
-        super().__init__(peak, total_steps, warmup_steps, start)
-        if not 0 <= final <= peak:
-            raise ValueError(f"final must lie between 0 and peak={peak!r}, got {final!r}.")
-        self.final = float(final)
-
-    def _after(self, step: Any) -> Any:
-        span = self.total_steps - self.warmup_steps
-        left = ops.cast(ops.clip(self.total_steps - step, 0, span), "float32") / float(span)
-        return self.final + (self.peak - self.final) * left
-
-    def get_config(self) -> dict:
-        """Config: the arguments."""
-        return {**super().get_config(), "final": self.final}
+    def _shape(self, left: Any) -> Any:
+        return left
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
