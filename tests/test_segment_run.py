@@ -101,6 +101,11 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
     )
     assert Image.open(out / "1_overlay.png").size[0] > 100
     assert " %  " in capsys.readouterr().out
+    before = image.read_bytes()
+    where = ["predict", str(tmp_path / "whole"), str(image), "--out", str(image.parent)]
+    assert cli.main(where) == 1
+    assert "which could be overwritten: name another" in capsys.readouterr().err
+    assert image.read_bytes() == before
     assert cli.main(["predict", preset, str(image), "--out", str(out)]) == 1
     assert "is no segmenter: `mimzoo finetune --task segment`" in capsys.readouterr().err
 

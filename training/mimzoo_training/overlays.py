@@ -11,7 +11,7 @@ from mimzoo.data.label_maps import IGNORED
 from mimzoo_training.files import write_file
 
 OPACITY = 0.55
-MOST_NAMES = 24  # in a legend
+MAX_NAMES = 24  # in a legend
 SHOWN = 4
 
 
@@ -71,9 +71,9 @@ def draw_overlays(
             pixels += np.bincount(label_map.reshape(-1), minlength=256)
     pixels[IGNORED] = 0
     found = np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]
-    patches = [Patch(color=palette[n] / 255, label=names[n]) for n in found[:MOST_NAMES]]
-    if len(found) > MOST_NAMES:
-        patches.append(Patch(alpha=0, label=f"and {len(found) - MOST_NAMES} more"))
+    patches = [Patch(color=palette[n] / 255, label=names[n]) for n in found[:MAX_NAMES]]
+    if len(found) > MAX_NAMES:
+        patches.append(Patch(alpha=0, label=f"and {len(found) - MAX_NAMES} more"))
     figure.legend(handles=patches, loc="outside right upper", fontsize=8, frameon=False)
     write_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
 

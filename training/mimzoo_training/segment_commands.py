@@ -75,6 +75,11 @@ def predict(args: argparse.Namespace) -> None:
     taken: set[str] = set()
     for paths, images in read_images(args.images):
         for path, image in zip(paths, images, strict=True):
+            if Path(path).parent.samefile(out):
+                raise ValueError(
+                    f"--out {printable(args.out)} is the folder of {printable(path)}, which could "
+                    "be overwritten: name another."
+                )
             found = model.predict([image])[0]
             stem = _free(Path(path).stem, taken)
             picture = Image.fromarray(found)
@@ -86,14 +91,14 @@ def predict(args: argparse.Namespace) -> None:
             print(printable(path))
             for number in best[shares[best] > 0]:
                 print(f"  {100 * shares[number]:5.1f} %  {printable(names[number])}")
-    print(f"{out}: label maps and overlays of {len(taken)} images")
+    print(f"{out}: label maps and overlays of {len(taken) // 2} images")
 
 
 def _free(stem: str, taken: set[str]) -> str:
     """A name that no other image of this call has."""
     name, number = stem, 1
-    while name in taken:
+    while taken & {name, f"{name}_overlay"}:
         number += 1
         name = f"{stem}_{number}"
-    taken.add(name)
+    taken |= {name, f"{name}_overlay"}
     return name
