@@ -121,14 +121,14 @@ class Process:
                 return json.loads(line.removeprefix(ANSWER))
         raise RuntimeError(f"{self.name} ended with exit status {self.process.wait()}")
 
-    def tell(self, command: str) -> None:
+    def send(self, command: str) -> None:
         """Has a command done."""
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
 
     def ask(self, command: str) -> float | None:
         """Has a command done, and waits for its answer."""
-        self.tell(command)
+        self.send(command)
         return self.answer()
 
 
@@ -138,7 +138,7 @@ def first_steps(processes: list[Process]) -> dict[str, float]:
     for process in processes:
         with left_out():
             process.answer()
-            process.tell("first")
+            process.send("first")
             started.append(process)
     for process in started:
         with left_out():

@@ -112,9 +112,7 @@ def reference(package: str) -> str:
     for name in module.__all__:
         home = getattr(getattr(module, name), "__module__", None)
         home = home or f"{module.__name__}.{module._HOMES[name]}"  # of a constant
-        if home.startswith(f"mimzoo.{package}.") or not home.startswith("mimzoo."):
-            lines += [f"::: {home}.{name}", "    options:", f"      heading: {name}", ""]
-        elif package == "models":
+        if package == "models" and home.startswith("mimzoo.tasks."):
             lines += [f"`{name}`: see [mimzoo.tasks](tasks.md).", ""]
         else:
             lines += [f"::: {home}.{name}", "    options:", f"      heading: {name}", ""]

@@ -49,9 +49,9 @@ def test_a_run_by_parts_stops_and_resumes(photos, tmp_path, monkeypatch, capsys)
     assert recipe["batch_size"] == 2 if recipe["num_examples"] < 40 else 4
     assert recipe["mean"] == pytest.approx([90 / 255, 130 / 255, 170 / 255], abs=0.01)
     assert recipe["std"] == pytest.approx([20 / 255, 30 / 255, 40 / 255], abs=0.01)
-    told = capsys.readouterr().out
-    assert f"mean {tuple(recipe['mean'])}" in told
-    assert "that of vit_base_mae_in1k_800ep" in told
+    printed = capsys.readouterr().out
+    assert f"mean {tuple(recipe['mean'])}" in printed
+    assert "that of vit_base_mae_in1k_800ep" in printed
     assert pretrain(photos, tmp_path) == 0
     assert "resumed" in capsys.readouterr().out
     assert json.loads((tmp_path / "recipe.json").read_text()) == begun
@@ -118,7 +118,7 @@ def test_images_are_measured_as_they_are(source):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "printed"),
     [
         ("", "name a recipe"),
         ("--method mae", "needs --backbone, --size, --image-size, too"),
@@ -134,8 +134,8 @@ def test_images_are_measured_as_they_are(source):
     ],
 )
 @pytest.mark.one_backend
-def test_errors_name_what_there_is(arguments, told, photos, tmp_path, capsys):
+def test_errors_name_what_there_is(arguments, printed, photos, tmp_path, capsys):
     given = [*arguments.split(), "--backend", keras.config.backend()]
     code = cli.main(["pretrain", *given, "--data", str(photos), "--workdir", str(tmp_path / "w")])
     assert code == 1
-    assert told in capsys.readouterr().err
+    assert printed in capsys.readouterr().err

@@ -132,9 +132,9 @@ def test_evaluate_reconstruct_and_finetune_a_run(run, photos, tmp_path, capsys):
     assert "mask ratio 0.5" in capsys.readouterr().out
 
     assert cli.main(["probe", str(run), "--data", str(photos), "--num-labels", "8"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name in ("linear probe", "20 nearest neighbours"):
-        assert re.search(rf"{name} +8 labels  accuracy [01]\.\d{{4}}", told)
+        assert re.search(rf"{name} +8 labels  accuracy [01]\.\d{{4}}", printed)
 
     tuned = tmp_path / "tuned"
     arguments = ["--data", str(photos), "--length", "2it", "--batch-size", "8"]
@@ -152,7 +152,7 @@ def test_evaluate_reconstruct_and_finetune_a_run(run, photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "printed"),
     [
         (["--mask-ratio", "0"], "mask_ratio must lie strictly between 0 and 1"),
         (["--mask-ratio", "1"], "mask_ratio must lie strictly between 0 and 1"),
@@ -165,9 +165,9 @@ def test_evaluate_reconstruct_and_finetune_a_run(run, photos, tmp_path, capsys):
         (["--validation-every", "0"], "--validation-every"),
     ],
 )
-def test_pretrain_says_what_is_wrong(arguments, told, tmp_path, capsys):
+def test_pretrain_says_what_is_wrong(arguments, printed, tmp_path, capsys):
     where = ["--data", "embedded", "--workdir", tmp_path / "w"]
-    assert told in says(capsys, "pretrain", RECIPE, *where, *arguments)
+    assert printed in says(capsys, "pretrain", RECIPE, *where, *arguments)
 
 
 def test_unknown_names_get_the_nearest(tmp_path, capsys):
@@ -196,12 +196,12 @@ def test_a_folder_of_unreadable_files(tmp_path, capsys):
     folder.mkdir()
     for number in range(12):
         (folder / f"{number}.jpg").write_bytes(b"no image")
-    told = says(
+    printed = says(
         capsys,
         *("pretrain", RECIPE, "--data", folder, "--workdir", tmp_path / "w"),
         *("--batch-size", 4, "--length", "2it"),
     )
-    assert ".jpg" in told
+    assert ".jpg" in printed
 
 
 @pytest.mark.one_backend
@@ -273,10 +273,10 @@ def test_debug_shows_the_traceback(capsys):
 
 def test_an_image_that_cannot_be_read(run, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(b"")
-    told = says(capsys, "reconstruct", run, tmp_path / "a.png", "--out", tmp_path / "b.png")
-    assert "the file is empty" in told
-    told = says(capsys, "reconstruct", run, tmp_path / "x.png", "--out", tmp_path / "b.png")
-    assert "no such file" in told
+    printed = says(capsys, "reconstruct", run, tmp_path / "a.png", "--out", tmp_path / "b.png")
+    assert "the file is empty" in printed
+    printed = says(capsys, "reconstruct", run, tmp_path / "x.png", "--out", tmp_path / "b.png")
+    assert "no such file" in printed
 
 
 # === Backends ===
@@ -353,13 +353,13 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(photos, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130, err
-    told = [line for line in err.splitlines() if line.startswith("mimzoo:")]
-    assert len(told) == 1
-    assert "run the same command again" in told[0]
+    printed = [line for line in err.splitlines() if line.startswith("mimzoo:")]
+    assert len(printed) == 1
+    assert "run the same command again" in printed[0]
     assert "Traceback" not in err
     saved = max((folder / "checkpoints").iterdir()).name
     step = int(saved[5:14])
-    assert f"step {step} of 80" in told[0]
+    assert f"step {step} of 80" in printed[0]
     assert 0 < step < 80
     assert cli.main(arguments) == 0
     steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").open()]

@@ -190,9 +190,9 @@ def test_command_line(state, tmp_path, capsys):
     preset, back = tmp_path / "preset", tmp_path / "y.safetensors"
     facts = [f"--set={k}={v}" for k, v in FACTS.items()]
     assert main(["convert", str(path), "--out", str(preset), *facts]) == 0
-    told = capsys.readouterr().out
-    assert f"{len(state)} tensors mapped, layout mae_full" in told
-    assert "licence CC-BY-NC-4.0" in told
+    printed = capsys.readouterr().out
+    assert f"{len(state)} tensors mapped, layout mae_full" in printed
+    assert "licence CC-BY-NC-4.0" in printed
     assert main(["export", str(preset), "--layout", "timm_vit", "--out", str(back)]) == 0
     assert "weights have no place in it" in capsys.readouterr().out
     assert main(["convert", str(path), "--out", str(preset), "--set", "num_heads"]) == 1
@@ -271,8 +271,10 @@ def test_export_is_read_by_transformers(tmp_path):
     convert(tmp_path / "theirs", tmp_path / "preset")
     export(tmp_path / "preset", "hf_vit_mae", tmp_path / "back" / "model.safetensors")
     config.save_pretrained(tmp_path / "back")
-    back, told = ViTMAEForPreTraining.from_pretrained(tmp_path / "back", output_loading_info=True)
-    assert not told["missing_keys"]
-    assert not told["unexpected_keys"]
+    back, printed = ViTMAEForPreTraining.from_pretrained(
+        tmp_path / "back", output_loading_info=True
+    )
+    assert not printed["missing_keys"]
+    assert not printed["unexpected_keys"]
     for (name, old), new in zip(theirs.named_parameters(), back.parameters(), strict=True):
         assert torch.equal(old, new), name

@@ -180,10 +180,10 @@ def test_processes_that_start_at_once(tmp_path):
         subprocess.Popen([sys.executable, "-c", code, spec], cwd=ROOT, stdout=subprocess.PIPE)
         for _ in range(4)
     ]
-    told = [process.communicate()[0] for process in running]
+    printed = [process.communicate()[0] for process in running]
     assert not any(process.returncode for process in running)
-    assert len(set(told)) == 1
-    assert told[0]
+    assert len(set(printed)) == 1
+    assert printed[0]
 
 
 def test_an_index_of_another_version_is_not_read(tmp_path, scanned):

@@ -58,9 +58,9 @@ def test_a_batch_must_fall_into_equal_parts():
 def test_devices_that_are_not_there(capsys, tmp_path):
     command = ["pretrain", "vit_nano_mae_fmnist_1it", "--data", "embedded", "--workdir"]
     assert cli.main([*command, str(tmp_path / "a"), "--devices", "9"]) == 1
-    told = capsys.readouterr().err
-    assert ("torchrun" in told) == (keras.config.backend() == "torch")
-    assert ("--devices 9" in told) == (keras.config.backend() != "torch")
+    printed = capsys.readouterr().err
+    assert ("torchrun" in printed) == (keras.config.backend() == "torch")
+    assert ("--devices 9" in printed) == (keras.config.backend() != "torch")
 
 
 @one_backend
@@ -140,18 +140,18 @@ def test_losses_are_those_of_one_device(tmp_path):
 
 @one_backend
 def test_a_signal_to_one_process_stops_and_saves_all(tmp_path):
-    """torch: what one process was told travels with the gradients."""
+    """torch: the signal of one process travels with the gradients."""
     if keras.config.backend() != "torch":
         pytest.skip("on torch only")
     running = runs.start("torch", "mae", 5000, tmp_path / "run", processes=2)
     log = tmp_path / "run" / "log.jsonl"
     runs.wait_for(lambda: log.is_file() and log.read_text().count("\n") > 3, running)
     running[1].send_signal(signal.SIGTERM)
-    told = [process.communicate(timeout=120)[0] for process in running]
-    assert [process.returncode for process in running] == [1, 1], told
-    assert all("stopped and saved at step" in text for text in told)
-    assert len({text.split("saved at step ")[1].split()[0] for text in told}) == 1
-    step = int(told[0].split("saved at step ")[1].split()[0])
+    printed = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [1, 1], printed
+    assert all("stopped and saved at step" in text for text in printed)
+    assert len({text.split("saved at step ")[1].split()[0] for text in printed}) == 1
+    step = int(printed[0].split("saved at step ")[1].split()[0])
     assert (tmp_path / "run" / "checkpoints" / f"step_{step:09d}.safetensors").is_file()
 
 

@@ -80,8 +80,8 @@ def test_by_name_and_again_without_the_hub(hub, folder, tmp_path, capsys):
     task = MAE.from_preset(NAME)
     kernels = [x.decoder.embed.kernel for x in (task, MAE.from_preset(str(folder)))]
     np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, kernels))
-    told = capsys.readouterr().out
-    assert told == f"{NAME}: from hf://mimzoo/{NAME}@{commit}, licence of the weights mit\n"
+    printed = capsys.readouterr().out
+    assert printed == f"{NAME}: from hf://mimzoo/{NAME}@{commit}, licence of the weights mit\n"
     # One listing of ours, one of huggingface_hub; each large file once.
     assert hub.count("GET /api/") == 2
     assert hub.count("GET /_cdn/") == 2

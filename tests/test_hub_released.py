@@ -61,13 +61,13 @@ def test_an_official_file_is_converted_once(hub, official, tmp_path, capsys):
     checkpoint = official()
     task = MAE.from_preset(NAME)
     assert task.backbone.num_heads == 3
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     assert re.fullmatch(
         f"{NAME}: converted from the layout mae_full of {checkpoint.url}, licence of the weights "
         rf"CC-BY-NC-4\.0, into {cache_folder()}/converted/\w+\n",
-        told.out,
+        printed.out,
     )
-    assert told.err.startswith(f"downloading {checkpoint.url} into {cache_folder()}/downloads/")
+    assert printed.err.startswith(f"downloading {checkpoint.url} into {cache_folder()}/downloads/")
     # One question for a repository of ours, one file.
     lines = [entry.line for entry in hub.log]
     page = "/official/web/resolve/main/mae/official.safetensors"
@@ -124,8 +124,8 @@ def test_the_hub_cannot_be_asked(hub, official, capsys, monkeypatch):
     capsys.readouterr()
     forget()
     assert resolve(NAME) == folder
-    told = "answers 503. Try again later. Using official.safetensors, which is in the cache.\n"
-    assert capsys.readouterr().err.endswith(told)
+    printed = "answers 503. Try again later. Using official.safetensors, which is in the cache.\n"
+    assert capsys.readouterr().err.endswith(printed)
     go_offline(monkeypatch)
     forget()
     assert resolve(NAME) == folder

@@ -1,4 +1,4 @@
-"""Which variables get which multiplier and weight decay, and what is told where that cannot be."""
+"""Which variables get which multiplier and weight decay, and the errors where that cannot be."""
 
 import keras
 import numpy as np

@@ -59,7 +59,7 @@ def publish(capsys, *arguments, code=0, org="mimzoo"):
     lines = out.partition("outcome")[2].splitlines()[1:]
     lines = lines[: next(n for n, line in enumerate(lines) if re.match(r"\d+ ", line))]
     rows = [line.partition("  ")[::2] for line in lines if not line.startswith(" ")]
-    return {name: told.strip() for name, told in rows}
+    return {name: printed.strip() for name, printed in rows}
 
 
 def says(capsys, *arguments):
@@ -89,7 +89,7 @@ def features(model) -> np.ndarray:
 def test_what_was_published_loads_by_name(hub, official, capsys):
     names = (NANO, CELLS[0], TUNED[0])
     done = publish(capsys, *names, "--checkpoints", official)
-    assert all(told.startswith("published") for told in done.values())
+    assert all(printed.startswith("published") for printed in done.values())
     theirs, ours = (ViTBackbone.from_preset(n) for n in (f"hf://mimzoo/{NANO}", NANO))
     np.testing.assert_array_equal(features(theirs), features(ours))
     for name, cls in ((CELLS[0], SimMIM), (TUNED[0], ImageClassifier)):
@@ -136,7 +136,7 @@ def test_a_grid(hub, official, tiny_grid, capsys, monkeypatch):
     arguments = ("--grid", "tiny", "--checkpoints", official)
     before = hub.count()
     planned = publish(capsys, *arguments, "--dry-run", code=1)
-    assert [told.split("  ")[0] for told in planned.values()].count("would be published") == 3
+    assert [printed.split("  ")[0] for printed in planned.values()].count("would be published") == 3
     changing = [e.line for e in hub.log[before:] if e.method != "GET"]
     assert set(changing) == {"POST /api/validate-yaml"}
     assert not hub.repositories
@@ -230,12 +230,12 @@ def test_a_hub_that_fails(hub, official, capsys):
 def test_licences(hub, tmp_path, capsys):
     names = ("mixmim_base_in1k_600ep", "vit_base_mae_in1k_1600ep")
     done = publish(capsys, *names, "--checkpoints", tmp_path, code=1)
-    assert all(told.startswith("refused: licence") for told in done.values())
+    assert all(printed.startswith("refused: licence") for printed in done.values())
     assert "--allow-licence unknown" in done[names[0]]
     assert hub.count("POST") == 0
     allowed = ("--allow-licence", "unknown", "--allow-licence", "CC-BY-NC-4.0")
     done = publish(capsys, *names, "--checkpoints", tmp_path, *allowed, code=1)
-    assert all(f"{tmp_path} has no m" in told for told in done.values())
+    assert all(f"{tmp_path} has no m" in printed for printed in done.values())
     done = publish(capsys, names[0], *allowed, code=1)
     assert "in a browser" in done[names[0]]
 

@@ -65,7 +65,7 @@ def test_every_recipe_of_the_studies_that_come_along_exists(name):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "printed"),
     [
         ({"grids": []}, "'grids' is unknown; did you mean grid?"),
         ({"grid": []}, "has no cells"),
@@ -80,9 +80,9 @@ def test_every_recipe_of_the_studies_that_come_along_exists(name):
         ({"models": None}, "has no `models`"),
     ],
 )
-def test_a_wrong_file_is_told(change, told):
+def test_a_wrong_file_is_told(change, printed):
     raw = {key: value for key, value in {**RAW, **change}.items() if value is not None}
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=printed):
         study_of("test", raw)
 
 

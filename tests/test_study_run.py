@@ -92,11 +92,11 @@ def test_a_killed_study_goes_on(tmp_path):
     written = finished.stat().st_mtime_ns
 
     again = subprocess.run(command(spec, folder), capture_output=True, text=True, check=False)
-    told = again.stdout
-    assert again.returncode == 1, told + again.stderr  # one cell has failed
-    assert "3 cells, 1 of them finished" in told
-    assert "broken_64img_4it_seed0 failed: " in told
-    assert "the loss is" in told
+    printed = again.stdout
+    assert again.returncode == 1, printed + again.stderr  # one cell has failed
+    assert "3 cells, 1 of them finished" in printed
+    assert "broken_64img_4it_seed0 failed: " in printed
+    assert "the loss is" in printed
     assert finished.stat().st_mtime_ns == written
     # What was killed saved itself and went on from there.
     output = (where.cell(last.name) / "output.txt").read_text()
@@ -111,8 +111,8 @@ def test_a_killed_study_goes_on(tmp_path):
     assert (folder / "report.md").is_file()
     preset = Contents.read(where.cell(last.name) / "pretrain" / "preset")
     assert preset.name == "first_embedded-64img_200it"
-    told = {entry["metric"]: entry["value"] for entry in preset.results}
-    assert told == {
+    printed = {entry["metric"]: entry["value"] for entry in preset.results}
+    assert printed == {
         "masked loss, masks of seed 0": rows[2]["val_loss"],
         "accuracy, fine-tuned on 100 labels for 1 epochs": rows[2]["finetune_100"],
         "accuracy, linear probe on 20 labels, mean-pooled features": rows[2]["probe_20"],
@@ -134,13 +134,13 @@ def test_what_cannot_be_run_is_told_at_once(tmp_path, capsys):
     spec.write_text(SPEC.replace("data = [64]", "data = [8]", 1))
     assert cli.main(command(spec, tmp_path / "study")[3:]) == 1
     assert "8 images are fewer than the batch of 32" in capsys.readouterr().err
-    for old, new, told in (
+    for old, new, printed in (
         ("labels = [20]", "labels = [2000]", "takes 2000 labels; embedded has 1000"),
         ("labels = 100", "labels = 50", "50 labels are fewer than the batch of 100"),
         ("num_heads = 2", "num_heads = 3", "num_heads"),
     ):
         (tmp_path / "study" / "spec.toml").write_text(SPEC.replace(old, new, 1))
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=printed):
             plan.main(str(tmp_path / "study"))
 
 

@@ -87,7 +87,7 @@ def draw_rows(seeds: Sequence[keras.random.SeedGenerator], rows: int, count: int
 
 
 def _hash(x: Tensor) -> Tensor:
-    """32 bits of each int64, mixed (Ellis, lowbias32)."""
+    """32 bits of each int64, mixed: `lowbias32` of Wellons' hash-prospector."""
     x = x & 0xFFFFFFFF
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
     x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF

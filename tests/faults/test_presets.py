@@ -258,9 +258,9 @@ def test_text_of_others_is_harmless(old, tmp_path, capsys):
     assert not re.search(r"(?<!\\)\]\(http://e", prose)
     # A name is a folder of the publisher's and a repository.
     assert main(["publish", str(old), "--org", "me", "--dry-run"]) == 1
-    told = capsys.readouterr()
-    assert "is no name of a repository" in told.err
-    assert "\x1b" not in told.err + told.out
+    printed = capsys.readouterr()
+    assert "is no name of a repository" in printed.err
+    assert "\x1b" not in printed.err + printed.out
     assert markdown("100 % & <b>") == "100 % &amp; &lt;b&gt;"
 
 

@@ -509,11 +509,11 @@ def test_errors_of_every_library_are_one_sentence(error, words, monkeypatch, cap
 
     monkeypatch.setattr(listing, "list_all", fail)
     assert cli.main(["list"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("mimzoo: ")
-    assert told.count("\n") == 1
-    assert words in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("mimzoo: ")
+    assert printed.count("\n") == 1
+    assert words in printed
+    assert "Traceback" not in printed
 
 
 @one_backend
