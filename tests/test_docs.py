@@ -7,6 +7,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import keras
 import pytest
 from mimzoo_training.arguments import build_parser
 
@@ -20,6 +21,17 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"(?ms)^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def registered():
+    """What a page registers with Keras, other tests do not meet."""
+    known = keras.saving.get_custom_objects()
+    before = dict(known)
+    yield known
+    known.clear()
+    known.update(before)
+
+
+@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("name", ["add_a_method", "add_a_backbone", "add_a_layout"])
 def test_code_that_adds_something_runs(name, tmp_path, monkeypatch):
     import mimzoo
