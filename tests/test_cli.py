@@ -1,9 +1,10 @@
 """The command line: what it does, and the one sentence it says where it cannot."""
 
+# ruff: noqa: F401, F811 (imported fixtures)
+
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -11,45 +12,14 @@ import sys
 import time
 
 import keras
-import numpy as np
 import pytest
+from commands import RECIPE, photos, says
 from mimzoo_training import backend, cli
-from PIL import Image
 
 from mimzoo.hub.catalogue import presets_folder
 
-RECIPE = "vit_nano_mae_fmnist_20ep"
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """A folder of 40 images of 28 px in two classes."""
-    folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for number in range(40):
-        path = folder / ("dark", "light")[number % 2] / f"{number}.png"
-        path.parent.mkdir(exist_ok=True)
-        pixels = random.integers(0, 120, (28, 28, 3)) + 120 * (number % 2)
-        Image.fromarray(pixels.astype("uint8")).save(path)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(photos, tmp_path_factory):
-    """The work directory of a short run by the command line."""
-    folder = tmp_path_factory.mktemp("runs") / "nano"
-    arguments = ["--data", str(photos), "--workdir", str(folder), "--length", "3it"]
-    assert cli.main(["pretrain", RECIPE, *arguments, "--batch-size", "8"]) == 0
-    return folder
-
-
-def says(capsys, *arguments, code=1):
-    """Runs a command that has to fail, and returns what it says: one line, no traceback."""
-    assert cli.main([str(a) for a in arguments]) == code
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1, lines
-    assert lines[0].startswith("mimzoo: ")
-    return lines[0]
+# Nothing here differs between the backends; `test_commands.py` runs on each.
+pytestmark = pytest.mark.one_backend
 
 
 def test_help_is_quick():
@@ -60,7 +30,6 @@ def test_help_is_quick():
     assert not {"keras", "numpy", "rich", "mimzoo"} & set(loaded)
 
 
-@pytest.mark.one_backend
 def test_the_library_never_imports_the_training_package():
     code = (
         "import sys, mimzoo, mimzoo.data.loader, mimzoo.downstream, mimzoo.pretraining, "
@@ -101,51 +70,6 @@ def test_info_shows_a_preset_and_a_recipe(capsys):
     assert "base_learning_rate" in out
     assert cli.main(["info", "vit_nano_mae_finetune_fmnist_28"]) == 0
     assert "layer_decay" in capsys.readouterr().out
-
-
-def test_pretrain_names_the_run_after_what_was_changed(run):
-    stored = json.loads((run / "recipe.json").read_text())
-    # A folder without splits keeps some of its 40 images back for validation.
-    assert stored["recipe"]["name"].endswith("_3it_batch8")
-    assert "fmnist" not in stored["recipe"]["name"]
-    assert stored["run"]["num_examples"] < 40
-    result = json.loads((run / "preset" / "results.json").read_text())[0]
-    assert result["command"].startswith(f"mimzoo pretrain {RECIPE} --data")
-
-
-def test_a_finished_run_says_so(run, photos, capsys):
-    arguments = ["--data", str(photos), "--workdir", str(run), "--length", "3it"]
-    assert cli.main(["pretrain", RECIPE, *arguments, "--batch-size", "8"]) == 0
-    assert "is finished" in capsys.readouterr().out
-
-
-def test_evaluate_reconstruct_and_finetune_a_run(run, photos, tmp_path, capsys):
-    assert cli.main(["evaluate", str(run), "--data", str(photos), "--split", "validation"]) == 0
-    loss = json.loads((run / "preset" / "results.json").read_text())[0]["value"]
-    assert f"masked loss {loss:.4f}" in capsys.readouterr().out
-
-    images = sorted(map(str, photos.rglob("*.png")))[:3]
-    picture = tmp_path / "out.png"
-    arguments = ["--out", str(picture), "--mask-ratio", "0.5"]
-    assert cli.main(["reconstruct", str(run), *images, *arguments]) == 0
-    assert Image.open(picture).width > 100
-    assert "mask ratio 0.5" in capsys.readouterr().out
-
-    assert cli.main(["probe", str(run), "--data", str(photos), "--num-labels", "8"]) == 0
-    printed = capsys.readouterr().out
-    for name in ("linear probe", "20 nearest neighbours"):
-        assert re.search(rf"{name} +8 labels  accuracy [01]\.\d{{4}}", printed)
-
-    tuned = tmp_path / "tuned"
-    arguments = ["--data", str(photos), "--length", "2it", "--batch-size", "8"]
-    assert cli.main(["finetune", str(run), "--workdir", str(tuned), *arguments]) == 0
-    accuracy = json.loads((tuned / "results.json").read_text())[0]["value"]
-    capsys.readouterr()
-    assert cli.main(["evaluate", str(tuned), "--data", str(photos)]) == 0
-    assert f"accuracy {accuracy:.4f}" in capsys.readouterr().out
-    assert "reconstructs nothing" in says(
-        capsys, "reconstruct", tuned, images[0], "--out", tmp_path / "no.png"
-    )
 
 
 # === Errors ===
@@ -204,7 +128,6 @@ def test_a_folder_of_unreadable_files(tmp_path, capsys):
     assert ".jpg" in printed
 
 
-@pytest.mark.one_backend
 def test_images_left_out_are_not_called_unreadable(photos, tmp_path):
     """Images that were found broken are counted; other warnings stand for themselves."""
     folder = shutil.copytree(photos, tmp_path / "photos")
@@ -216,16 +139,6 @@ def test_images_left_out_are_not_called_unreadable(photos, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "1 images could not be read: corrupt image" in done.stderr
     assert "1 images are left out: dark/z.heic" in done.stderr
-
-
-def test_labels_out_of_range(run, photos, tmp_path, capsys):
-    where = ["--data", "embedded", "--workdir", tmp_path / "w", "--batch-size", "8"]
-    assert "is out of range: 5 classes" in says(
-        capsys, "finetune", run, *where, "--num-classes", "5"
-    )
-    assert "has no labels" in says(
-        capsys, "finetune", run, "--data", photos / "dark", "--workdir", tmp_path / "w"
-    )
 
 
 def test_a_run_that_is_not_finished_has_no_preset(tmp_path, capsys):
@@ -269,14 +182,6 @@ def test_a_disk_that_is_full(tmp_path, capsys):
 def test_debug_shows_the_traceback(capsys):
     with pytest.raises(ValueError, match="unknown"):
         cli.main(["info", "nothing", "--debug"])
-
-
-def test_an_image_that_cannot_be_read(run, tmp_path, capsys):
-    (tmp_path / "a.png").write_bytes(b"")
-    printed = says(capsys, "reconstruct", run, tmp_path / "a.png", "--out", tmp_path / "b.png")
-    assert "the file is empty" in printed
-    printed = says(capsys, "reconstruct", run, tmp_path / "x.png", "--out", tmp_path / "b.png")
-    assert "no such file" in printed
 
 
 # === Backends ===
@@ -335,8 +240,6 @@ def test_the_backend_asked_for_wins(unset, monkeypatch):
 # === Ctrl-C ===
 
 
-# On every backend: tests/test_runner.py, without a command of its own.
-@pytest.mark.one_backend
 def test_ctrl_c_saves_and_the_same_command_goes_on(photos, tmp_path):
     folder = tmp_path / "w"
     arguments = ["pretrain", RECIPE, "--data", str(photos), "--workdir", str(folder)]
