@@ -40,6 +40,7 @@ from mimzoo.models import ImageClassifier, ViTBackbone
 from mimzoo.pretraining import MAE
 
 
+@pytest.mark.one_backend
 def test_segments():
     assert list(segments(0, 10, 5)) == [(0, 2, 5)]
     assert list(segments(3, 12, 5)) == [(0, 1, 2), (1, 2, 5), (2, 3, 2)]
@@ -86,6 +87,7 @@ def test_a_stopped_run_goes_on_exactly(how, whole, recipe, source, tmp_path, mon
     assert [p.name for p in (tmp_path / "parts").rglob(".*")] == [".lock"]
 
 
+@pytest.mark.one_backend
 def test_what_a_run_leaves(whole, recipe, source):
     names = {p.name for p in whole.iterdir()}
     assert {"recipe.json", "log.csv", "log.jsonl", "curve.png", "preset", "results.json"} <= names
@@ -129,6 +131,7 @@ def masks(task):
     return task.draw(np.arange(1))["masks"]
 
 
+@pytest.mark.one_backend
 def test_tensorboard_reads_the_events(whole):
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_file_loader")
     events = loader.EventFileLoader(str(next(whole.glob("events.*")))).Load()
@@ -142,6 +145,7 @@ def test_tensorboard_reads_the_events(whole):
     assert values[12, "loss"] == pytest.approx(row["loss"])
 
 
+@pytest.mark.one_backend
 def test_a_finished_run_does_nothing(whole, recipe, source, quiet, monkeypatch):
     lines, say = quiet
     before = {p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file()}
@@ -151,6 +155,7 @@ def test_a_finished_run_does_nothing(whole, recipe, source, quiet, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in whole.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.one_backend
 def test_another_recipe_is_refused_by_its_fields(whole, recipe, source, quiet):
     other = dataclasses.replace(recipe, weight_decay=0.1)
     other = other.with_task(masking={"mask_ratio": 0.75})
@@ -162,6 +167,7 @@ def test_another_recipe_is_refused_by_its_fields(whole, recipe, source, quiet):
         pretrain(recipe, source, whole, say=quiet[1])
 
 
+@pytest.mark.one_backend
 def test_a_foreign_folder_is_left_alone(recipe, source, tmp_path, quiet):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RunError, match=r"thesis\.tex"):
@@ -192,6 +198,7 @@ def test_mixed_precision_leaves_a_float32_preset(recipe, source, tmp_path, quiet
     assert "mixed_bfloat16" in (place.preset / "README.md").read_text()
 
 
+@pytest.mark.one_backend
 def test_data_that_is_not_the_recipes_gets_its_name(recipe, source):
     assert parts.named_for(recipe, source) is recipe
     named = parts.named_for(recipe, source.take(np.arange(12), "my photos train"))
@@ -206,12 +213,14 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.one_backend
 def test_a_full_disk_at_the_start(recipe, source, tmp_path, quiet, monkeypatch):
     monkeypatch.setattr(workdir.os, "fsync", full)
     with pytest.raises(RunError, match=r"work directory.*No space left"):
         pretrain(recipe, source, tmp_path, say=quiet[1])
 
 
+@pytest.mark.one_backend
 def test_too_little_room_is_told_before_training(recipe, source, tmp_path, quiet, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(workdir.shutil, "disk_usage", lambda path: usage)
@@ -220,6 +229,7 @@ def test_too_little_room_is_told_before_training(recipe, source, tmp_path, quiet
         pretrain(recipe, source, tmp_path, say=quiet[1])
 
 
+@pytest.mark.one_backend
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
     recipe, source, tmp_path, quiet, monkeypatch
 ):
@@ -240,6 +250,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
     assert [p.name for p in (tmp_path / "checkpoints").glob("*.safetensors")] == written
 
 
+@pytest.mark.one_backend
 def test_a_file_in_place_of_the_folder(recipe, source, tmp_path, quiet):
     path = tmp_path / "file"
     path.write_text("")
@@ -262,6 +273,7 @@ def test_only_two_checkpoints_are_kept(tmp_path):
         checkpoint.load(checkpoint.latest(tmp_path), other)
 
 
+@pytest.mark.one_backend
 def test_a_workdir_writes_whole_files_only(tmp_path):
     place = Workdir(tmp_path)
     (tmp_path / "a.txt").write_text("old")

@@ -11,7 +11,8 @@ from mimzoo.models import ImageClassifier, ViTBackbone
 from mimzoo.models.vit import VIT_SIZES
 from mimzoo.pretraining import MAE, MAEDecoder
 
-LOOPS = ("fit", "evaluate", "predict")
+# A step on JAX uses up the weights that it was given; on the others one loop shows it all.
+LOOPS = ("fit", "evaluate", "predict") if keras.config.backend() == "jax" else ("fit",)
 
 
 @pytest.fixture(autouse=True)
@@ -72,13 +73,12 @@ def assert_usable(model, before, images, how):
     if how != "fit":
         for one, other in zip(before, after, strict=True):
             np.testing.assert_array_equal(one, other)
-    for again in LOOPS:
+    for again in ("fit", "evaluate", "predict"):
         run(model, again, batches(model, images, again))
 
 
-@pytest.mark.parametrize("bad", [0, 1])
+@pytest.mark.parametrize(("kind", "bad"), [("mim", 0), ("classifier", 1)])
 @pytest.mark.parametrize("how", LOOPS)
-@pytest.mark.parametrize("kind", ["mim", "classifier"])
 def test_an_error_in_the_data_leaves_the_weights(kind, how, bad, images):
     model = task(kind)
     before = model.get_weights()
