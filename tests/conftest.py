@@ -1,6 +1,7 @@
 """One backend per run, chosen by KERAS_BACKEND."""
 
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -34,6 +35,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     config.hook.pytest_deselected(items=[item for item in items if shown(item)])
     items[:] = [item for item in items if not shown(item)]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _in_a_terminal():
+    """A process in the background of a shell ignores Ctrl-C, and so would all that it starts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -95,6 +95,7 @@ def test_the_output_of_the_teacher_run_beside_it(make, front):
     np.testing.assert_allclose(found, layer_norm(own), atol=1e-4)
 
 
+@pytest.mark.one_backend
 def test_layers_are_normalised_then_averaged():
     teacher = vit(depth=3)
     images = random_images(2, 16, 24, 3)
@@ -128,6 +129,7 @@ def test_blocks_of_keras_hub(builder):
     assert not np.allclose(first, block)
 
 
+@pytest.mark.one_backend
 def test_a_finer_grid_is_averaged():
     teacher = vit(patch_size=2)
     images = random_images(2, 16, 24, 3)
@@ -145,6 +147,7 @@ def test_images_are_resized_as_pillow_does(new):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+@pytest.mark.one_backend
 def test_size_and_normalisation_become_the_teachers(images):
     """The student sees 16 x 24 px as ImageNet's, the teacher 8 x 12 in -1..1."""
     teacher = vit(image_shape=(8, 12, 3), patch_size=2)
@@ -219,7 +222,10 @@ def test_one_forward_pass_a_step(images, monkeypatch):
     assert float(ops.convert_to_numpy(count)) == 14
 
 
-@pytest.mark.parametrize(("make", "loss"), [(mae, "smooth_l1"), (simmim, "cosine")])
+@pytest.mark.parametrize(
+    ("make", "loss"),
+    [(mae, "smooth_l1"), pytest.param(simmim, "cosine", marks=pytest.mark.one_backend)],
+)
 def test_training_lowers_the_loss_and_leaves_the_teacher(make, loss, images):
     teacher = vit(drop_path_rate=0.5)
     task = make(target_of(teacher, loss=loss, dtype="mixed_bfloat16"))
@@ -298,6 +304,7 @@ def test_pictures(make, images):
     assert target.std((0, 1, 2)).min() > 40
 
 
+@pytest.mark.one_backend
 def test_what_does_not_fit_is_told(tmp_path):
     with pytest.raises(ValueError, match=r"4x4 cannot be aligned .* 4x6: .* 16x24 .* 16x16"):
         mae(target_of(vit(image_shape=(16, 16, 3))))
@@ -332,6 +339,7 @@ def test_what_does_not_fit_is_told(tmp_path):
         FeatureTarget("x", mean=[0.5] * 3)
 
 
+@pytest.mark.one_backend
 def test_simmim_on_a_vit_predicts_a_cell_for_each_patch(images):
     task = SimMIM(vit(), RandomMasking(0.5), target=target_of(vit(class_token=False)))
     inputs = {"images": task.preprocess(images), "masks": task.draw(np.arange(16))["masks"]}

@@ -20,7 +20,7 @@ def nano_task(**options) -> MAE:
     "backbone",
     [
         {"drop_path_rate": 0.3},
-        {"class_token": False, "remat": True},
+        pytest.param({"class_token": False, "remat": True}, marks=pytest.mark.one_backend),
         {"relative_position_bias": "shared", "qkv_bias": "qv"},
     ],
     ids=str,

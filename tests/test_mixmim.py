@@ -15,6 +15,8 @@ from mimzoo.optimizers.groups import multipliers
 from mimzoo.pretraining import FeatureTarget, HOGTarget, MixMasking, MixMIM, MixMIMDecoder
 from mimzoo.pretraining.targets import Step
 
+one_backend = pytest.mark.one_backend
+
 BACKBONE = {**SMALL, "window_size": (4, 4)}
 
 
@@ -40,8 +42,8 @@ def inputs_of(task: MixMIM, images: np.ndarray) -> dict:
                 "masking": MixMasking(mask_patch_size=8, shared="batch"),
             },
         ),
-        (SwinBackbone, {}),
-        (SwinV2Backbone, {"backbone": {"remat": True}}),
+        pytest.param(SwinBackbone, {}, marks=one_backend),
+        pytest.param(SwinV2Backbone, {"backbone": {"remat": True}}, marks=one_backend),
     ],
 )
 def test_fit_lowers_the_loss_and_moves_every_weight(cls, options, images):
@@ -58,7 +60,10 @@ def test_fit_lowers_the_loss_and_moves_every_weight(cls, options, images):
     np.testing.assert_array_equal(fixed, ops.convert_to_numpy(task.decoder.positions.table))
 
 
-@pytest.mark.parametrize("cls", [MixMIMBackbone, SwinBackbone, SwinV2Backbone])
+@pytest.mark.parametrize(
+    "cls",
+    [MixMIMBackbone, *(pytest.param(c, marks=one_backend) for c in (SwinBackbone, SwinV2Backbone))],
+)
 def test_no_token_of_one_image_reaches_the_other(cls, images):
     task = nano_task(cls)
     inputs = inputs_of(task, images[:4])
@@ -89,7 +94,7 @@ def test_each_patch_is_predicted_once_and_unseen(images):
         assert not np.array_equal(found[number], before[number])
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("devices", [2, *(pytest.param(n, marks=one_backend) for n in (1, 4, 8))])
 def test_pairs_stay_on_a_device(images, devices):
     """Shards of a batch, each alone, give what the whole batch gives."""
     task = nano_task()
@@ -132,6 +137,7 @@ def test_masks():
     assert wide.mean() == pytest.approx(49.5, abs=1)
 
 
+@one_backend
 def test_reconstruct(images):
     task = nano_task()
     pictures = task.reconstruct(images[:6], batch_size=4)

@@ -90,6 +90,8 @@ def test_load_at_another_window_and_size(cls, changes, tmp_path):
     ],
     ids=str,
 )
+# What `test_load_at_another_window_and_size` shows on every backend, at sizes that take long.
+@pytest.mark.one_backend
 def test_load_as_the_papers_fine_tune(cls, image, window, changes, tokens, tmp_path):
     """Published windows and sizes, at a small width."""
     sizes = {"embed_dim": 8, "depths": (2, 1, 1, 1), "num_heads": (1, 1, 1, 1)}

@@ -294,6 +294,7 @@ def test_one_converter_serves_many_threads():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.one_backend
 def test_a_process_reads_its_own_rows_only(labelled):
     images, labels = labelled
     read: list[int] = []
@@ -357,6 +358,7 @@ def test_short_epochs_continue_through_the_data(labelled):
 # --- defaults -------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_defaults_follow_the_backbone():
     small = MAE(ViTBackbone.from_size("nano", image_shape=(64, 64, 3)))
     assert small.decoder.count_params() < small.backbone.count_params()

@@ -20,14 +20,6 @@ def _pico(monkeypatch):
     monkeypatch.setitem(VIT_SIZES, "pico", (16, 2, 2, 4))
 
 
-@pytest.fixture(autouse=True)
-def _in_a_terminal():
-    """A process in the background of a shell ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype("uint8")
