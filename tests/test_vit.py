@@ -109,6 +109,7 @@ def test_logits_are_not_taken_for_probabilities(images):
     assert loss == pytest.approx(np.log(4), abs=1e-2)
 
 
+@pytest.mark.one_backend
 def test_quantization(images):
     backbone, x = ViTBackbone(**SMALL), images.astype("float32") / 255
     before = forward(backbone, x)
