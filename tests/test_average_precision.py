@@ -19,11 +19,11 @@ KNOWN = [[0, 0, 100, 100], [200, 0, 300, 100]]
 FOUND = [[0, 0, 100, 100], [400, 400, 500, 500], [200, 0, 262, 100]]
 
 
-def found(boxes, labels, confidence):
+def found(boxes, labels, scores):
     return {
         "boxes": np.array(boxes),
         "labels": np.array(labels),
-        "confidence": np.array(confidence),
+        "scores": np.array(scores),
     }
 
 
@@ -45,15 +45,15 @@ def test_numbers_by_hand():
     assert result.ap == pytest.approx((3 * loose + 7 * strict) / 10)
 
 
-def test_the_order_of_confidence_counts():
+def test_the_order_of_scores_counts():
     """The wrong one first: precision at most 1/2 up to recall 1/2, then 2/3, taken back to all."""
     result = score(Objects.of(KNOWN, [0, 0]), found(FOUND, [0, 0, 0], [0.8, 0.9, 0.7]))
     assert result.ap50 == pytest.approx(2 / 3)
     assert result.ap75 == pytest.approx(51 / 101 / 2)
 
 
-def test_classes_and_padding():
-    predictions = found([*FOUND, [0, 0, 0, 0]], [0, 0, 2, -1], [0.9, 0.2, 0.7, -1])
+def test_classes():
+    predictions = found(FOUND, [0, 0, 2], [0.9, 0.2, 0.7])
     result = score(Objects.of(KNOWN, [0, 2]), predictions, 4, ("a", "b", "c", "d"))
     assert [row["name"] for row in result.classes] == ["a", "b", "c", "d"]
     assert [row["objects"] for row in result.classes] == [1, 0, 1, 0]
@@ -100,14 +100,14 @@ def test_many_images_are_those_of_pycocotools():
         known = Objects.of(np.concatenate([corner, corner + size], -1), rng.integers(0, 3, count))
         boxes = np.repeat(known.boxes, 2, axis=0) + rng.normal(0, 6, (2 * count, 4))
         labels = np.where(rng.random(2 * count) < 0.8, np.repeat(known.labels, 2), 1)
-        confidence = rng.random(2 * count)
-        scores.add(known, found(boxes, labels, confidence))
+        values = rng.random(2 * count)
+        scores.add(known, found(boxes, labels, values))
         for box, label in zip(known.boxes.tolist(), known.labels.tolist(), strict=True):
             width, height = box[2] - box[0], box[3] - box[1]
             row = {"image_id": image, "category_id": label, "bbox": [*box[:2], width, height]}
             row |= {"id": len(annotations) + 1, "area": width * height, "iscrowd": 0}
             annotations.append(row)
-        for box, label, value in zip(boxes.tolist(), labels, confidence, strict=True):
+        for box, label, value in zip(boxes.tolist(), labels, values, strict=True):
             row = {"image_id": image, "category_id": int(label), "score": float(value)}
             results.append(row | {"bbox": [*box[:2], box[2] - box[0], box[3] - box[1]]})
     with contextlib.redirect_stdout(io.StringIO()):

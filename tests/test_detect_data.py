@@ -20,7 +20,7 @@ from mimzoo.data import (
     open_boxes,
     take_subset,
 )
-from mimzoo.data.boxes import CROWD, DIFFICULT, check_targets
+from mimzoo.data.boxes import CROWD, DIFFICULT
 from mimzoo.data.feed import make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.random import uniform
@@ -440,7 +440,6 @@ def test_batches_follow_from_seed_epoch_and_example(voc):
     assert (targets["boxes"].shape, targets["boxes"].dtype) == ((4, 2, 4), np.float32)
     assert (targets["labels"].shape, targets["labels"].dtype) == ((4, 2), np.int32)
     assert (targets["boxes"][targets["labels"] == -1] == 0).all()
-    check_targets(targets, 2)
     for step, batch in zip(range(5, 8), loader(2, start_step=5), strict=False):
         same(loader(2).batch(step), batch)
     halves = [loader(4, shard=(number, 2)).batch(0) for number in (0, 1)]
@@ -498,14 +497,3 @@ def test_targets_that_do_not_fit():
     assert "give integers" in refused([one | {"labels": [0.5]}])
     assert "which is empty" in refused([one | {"boxes": [[3, 2, 1, 4]]}])
     assert "has no objects in its 1 images" in refused([{"boxes": [], "labels": []}])
-
-    batch = {"boxes": np.array([[[1, 2, 3, 4], [0, 0, 0, 0]]]), "labels": np.array([[1, -1]])}
-    check_targets(batch, 2)
-    for changes, message in (
-        ({"labels": np.array([[2, -1]])}, "a batch has the label 2, which is no class"),
-        ({"labels": np.array([[1, 0]])}, r"image 0 of a batch has the box \(0, 0, 0, 0\), which"),
-        ({"labels": np.array([1, 0])}, r"boxes must be \(B, N, 4\)"),
-        ({"more": 1}, r'targets must be \{"boxes"'),
-    ):
-        with pytest.raises(ValueError, match=message):
-            check_targets(batch | changes, 2)

@@ -149,31 +149,6 @@ def _text(box: np.ndarray) -> str:
     return f"({', '.join(f'{value:g}' for value in box)})"
 
 
-def check_targets(targets: Any, num_classes: int) -> None:
-    """Raises ValueError unless these are targets of a batch.
-
-    Args:
-        targets: {"boxes": (B, N, 4), "labels": (B, N)}; labels of -1 have no box.
-        num_classes: of which all labels are smaller.
-    """
-    if not isinstance(targets, dict) or set(targets) != {"boxes", "labels"}:
-        raise ValueError('targets must be {"boxes": (B, N, 4), "labels": (B, N)}')
-    boxes, labels = np.asarray(targets["boxes"]), np.asarray(targets["labels"])
-    if boxes.shape != (*labels.shape, 4) or labels.ndim != 2:
-        raise ValueError(
-            f"boxes must be (B, N, 4) and labels (B, N), got {boxes.shape} and {labels.shape}"
-        )
-    known = labels != NO_OBJECT
-    _check_classes(labels[known], num_classes, "a batch")
-    wrong = known & ~((boxes[..., 2:] > boxes[..., :2]).all(-1) & np.isfinite(boxes).all(-1))
-    if wrong.any():
-        image, number = np.argwhere(wrong)[0]
-        raise BoxError(
-            f"image {image} of a batch has the box {_text(boxes[image, number])}, which is empty: "
-            "boxes are x1, y1, x2, y2 with x1 < x2 and y1 < y2, and the label -1 means none"
-        )
-
-
 def _check_classes(labels: np.ndarray, num_classes: int, name: str) -> None:
     if labels.dtype.kind not in "iuf" or (labels % 1).any():
         raise BoxError(f"{printable(name)} has labels of dtype {labels.dtype}: give integers")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mimzoo.data.boxes import CROWD, DIFFICULT, NO_OBJECT, Objects
+from mimzoo.data.boxes import CROWD, DIFFICULT, Objects
 
 MAX_DETECTIONS = 100  # of an image and class, COCO's number
 _LARGEST = 1e10  # COCO's upper end of all areas
@@ -35,7 +35,7 @@ class AveragePrecision:
     """Collects predictions, image by image, and gives COCO's average precision.
 
     Crowds and difficult objects are neither found nor missed; any number of predictions may lie in
-    a crowd. Of an image and class the 100 most confident predictions count.
+    a crowd. Of an image and class the 100 predictions with the highest scores count.
 
     Args:
         num_classes: of the labels.
@@ -64,28 +64,27 @@ class AveragePrecision:
 
         Args:
             objects: what is there.
-            predictions: {"boxes": (N, 4), "labels": (N,), "confidence": (N,)} as detectors give
-                them for one image, corners in the same pixels; labels of -1 are no prediction.
+            predictions: what a detector predicts for one image: {"boxes": (N, 4), "labels": (N,),
+                "scores": (N,)}, corners in the same pixels.
 
         Raises:
-            ValueError: boxes, labels and confidence of different numbers, or no such class.
+            ValueError: boxes, labels and scores of different numbers, or no such class.
         """
         boxes, labels, scores = (
-            np.asarray(predictions[name]) for name in ("boxes", "labels", "confidence")
+            np.asarray(predictions[name]) for name in ("boxes", "labels", "scores")
         )
         if boxes.shape != (len(labels), 4) or scores.shape != labels.shape:
             raise ValueError(
-                f"boxes must be (N, 4), labels and confidence (N,), got {boxes.shape}, "
+                f"boxes must be (N, 4), labels and scores (N,), got {boxes.shape}, "
                 f"{labels.shape} and {scores.shape}"
             )
         self.count += 1
-        kept = labels != NO_OBJECT
         for box, label, kind in zip(*objects, strict=True):
             row = self._row(self._known, box, label)
             row["iscrowd"] = int(kind == CROWD)
             if kind == DIFFICULT:
                 row["area"] = _NOT_COUNTED
-        for box, label, score in zip(boxes[kept], labels[kept], scores[kept], strict=True):
+        for box, label, score in zip(boxes, labels, scores, strict=True):
             self._row(self._found, box, label)["score"] = float(score)
 
     def _row(self, rows: list[dict], box: np.ndarray, label: int) -> dict:
