@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mimzoo.data.boxes import BoxCheck, BoxError, BoxSource, Objects
+from mimzoo.data.boxes import BoxError, BoxSource, Objects, checked
 from mimzoo.data.coco_files import json_by_split, locate, read_coco, unknown_class
 from mimzoo.data.formats import is_hidden, is_image_name, suffix
 from mimzoo.data.ids import printable
@@ -39,10 +39,12 @@ def open_boxes(
     objects are not counted in evaluation.
 
     Args:
-        spec: the path of the folder or .tar file.
+        spec: the path of the folder or .tar file, or "tfds:NAME" of a data set that TensorFlow
+            Datasets has prepared, such as coco or voc, with a feature "objects".
         split, holdout: as in `mimzoo.data.open_source`.
         class_names: of the labels 0, 1, …; default: the lines of `classes.txt`, if there is one;
-            of XML files the names in "train", sorted; of a JSON file its categories by their id.
+            of XML files the names in "train", sorted; of a JSON file its categories by their id;
+            of TensorFlow Datasets those it has.
 
     Returns:
         A source whose examples have "objects" (`mimzoo.data.boxes.Objects`), corners x1, y1, x2, y2
@@ -55,6 +57,11 @@ def open_boxes(
             refuses.
     """
     name = os.fspath(spec)
+    if name.startswith("tfds:"):
+        from mimzoo.data.tfds_boxes import tfds_box_splits
+
+        made = tfds_box_splits(name.removeprefix("tfds:"), class_names and tuple(class_names))
+        return choose_split(made, name, split, holdout)
     files = stored_files(name)
     class_names = named_classes(files) if class_names is None else tuple(class_names)
     if any(suffix(file) == ".xml" and not is_hidden(file) for file in files.names):
@@ -103,7 +110,7 @@ def _voc_splits(files: Files, where: str, class_names: Sequence[str] | None) -> 
             labels = [number[text] for text in one.names]
             objects.append(Objects.of(one.boxes, labels, one.kinds))
         found = files.source([pair.image for pair in pairs])
-        return _checked(found, objects, names, [one.size for one in read[0]], sources, where)
+        return checked(found, objects, names, [one.size for one in read[0]], sources, where)
 
     return {split: (lambda part=part: opened(part)) for split, part in splits.items()}
 
@@ -132,26 +139,6 @@ def _coco_splits(files: Files, where: str, class_names: Sequence[str] | None) ->
         read = read_coco(files.read(file), file, class_names)
         found = files.source(locate(read.files, images, file, split, where))
         sources = [f"{file}, {image}" for image in read.files]
-        return _checked(found, read.objects, read.class_names, read.sizes, sources, where)
+        return checked(found, read.objects, read.class_names, read.sizes, sources, where)
 
     return {key: (lambda key=key, file=file: opened(key, file)) for key, file in splits.items()}
-
-
-# --- both -----------------------------------------------------------------------------------------
-
-
-def _checked(
-    images: EncodedSource,
-    objects: list[Objects],
-    class_names: Sequence[str],
-    sizes: list[tuple[int, int] | None],
-    files: list[str],
-    where: str,
-) -> BoxSource:
-    """A source of what was read; images are looked at where their size is not known."""
-    check = BoxCheck(where)
-    sizes = [images.image(i).shape[:2] if size is None else size for i, size in enumerate(sizes)]
-    rows = zip(objects, sizes, files, strict=True)
-    objects = [check(one, size, file) for one, size, file in rows]
-    check.finish()
-    return BoxSource(images, objects, class_names, sizes, files)

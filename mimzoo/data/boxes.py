@@ -248,6 +248,30 @@ class BoxSource(_Boxed):
         return self.images_of.fingerprint()
 
 
+def checked(
+    images: Source,
+    objects: Sequence[Objects],
+    class_names: Sequence[str],
+    sizes: Sequence[tuple[int, int] | None],
+    files: Sequence[str],
+    where: str,
+) -> BoxSource:
+    """A source of boxes as they were read, wrong ones left out; see `BoxCheck`.
+
+    Args:
+        images, class_names, files: as in BoxSource.
+        objects: of each image.
+        sizes: (height, width) of each image; one of unknown size is read.
+        where: what messages call the source.
+    """
+    check = BoxCheck(where)
+    sizes = [images.image(i).shape[:2] if size is None else size for i, size in enumerate(sizes)]
+    rows = zip(objects, sizes, files, strict=True)
+    objects = [check(one, size, file) for one, size, file in rows]
+    check.finish()
+    return BoxSource(images, objects, class_names, sizes, files)
+
+
 class BoxedPictures(_Boxed):
     """Images and boxes in memory.
 

@@ -95,7 +95,7 @@ def read_coco(data: bytes, name: str, class_names: Sequence[str] | None = None) 
         _check_once([number for number, _ in categories], name, "categories with the id")
         labels = {number: label for label, (number, _) in enumerate(categories)}
         if class_names is not None:
-            labels = _matched(categories, class_names, name)
+            labels = matched(categories, class_names, name)
         numbers: dict[Any, int] = {}
         files, sizes, boxes = [], [], []
         for index, image in enumerate(content["images"]):
@@ -142,9 +142,19 @@ def _check_once(values: Sequence, name: str, what: str) -> None:
         raise BoxError(f"{name} has two {what} {printable(str(twice))}: rename or remove one")
 
 
-def _matched(
-    categories: list[tuple[int, str]], class_names: Sequence[str], name: str
+def matched(
+    categories: Sequence[tuple[int, str]], class_names: Sequence[str], name: str
 ) -> dict[int, int]:
+    """Id of a category -> place of its name among the classes.
+
+    Args:
+        categories: (id, name) of each.
+        class_names: the classes.
+        name: what the error calls the file.
+
+    Raises:
+        BoxError: a category that is no class.
+    """
     number = {text: label for label, text in enumerate(class_names)}
     for _, text in categories:
         if text not in number:
