@@ -32,7 +32,7 @@ class PostNormBlock(TransformerBlock):
     def body(self, x: Tensor, bias: Any, index: Any, factors: Any) -> Tensor:
         """See Block."""
         first, second = self.drop_path.of_branches(factors)
-        branch = self.attention(x, bias=bias, index=index)
+        branch = self.attend(x, bias, index)
         x = self.norm1(x + self.drop_path(branch, factor=first))
         return self.norm2(x + self.drop_path(self.mlp(x), factor=second))
 
@@ -41,7 +41,7 @@ class PostNormBlock(TransformerBlock):
         return run_method(self._with_branch, x)
 
     def _with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.norm1(x + self.attention(x))
+        x = self.norm1(x + self.attend(x))
         branch = self.mlp(x)
         return self.norm2(x + branch), branch
 
