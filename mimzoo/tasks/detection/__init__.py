@@ -1,0 +1,1 @@
+"""Detection: backbones with heads that give boxes, their classes and scores."""
