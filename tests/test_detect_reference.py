@@ -9,7 +9,10 @@ import torch.nn.functional as F
 from contracts import FAMILIES
 from gradients import forward
 
+from mimzoo.models import ObjectDetector
+from mimzoo.tasks.detection.anchors import Anchors, anchor_boxes
 from mimzoo.tasks.detection.necks import SimpleFeaturePyramid, TopDownPyramid
+from mimzoo.tasks.detection.suppression import detections
 
 rng = np.random.default_rng(0)
 
@@ -64,7 +67,7 @@ def test_the_top_down_pyramid_is_that_of_keras_hub():
     cls, config = FAMILIES["swin"]
     backbone = cls((16, 24, 3), **{**config, "depths": (1, 1, 1), "num_heads": (1, 1, 1)})
     theirs = keras_hub.models.RetinaNetBackbone(
-        backbone, min_level=1, max_level=3, use_p5=False
+        backbone, min_level=1, max_level=3, use_p5=False, image_shape=(16, 24, 3)
     ).feature_pyramid
     maps = {
         name: rng.normal(size=(2, *one.shape[1:])).astype("float32")
@@ -88,3 +91,72 @@ def test_the_top_down_pyramid_takes_odd_sizes():
     neck.build(shapes)
     found = forward(lambda maps: neck(maps)[0], [np.ones(shape, "float32") for shape in shapes])
     assert found.shape == (2, 7, 9, 3)
+
+
+def test_targets_are_those_of_keras_hub():
+    """Where each object has an anchor that overlaps it by half, as KerasHub forces no other."""
+    cls, config = FAMILIES["swin"]
+    backbone = cls((64, 96, 3), **config)
+    retina = keras_hub.models.RetinaNetBackbone(
+        backbone, min_level=1, max_level=2, use_p5=False, image_shape=(64, 96, 3)
+    )
+    encoder = keras_hub.models.RetinaNetObjectDetector(
+        retina, num_classes=3, bounding_box_format="xyxy", pre_logits_num_conv_layers=0
+    ).label_encoder
+    boxes = np.float32([[[10, 8, 21, 19], [40, 30, 58, 39]], [[2, 50, 20, 62], [60, 3, 72, 26]]])
+    labels = np.array([[2, 0], [1, 1]])
+    ours = Anchors(anchor_boxes((64, 96, 3), range(1, 3))).targets(boxes, labels)
+    theirs = encoder(np.zeros((2, 64, 96, 3), "float32"), boxes, labels)
+    deltas, classes, expected, numbers = map(keras.ops.convert_to_numpy, (*ours, *theirs))
+    np.testing.assert_array_equal(classes, numbers)
+    assert {-2, -1, 0, 1, 2} == set(np.unique(classes))
+    learned = classes >= 0
+    np.testing.assert_allclose(deltas[learned], expected[learned], atol=1e-5)
+    assert (deltas[~learned] == 0).all()
+
+
+@pytest.mark.one_backend
+def test_suppression_is_that_of_keras_hub():
+    """For one class, as KerasHub's knows no other; its padding is -1."""
+    corners = rng.uniform(0, 60, (200, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(4, 30, (200, 2))], 1).astype("float32")
+    logits = rng.normal(size=(200, 1)).astype("float32")
+    theirs = keras_hub.layers.NonMaxSuppression(
+        "xyxy", from_logits=True, iou_threshold=0.4, confidence_threshold=0.3, max_detections=150
+    )(boxes[None], logits[None])
+    count = int(theirs["num_detections"][0])
+    zeros = np.zeros_like(boxes)
+    ours = detections(zeros, logits, boxes, (200, 200), 0.3, 0.4, max_detections=150)
+    assert 20 < len(ours["boxes"]) == count
+    for name in ("boxes", "confidence", "labels"):
+        expected = keras.ops.convert_to_numpy(theirs[name][0])[:count]
+        np.testing.assert_allclose(ours[name], expected, atol=1e-4)
+
+
+def test_the_loss_is_that_of_torchvision():
+    """Its `sigmoid_focal_loss` and L1, over the anchors with an object of the whole batch."""
+    cls, config = FAMILIES["vit"]
+    model = ObjectDetector.for_backbone(cls)(
+        cls((16, 24, 3), **config), 3, neck_dim=8, head_dim=8, head_depth=1
+    )
+    boxes = np.float32([[[3, 2, 13, 14], [0, 0, 0, 0]], [[0, 0, 24, 16], [8, 8, 12, 12]]])
+    labels = np.array([[2, -1], [0, 1]])
+    count = len(model.anchors.boxes)
+    given = {
+        "bbox_regression": rng.normal(size=(2, count, 4)).astype("float32"),
+        "cls_logits": rng.normal(size=(2, count, 3)).astype("float32"),
+    }
+    loss = model.compute_loss(None, {"boxes": boxes, "labels": labels}, given)
+    deltas, classes = map(
+        torch.tensor, map(keras.ops.convert_to_numpy, model.anchors.targets(boxes, labels))
+    )
+    offsets, logits = map(torch.tensor, given.values())
+    found = classes >= 0
+    truth = F.one_hot(classes.long().clamp(min=0), 3) * found[..., None]
+    cross = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="none")
+    scores = logits.sigmoid()
+    missed = (1 - scores) * truth + scores * (1 - truth)
+    focal = (0.25 * truth + 0.75 * (1 - truth)) * cross * missed**2
+    expected = focal[classes != -2].sum() + (offsets - deltas)[found].abs().sum()
+    expected = float(expected / found.sum())
+    assert float(keras.ops.convert_to_numpy(loss)) == pytest.approx(expected, rel=1e-4)

@@ -22,6 +22,7 @@ from mimzoo.pretraining.ema import EMA
 from mimzoo.pretraining.features import FeatureTarget, normalize
 from mimzoo.pretraining.masking import RandomMasking
 from mimzoo.pretraining.task import MIMTask
+from mimzoo.tasks.detection import make_detector
 from mimzoo.tasks.image_classifier import make_classifier
 from mimzoo.tasks.segmentation import make_segmenter
 
@@ -70,6 +71,7 @@ class Data2VecBackbone(ViTBackbone):
 
 Data2VecImageClassifier = make_classifier(Data2VecBackbone, __name__)
 Data2VecImageSegmenter = make_segmenter(Data2VecBackbone, __name__)
+Data2VecObjectDetector = make_detector(Data2VecBackbone, __name__)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
