@@ -9,6 +9,7 @@ from contracts import FAMILIES
 from mimzoo.data import Loader, Normalize
 from mimzoo.data.box_transforms import ResizePad
 from mimzoo.data.boxes import BoxedPictures
+from mimzoo.hub.card import card
 from mimzoo.models import ImageClassifier, ObjectDetector, ViTBackbone
 from mimzoo.tasks.detection.anchors import Anchors, anchor_boxes
 from mimzoo.tasks.detection.suppression import detections, moved
@@ -57,15 +58,16 @@ def test_a_step_moves_every_weight_and_a_preset_keeps_them(family, tmp_path):
     model.save_to_preset(tmp_path)
     same = ObjectDetector.from_preset(str(tmp_path))
     assert type(same) is type(model)
-    for one, other in zip(
-        model.predict(images, confidence_threshold=0),
-        same.predict(images, confidence_threshold=0),
-        strict=True,
-    ):
-        for name in ("boxes", "labels", "confidence"):
-            np.testing.assert_allclose(one[name], other[name], atol=1e-5)
+    for one, other in zip(model.weights, same.weights, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (one, other)))
+    if family == "vit":  # the others differ in their maps alone, and each compiles anew
+        found = [one.predict(images, confidence_threshold=0) for one in (model, same)]
+        for one, other in zip(*found, strict=True):
+            for name in ("boxes", "labels", "confidence"):
+                np.testing.assert_allclose(one[name], other[name], atol=1e-5)
 
 
+@pytest.mark.one_backend
 def test_it_learns():
     images, targets = scenes(8)
     model = detector(head_dim=16, neck_dim=16)
@@ -83,7 +85,7 @@ def loss_of(model, images, targets):
     return model.fit([(images, targets)], verbose=0).history["loss"][0]
 
 
-@pytest.mark.parametrize("rows", [0, 1, 3])
+@pytest.mark.parametrize("rows", [0, 2])
 def test_a_batch_without_objects_teaches_background(rows):
     """The padding of other batches, and none at all."""
     model = detector()
@@ -102,6 +104,7 @@ def test_a_batch_without_objects_teaches_background(rows):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.one_backend
 def test_padding_changes_nothing():
     images, targets = scenes(4, 16, 24)
     found = []
@@ -115,6 +118,7 @@ def test_padding_changes_nothing():
     np.testing.assert_allclose(found, found[:1] * 3, rtol=1e-6)
 
 
+@pytest.mark.one_backend
 def test_mixed_precision_gives_float32():
     model = detector(backbone={"dtype": "mixed_bfloat16"})
     images, targets = scenes(4)
@@ -231,6 +235,17 @@ def test_every_way_in_is_one():
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "preset",
+    ["vit_nano_mae_fmnist_20ep", "swinv2_nano_simmim_fmnist_30ep", "mixmim_nano_fmnist_10ep"],
+)
+def test_of_a_bundled_preset_at_any_shape(preset):
+    images, targets = scenes(2, 50, 60)
+    model = ObjectDetector.from_preset(preset, num_classes=3, image_shape=(44, 76, 3), **SMALL)
+    assert np.isfinite(model.fit(images, targets, verbose=0).history["loss"][0])
+
+
+@pytest.mark.one_backend
 def test_of_a_classifiers_preset_also_by_keras_hub(tmp_path):
     cls, config = FAMILIES["vit"]
     backbone = cls(image_shape=SHAPE, **config)
@@ -244,6 +259,9 @@ def test_of_a_classifiers_preset_also_by_keras_hub(tmp_path):
     hub = keras_hub.models.ObjectDetector.from_preset(str(tmp_path), num_classes=4)
     assert isinstance(hub, ObjectDetector)
     model.save_to_preset(tmp_path / "own")
+    text = card(tmp_path / "own")
+    assert "pipeline_tag: object-detection" in text
+    assert "boxes of objects of 4 classes" in text
     other = ObjectDetector.from_preset(str(tmp_path / "own"), num_classes=5)
     assert (other.num_classes, other.head_dim, other.backbone.window_size) == (5, 8, 3)
     hub = keras_hub.models.ObjectDetector.from_preset(str(tmp_path / "own"))

@@ -26,7 +26,7 @@ from mimzoo.hub.vocabulary import BACKBONES, METHODS, TARGETS, count, data_set, 
 MAX_ROWS = 20
 # Names of more classes than these would hide the rest of the card.
 MAX_NAMES = 100
-_TUNED = ("classifier", "segmenter")  # kinds that know classes
+_TUNED = ("classifier", "segmenter", "detector")  # kinds that know classes
 
 
 def card(folder: Path, recipe: dict[str, Any] | None = None, handle: str | None = None) -> str:
@@ -95,7 +95,7 @@ def _tuned(found: Contents) -> str:
         start = f" from {code(found.run['start'])}" if "start" in found.run else ""
         words = markdown(data_set(str(found.recipe["data"])).words)
         lasted = markdown(length(str(found.recipe["length"])))
-        done = "segment" if found.kind == "segmenter" else "classify"
+        done = {"segmenter": "segment", "detector": "detect objects in"}.get(found.kind, "classify")
         return f", fine-tuned{start} to {done} {words} for {lasted}"
     return ""
 
@@ -110,6 +110,12 @@ def _takes(found: Contents) -> str:
         return (
             f"It takes RGB images of any size, through windows of {width} x {height} px, and gives "
             f"each pixel one of {count} classes."
+        )
+    if found.kind == "detector":
+        count = found.task["config"]["num_classes"]
+        return (
+            f"It takes RGB images of any size, resized to fit into {width} x {height} px, and "
+            f"gives boxes of objects of {count} classes."
         )
     if found.kind == "backbone":
         return f"{size}; it is the encoder alone, without the decoder of its pretraining."
@@ -164,6 +170,14 @@ def _use(found: Contents, called: str) -> str:
             f"model = mimzoo.models.ImageSegmenter.from_preset({name})",
             'photo = keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))',
             "label_map = model.predict(photo[None])[0]  # the class of each pixel",
+        ]
+    elif found.kind == "detector":
+        lines = [
+            "import keras",
+            "",
+            f"model = mimzoo.models.ObjectDetector.from_preset({name})",
+            'photo = keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))',
+            "objects = model.predict(photo[None])[0]  # boxes (N, 4), labels and confidence (N,)",
         ]
     else:
         lines = [

@@ -89,11 +89,11 @@ class Contents:
 
     @property
     def kind(self) -> str:
-        """ "classifier", "segmenter", "mim" (a method with its decoder) or "backbone"."""
+        """ "classifier", "segmenter", "detector", "mim" (method with decoder) or "backbone"."""
         if not self.task:
             return "backbone"
         name = self.task.get("class_name", "")
-        kinds = {"Classifier": "classifier", "Segmenter": "segmenter"}
+        kinds = {"Classifier": "classifier", "Segmenter": "segmenter", "Detector": "detector"}
         return next((kind for word, kind in kinds.items() if word in name), "mim")
 
     @property

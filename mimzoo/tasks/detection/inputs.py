@@ -63,7 +63,7 @@ class BoxInputs(TaskInputs):
         Args:
             x: images, as an array or a list of images of any size; what `mimzoo.data.open_boxes`
                 opens, or its result; a `mimzoo.data.Loader`; or anything that gives batches
-                (images, targets) of the backbone's size.
+                (images, targets) of the backbone's size (on TensorFlow with one N).
             y: targets of images in memory, or of a batch: {"boxes": (B, N, 4), "labels": (B, N)},
                 filled up with boxes 0 and labels -1; or a list with a dict of (N, 4) and (N,) for
                 each image.
