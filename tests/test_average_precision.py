@@ -23,7 +23,7 @@ def found(boxes, labels, scores):
     return {
         "boxes": np.array(boxes),
         "labels": np.array(labels),
-        "scores": np.array(scores),
+        "confidence": np.array(scores),
     }
 
 

@@ -17,10 +17,10 @@ def test_what_is_shown():
     boxes = {
         "boxes": np.arange(12.0).reshape(3, 4),
         "labels": np.array([0, 1, 1]),
-        "scores": np.array([0.4, 0.9, 0.2]),
+        "confidence": np.array([0.4, 0.9, 0.2]),
     }
     found = shown(boxes)
-    assert found["scores"].tolist() == [0.9, 0.4]
+    assert found["confidence"].tolist() == [0.9, 0.4]
     assert found["boxes"][:, 0].tolist() == [4, 0]
     assert shown(boxes, 0.1)["labels"].tolist() == [1, 0, 1]
     many = {name: np.repeat(values, 60, axis=0) for name, values in boxes.items()}
@@ -37,7 +37,7 @@ def test_a_picture_has_the_colours_of_its_classes(tmp_path):
     )
     for number in range(2):
         known = known_boxes(source.objects(number))
-        wrong = {**known, "labels": 1 - known["labels"], "scores": np.array([0.1])}
+        wrong = {**known, "labels": 1 - known["labels"], "confidence": np.array([0.1])}
         path = tmp_path / f"{number}.png"
         draw_boxes([[(source[number]["image"], known), (picture([]), wrong)]], "ab", NAMES, path)
         pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3).astype(int)

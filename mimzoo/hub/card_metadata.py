@@ -80,6 +80,8 @@ def _published(result: dict[str, Any]) -> EvalResult | None:
 
 
 def _task(metric: str) -> str:
+    if "box AP" in metric:
+        return "object-detection"
     if "IoU" in metric:
         return "image-segmentation"
     classes = any(word in metric for word in ("top-", "accuracy", "cross-entropy"))
@@ -87,6 +89,8 @@ def _task(metric: str) -> str:
 
 
 def _metric(metric: str) -> str:
+    if "box AP" in metric:
+        return "mAP"
     if "IoU" in metric:
         return "mean_iou"
     return "accuracy" if "top-" in metric or "accuracy" in metric else "loss"

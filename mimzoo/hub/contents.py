@@ -14,6 +14,8 @@ from mimzoo.hub.resolve import read_object
 CONVERSION = "conversion.json"
 # Weights of a run that begins from nothing are ours; so is a preset's licence in the catalogue.
 OURS = "Apache-2.0"
+# Kinds of recipes that begin with a pretrained model.
+FINETUNED = ("finetune", "segment", "detect")
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Contents:
         if started:
             return started.axes
         names = ("method", "backbone", "size", "data", "length")
-        if self.recipe.get("kind") in ("finetune", "segment"):
+        if self.recipe.get("kind") in FINETUNED:
             names = ("backbone", "size")
         return {name: str(self.recipe[name]) for name in names if name in self.recipe}
 

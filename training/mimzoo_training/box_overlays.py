@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from mimzoo.data.boxes import CROWD, Objects
-from mimzoo_training.overlays import colours, draw_grid
+from mimzoo_training.overlays import EpochPictures, class_names, colours, draw_grid
 
 MIN_SCORE = 0.3  # of a prediction that is drawn; ours
 _MAX_BOXES = 100  # on an image, those with the highest scores
 
-# {"boxes": (N, 4), "labels": (N,)} and of predictions "scores" (N,).
+# {"boxes": (N, 4), "labels": (N,)} and of predictions "confidence" (N,).
 Boxes = Mapping[str, np.ndarray]
 
 
@@ -24,10 +24,10 @@ def known_boxes(objects: Objects) -> Boxes:
 
 def shown(boxes: Boxes, min_score: float = MIN_SCORE) -> Boxes:
     """The boxes that are drawn: all known ones, of predictions at most 100 with such a score."""
-    if "scores" not in boxes:
+    if "confidence" not in boxes:
         return boxes
-    order = np.argsort(-boxes["scores"], kind="stable")
-    kept = order[boxes["scores"][order] >= min_score][:_MAX_BOXES]
+    order = np.argsort(-boxes["confidence"], kind="stable")
+    kept = order[boxes["confidence"][order] >= min_score][:_MAX_BOXES]
     return {name: values[kept] for name, values in boxes.items()}
 
 
@@ -42,7 +42,7 @@ def draw_boxes(
 
     Args:
         rows: of (image (H, W, 3) uint8, boxes) each; boxes are {"boxes": (N, 4), "labels": (N,)},
-            corners x1, y1, x2, y2 in pixels, and of predictions "scores" (N,).
+            corners x1, y1, x2, y2 in pixels, and of predictions "confidence" (N,).
         headings: of the columns.
         names: of the classes.
         path: of the file.
@@ -56,7 +56,7 @@ def draw_boxes(
         axes.imshow(image, interpolation="nearest")
         boxes = shown(boxes, min_score)
         labels = boxes["labels"].astype(int)
-        scores = boxes.get("scores", [None] * len(labels))
+        scores = boxes.get("confidence", [None] * len(labels))
         for (x1, y1, x2, y2), label, value in zip(boxes["boxes"], labels, scores, strict=True):
             # Matplotlib's pixel 0 reaches from -0.5 to 0.5.
             corner, colour = (x1 - 0.5, y1 - 0.5), palette[label]
@@ -74,3 +74,18 @@ def draw_boxes(
         return np.bincount(labels, minlength=len(names))
 
     draw_grid(rows, headings, names, path, draw)
+
+
+class BoxOverlays(EpochPictures):
+    """Boxes and predictions."""
+
+    def draw(self, model: Any, path: Path) -> None:
+        """A row for each image."""
+        images = [example["image"] for example in self.examples]
+        rows = [
+            [(image, known_boxes(example["objects"])), (image, predicted)]
+            for example, image, predicted in zip(
+                self.examples, images, model.predict(images), strict=True
+            )
+        ]
+        draw_boxes(rows, ("boxes", "prediction"), class_names(model), path)

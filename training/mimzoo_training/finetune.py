@@ -77,7 +77,8 @@ def finetune(
             raise ValueError("give a recipe with a backbone: only a preset's size is known.")
         recipe = classify.recipe_for(preset)
     if recipe.kind != "finetune":
-        command = "finetune --task segment" if recipe.kind == "segment" else "pretrain"
+        task = f"finetune --task {recipe.kind}"
+        command = "pretrain" if recipe.kind == "pretrain" else task
         raise ValueError(f"{recipe.name} is no recipe for a classifier: use `mimzoo {command}`.")
     place = Workdir(workdir)
     if isinstance(source, str):

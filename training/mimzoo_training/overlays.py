@@ -101,33 +101,44 @@ def draw_grid(
     write_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
 
 
-class Overlays:
-    """A hook that draws `overlay_<epoch>.png`: label maps and predictions of the first images.
+class EpochPictures:
+    """A hook that draws `overlay_<epoch>.png` of the first images of a source.
 
     Args:
-        source: with label maps.
+        source: the images.
         every: epochs between two pictures.
     """
 
     def __init__(self, source: Source, every: int) -> None:
-        examples = [source[index]["image"] for index in range(min(SHOWN, len(source)))]
-        self.images = [example[..., :3] for example in examples]
-        self.maps = [example[..., 3] for example in examples]
+        self.examples = [source[index] for index in range(min(SHOWN, len(source)))]
         self.every = max(1, every)
 
     def __call__(self, trainer: Any, epoch: float) -> None:
         """Draws what the model makes of the images now."""
         last = trainer.state["step"] == trainer.total_steps
         if last or (isinstance(epoch, int) and epoch % self.every == 0):
-            found = trainer.model.predict(self.images)
-            rows = [
-                [(image, known), (image, predicted)]
-                for image, known, predicted in zip(self.images, self.maps, found, strict=True)
-            ]
-            path = trainer.workdir.path / f"overlay_{epoch}.png"
-            draw_overlays(rows, ("label map", "prediction"), class_names(trainer.model), path)
+            self.draw(trainer.model, trainer.workdir.path / f"overlay_{epoch}.png")
+
+    def draw(self, model: Any, path: Path) -> None:
+        """Draws the examples and what a model predicts."""
+        raise NotImplementedError
+
+
+class Overlays(EpochPictures):
+    """Label maps and predictions."""
+
+    def draw(self, model: Any, path: Path) -> None:
+        """A row for each image."""
+        images = [example["image"][..., :3] for example in self.examples]
+        rows = [
+            [(image, example["image"][..., 3]), (image, predicted)]
+            for example, image, predicted in zip(
+                self.examples, images, model.predict(images), strict=True
+            )
+        ]
+        draw_overlays(rows, ("label map", "prediction"), class_names(model), path)
 
 
 def class_names(model: Any) -> list[str]:
-    """The names of a segmenter's classes, or their numbers."""
+    """The names of a model's classes, or their numbers."""
     return [str(name) for name in model.class_names or range(model.num_classes)]

@@ -65,17 +65,17 @@ class AveragePrecision:
         Args:
             objects: what is there.
             predictions: what a detector predicts for one image: {"boxes": (N, 4), "labels": (N,),
-                "scores": (N,)}, corners in the same pixels.
+                "confidence": (N,)}, corners in the same pixels.
 
         Raises:
-            ValueError: boxes, labels and scores of different numbers, or no such class.
+            ValueError: boxes, labels and confidence of different numbers, or no such class.
         """
         boxes, labels, scores = (
-            np.asarray(predictions[name]) for name in ("boxes", "labels", "scores")
+            np.asarray(predictions[name]) for name in ("boxes", "labels", "confidence")
         )
         if boxes.shape != (len(labels), 4) or scores.shape != labels.shape:
             raise ValueError(
-                f"boxes must be (N, 4), labels and scores (N,), got {boxes.shape}, "
+                f"boxes must be (N, 4), labels and confidence (N,), got {boxes.shape}, "
                 f"{labels.shape} and {scores.shape}"
             )
         self.count += 1
