@@ -47,7 +47,12 @@ class BoxInputs(TaskInputs):
     def input_rules(self, training: bool, seed: int | None = None) -> Inputs:
         """As in TaskInputs; images are resized to fit, and filled up at the right and bottom."""
         rules = super().input_rules(training, seed)
-        if rules.transform is None:
+        if rules.convert is not None:
+            raise ValueError(
+                "this preprocessor does not say where it moves boxes: give one with mimzoo's "
+                'ImageConverter, or preprocessor="auto".'
+            )
+        if rules.raw:
             return rules
         return dataclasses.replace(rules, transform=ReadyBatch(self.backbone.image_shape[:2]))
 
@@ -108,7 +113,7 @@ class BoxInputs(TaskInputs):
         suppression is class by class. The thresholds are those of detectron2's RetinaNet.
 
         Args:
-            x: as in `fit`, with or without boxes.
+            x: as in `fit`, with or without boxes; of a Loader, its source as it is.
             confidence_threshold: in 0..1; objects of a lower confidence are left out.
             iou_threshold: of two objects of a class that overlap more, the one of the lower
                 confidence is left out.
@@ -148,13 +153,14 @@ class BoxInputs(TaskInputs):
         self, x: Any, batch_size: int, steps: int | None
     ) -> Iterator[tuple[np.ndarray, list[tuple[int, int]]]]:
         """(images as the backbone takes them, their sizes before) of any input."""
-        rules = super().input_rules(training=False)
-        fit = None
-        if rules.normalize is not None:
-            fit, normalize = ResizePad(self.backbone.image_shape[:2]), rules.normalize
+        rules, fit = self.input_rules(training=False), None
+        normalize = rules.normalize or np.asarray
+        if not rules.raw:
+            fit = rules.transform
             rules = dataclasses.replace(
                 rules, transform=None, normalize=np.asarray, image_shape=None
             )
+        x = x.source if isinstance(x, Loader) else x
         same = isinstance(x, np.ndarray) or hasattr(x, "images")
         feed = make_feed(
             rules, x, batch_size=batch_size if same else 1, steps=steps, epochs=1, split="any"
@@ -165,17 +171,12 @@ class BoxInputs(TaskInputs):
             for images, *_ in feed:
                 for image in images:
                     sizes.append(image.shape[:2])
-                    waiting.append(image if fit is None else fit(image.astype(np.uint8)))
+                    waiting.append(image if fit is None else fit(image.astype(np.uint8), ()))
                     if len(waiting) == batch_size:
-                        yield self._ready(waiting, fit and normalize), sizes
+                        yield normalize(np.stack(waiting)), sizes
                         waiting, sizes = [], []
         if waiting:
-            yield self._ready(waiting, fit and normalize), sizes
-
-    @staticmethod
-    def _ready(images: list[np.ndarray], normalize: Any) -> np.ndarray:
-        batch = np.stack(images)
-        return batch if normalize is None else normalize(batch)
+            yield normalize(np.stack(waiting)), sizes
 
     def _joined(self, x: Any, y: Any = None, *, split: str) -> Any:
         """Images and boxes as a source of both, where they lie in memory or are named."""

@@ -25,7 +25,7 @@ PRIOR = 0.01  # arXiv 1708.02002, section 4.1
 _SIZES = ("num_classes", "min_level", "max_level", "neck_dim", "head_dim", "head_depth")
 
 
-class ObjectDetector(BoxInputs, PresetTask, keras_hub.models.RetinaNetObjectDetector):
+class ObjectDetector(BoxInputs, PresetTask, keras_hub.models.ObjectDetector):
     """RetinaNet on a backbone: a pyramid of maps, and two heads with numbers for every anchor.
 
     Lin et al., arXiv 1708.02002. On a ViT the maps are ViTDet's simple feature pyramid (arXiv
@@ -69,8 +69,6 @@ class ObjectDetector(BoxInputs, PresetTask, keras_hub.models.RetinaNetObjectDete
     ```
     """
 
-    backbone_cls = None  # KerasHub looks for it: not RetinaNet's
-    preprocessor_cls = None
     reset_weights_arguments = _SIZES
 
     def __init__(
@@ -247,10 +245,6 @@ class ObjectDetector(BoxInputs, PresetTask, keras_hub.models.RetinaNetObjectDete
             **kwargs,
         )
 
-    def predict_step(self, *args: Any) -> Any:
-        """What `call` gives; `predict` finds the objects in it."""
-        return keras.Model.predict_step(self, *args)
-
     # --- the rest ---------------------------------------------------------------------------------
 
     def forward_flops(self) -> float:
@@ -293,7 +287,7 @@ class ObjectDetector(BoxInputs, PresetTask, keras_hub.models.RetinaNetObjectDete
     def get_config(self) -> dict:
         """The constructor's arguments."""
         own = {name: getattr(self, name) for name in (*_SIZES, "class_names")}
-        return {**keras_hub.models.Task.get_config(self), **own}
+        return {**super().get_config(), **own}
 
 
 def make_detector(backbone_cls: type, module: str) -> type[ObjectDetector]:

@@ -12,10 +12,8 @@ from mimzoo.data.pixels import rgb_images
 from mimzoo.data.stream import to_numpy
 
 
-class ObjectDetectorPreprocessor(keras_hub.models.RetinaNetObjectDetectorPreprocessor):
+class ObjectDetectorPreprocessor(keras_hub.models.ObjectDetectorPreprocessor):
     """Resizes images to fit, fills them up at the right and the bottom, and normalises them."""
-
-    backbone_cls = None  # KerasHub looks for it: not RetinaNet's
 
     @classmethod
     def for_image_shape(cls, image_shape: tuple) -> "ObjectDetectorPreprocessor":
