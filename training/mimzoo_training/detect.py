@@ -221,6 +221,7 @@ def build_detector(
             **recipe.architecture,
             num_classes=num_classes,
             class_names=class_names,
+            min_level=recipe.min_level,
             neck_dim=recipe.neck_dim,
             head_dim=recipe.head_dim,
             head_depth=recipe.head_depth,

@@ -65,6 +65,7 @@ def vit_nano_detect_bccd() -> DetectRecipe:
         layer_decay=0.8,
         drop_path_rate=0.1,
         crop_scale=(0.5, 2.0),
+        min_level=2,
         neck_dim=96,
         head_dim=96,
         head_depth=2,
@@ -77,6 +78,7 @@ def vit_nano_detect_bccd() -> DetectRecipe:
             "warmup": "as the nano models are fine-tuned",
             "layer_decay": "as the nano models are fine-tuned: few blocks want little",
             "crop_scale": "an image of few pixels has nothing left at a tenth",
+            "min_level": "its anchors, of 16 to 25 px, are of the size of most cells at 128 px",
             "head_dim": "small heads for a small backbone",
         },
     )

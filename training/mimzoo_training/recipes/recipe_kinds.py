@@ -133,7 +133,7 @@ class DetectRecipe(Recipe):
     Attributes:
         architecture: further arguments of the backbone, such as window_size.
         layer_decay: learning rate of a layer over that of the next.
-        neck_dim, head_dim, head_depth: see `mimzoo.models.ObjectDetector`.
+        min_level, neck_dim, head_dim, head_depth: see `mimzoo.models.ObjectDetector`.
         photometric: whether brightness, contrast, saturation and hue change.
         ema_momentum: of the moving average of the weights; None for none.
     """
@@ -144,6 +144,7 @@ class DetectRecipe(Recipe):
     crop_fraction: float = 1.0
     architecture: dict[str, Any] = field(default_factory=dict)
     layer_decay: float = 0.7
+    min_level: int | None = None
     neck_dim: int = 256
     head_dim: int = 256
     head_depth: int = 4
