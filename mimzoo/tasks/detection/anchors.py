@@ -77,20 +77,24 @@ class Anchors:
         boxes = ops.pad(ops.cast(boxes, "float32"), ((0, 0), (0, 1), (0, 0)))
         labels = ops.pad(ops.cast(labels, "int32"), ((0, 0), (0, 1)), constant_values=-1)
         anchors = self._constant(boxes)
-        overlaps = keras.utils.bounding_boxes.compute_iou(anchors, boxes, "xyxy")
-        overlaps = ops.where(labels[:, None, :] >= 0, overlaps, 0.0)
-        best, most = ops.argmax(overlaps, axis=-1), ops.max(overlaps, axis=-1)
-        closest = ops.max(overlaps, axis=1, keepdims=True)
-        closest = ops.any((overlaps == closest) & (overlaps > 0), axis=-1)
-        positive = (most >= POSITIVE) | closest
-        classes = ops.take_along_axis(labels, best, axis=1)
-        others = ops.where(most < NEGATIVE, BACKGROUND, IGNORED)
-        classes = ops.cast(ops.where(positive, classes, others), "int32")
-        deltas = keras.utils.bounding_boxes.encode_box_to_deltas(
-            anchors,
-            ops.take_along_axis(boxes, best[..., None], axis=1),
-            anchor_format="xyxy",
-            box_format="xyxy",
-            encoding_format="center_xywh",
-        )
-        return ops.where(positive[..., None], deltas, 0.0), classes
+        # Image by image: of a batch, pairs of anchors and objects would take too much memory.
+        return ops.map(lambda image: _targets(anchors, *image), (boxes, labels))
+
+
+def _targets(anchors: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(A, 4) and (A,) of an image with boxes (N, 4) and labels (N,); see `Anchors.targets`."""
+    overlaps = keras.utils.bounding_boxes.compute_iou(anchors, boxes, "xyxy")
+    overlaps = ops.where(labels >= 0, overlaps, 0.0)
+    best, most = ops.argmax(overlaps, axis=1), ops.max(overlaps, axis=1)
+    closest = ops.any((overlaps == ops.max(overlaps, axis=0)) & (overlaps > 0), axis=1)
+    positive = (most >= POSITIVE) | closest
+    others = ops.where(most < NEGATIVE, BACKGROUND, IGNORED)
+    deltas = keras.utils.bounding_boxes.encode_box_to_deltas(
+        anchors,
+        ops.take(boxes, best, axis=0),
+        anchor_format="xyxy",
+        box_format="xyxy",
+        encoding_format="center_xywh",
+    )
+    classes = ops.where(positive, ops.take(labels, best), others)
+    return ops.where(positive[:, None], deltas, 0.0), ops.cast(classes, "int32")

@@ -133,8 +133,8 @@ class ObjectDetector(BoxInputs, PresetTask, keras_hub.models.ObjectDetector):
 
         # === Config ===
         self.num_classes = num_classes
-        self.min_level = min_level
-        self.max_level = max_level
+        # As chosen: a preset keeps its maps at another image_shape.
+        self.min_level, self.max_level = levels[0], levels[-1]
         self.neck_dim = neck_dim
         self.head_dim = head_dim
         self.head_depth = head_depth
