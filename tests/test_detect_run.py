@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401, F811 (imported fixtures)
 
+import dataclasses
 import json
 import signal
 
@@ -50,8 +51,6 @@ def run(*arguments):
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     """A small neck and head on the nano recipe, whose name the tests use."""
-    import dataclasses
-
     from mimzoo_training import recipes
 
     small = dataclasses.replace(
@@ -110,8 +109,8 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, cells, tmp_path, c
 
 
 @pytest.mark.one_backend
-def test_training_learns_where_objects_are(cells):
-    """The score follows from the boxes: right ones give 1, moved ones 0."""
+def test_scores_follow_from_boxes(cells):
+    """Right ones give 1, moved ones 0."""
     held = open_boxes(cells, "validation")
 
     class Known:
@@ -165,8 +164,10 @@ def test_recipes_build_what_they_say():
     assert recipe_from_json(recipe.to_json()) == recipe
     total, warmup = recipe.steps(recipe.num_examples)
     assert (total, warmup, round(recipe.milestone * total)) == (184_375, 250, 163_889)
-    model = build_detector(
-        "vit_nano_mae_fmnist_20ep", get_recipe("vit_nano_detect_bccd_128"), 3, False, "float32"
-    )
-    assert model.backbone.image_shape == (128, 128, 3)
-    assert model.head_depth == 1
+    nano = get_recipe("vit_nano_detect_bccd_128")
+    for architecture in (nano.architecture, recipe.architecture):
+        small = dataclasses.replace(nano, image_size=64, architecture=architecture)
+        model = build_detector("vit_nano_mae_fmnist_20ep", small, 3, False, "float32")
+        assert model.backbone.image_shape == (64, 64, 3)
+        assert model.backbone.window_size == architecture.get("window_size")
+        assert (model.min_level, model.head_depth) == (2, 1)

@@ -1,4 +1,4 @@
-"""The commands of detection: `finetune --task detect`, `evaluate` and `predict`."""
+"""The commands `finetune --task detect` and `predict` of a detector."""
 
 import argparse
 from collections.abc import Iterator
@@ -53,24 +53,6 @@ def finetune(args: argparse.Namespace) -> None:
     )
 
 
-def evaluate(args: argparse.Namespace, model: Any) -> None:
-    """Prints COCO's average precision of a detector, and that of each class."""
-    from mimzoo.data import open_boxes
-    from mimzoo_training.arguments import only_for_segmentation
-    from mimzoo_training.detect import check_source, measure, table
-
-    only_for_segmentation(args, "leave it out")
-    source = open_boxes(args.data, args.split or "test", class_names=model.class_names)
-    check_source(source, model.num_classes)
-    model.compile("sgd")
-    loss, scores = measure(model, source)
-    print(
-        f"box AP {scores.ap:.4f}  AP50 {scores.ap50:.4f}  AP75 {scores.ap75:.4f}  loss {loss:.4f}  "
-        f"on {source.name} ({len(source)} images)"
-    )
-    print(table(scores))
-
-
 def predict(
     args: argparse.Namespace, model: Any, images: Iterator[tuple[str, np.ndarray, str]]
 ) -> None:
@@ -92,7 +74,9 @@ def predict(
         best = shown(found)
         more = len(best["labels"]) - SHOWN
         print(printable(path) + ("" if len(best["labels"]) else ": no objects"))
-        rows = zip(best["labels"], best["confidence"], best["boxes"].round().astype(int), strict=True)
+        rows = zip(
+            best["labels"], best["confidence"], best["boxes"].round().astype(int), strict=True
+        )
         for label, score, box in list(rows)[:SHOWN]:
             corners = ", ".join(map(str, box))
             print(f"  {100 * score:5.1f} %  {printable(names[label])}  ({corners})")

@@ -13,14 +13,14 @@ def evaluate(args: argparse.Namespace) -> None:
     from mimzoo.data.classes import match_classes
     from mimzoo.hub.catalogue import catalogue
     from mimzoo.tasks import ImageClassifier, ImageSegmenter, ObjectDetector
-    from mimzoo_training import classify, detect_commands, measure, parts, segment_evaluate
+    from mimzoo_training import classify, detect_evaluate, measure, parts, segment_evaluate
 
     task = measure.load_task(preset_folder(args.preset), args.crop_fraction)
     if isinstance(task, ImageSegmenter):
         segment_evaluate.evaluate(args, task, preset_folder(args.preset))
         return
     if isinstance(task, ObjectDetector):
-        detect_commands.evaluate(args, task)
+        detect_evaluate.evaluate(args, task)
         return
     only_for_segmentation(args, "leave it out")
     source = _evaluated(args)

@@ -13,8 +13,8 @@ def vit_base_mae_detect_coco() -> DetectRecipe:
     """RetinaNet on ViTDet's pyramid of MAE's ViT-B/16, COCO, 1,024 px, 184,375 steps of 64 images.
 
     Published, for Mask R-CNN: AdamW at 1e-4, weight decay 0.1, layer decay 0.7, drop path 0.1;
-    windows of 14 patches with 4 global blocks; large-scale jitter of 0.1 to 2 and flip; a warm-up
-    of 250 steps, a tenth of the rate from step 163,889 on.
+    windows of 14 patches, but in blocks 2, 5, 8 and 11 (from 0); large-scale jitter of 0.1 to 2 and
+    flip; a warm-up of 250 steps, a tenth of the rate from step 163,889 on.
 
     Expect: not measured by us. detectron2 reports 51.6 box AP for Mask R-CNN; our heads are
     RetinaNet's, one stage and no masks. Its second step of the rate, at 177,546, is not here.
@@ -37,7 +37,7 @@ def vit_base_mae_detect_coco() -> DetectRecipe:
         weight_decay=0.1,
         layer_decay=0.7,
         drop_path_rate=0.1,
-        architecture={"window_size": 14, "global_attention_blocks": (2, 5, 8, 11)},
+        architecture={"window_size": 14, "class_token": False, "final_norm": False},
         origin="published for Mask R-CNN: detectron2 projects/ViTDet, mask_rcnn_vitdet_b_100ep",
         inferred={"milestone": "the first of two steps"},
     )
