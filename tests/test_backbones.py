@@ -33,6 +33,10 @@ VARIANTS = {
             "final_norm": False,
         },
     ),
+    "vit of ViTDet": (
+        ViTBackbone,
+        {**contracts.VIT, "class_token": False, "window_size": 3, "global_attention_blocks": (1,)},
+    ),
     "swin without": (SwinBackbone, {**contracts.STAGES, "qkv_bias": "none", "final_norm": False}),
 }
 

@@ -52,6 +52,11 @@ TASKS = {
         preprocessor=None,
     ),
     "finetune": lambda **c: ImageClassifier(backbone(ViTBackbone, **c), 3, preprocessor=None),
+    "finetune_windows": lambda **c: ImageClassifier(
+        backbone(ViTBackbone, class_token=False, window_size=3, global_attention_blocks=(1,), **c),
+        3,
+        preprocessor=None,
+    ),
 }
 
 

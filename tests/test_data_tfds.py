@@ -5,8 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+from box_files import HEIGHT, OBJECTS, WIDTH, picture
 
-from mimzoo.data import Loader, match_classes, open_source
+from mimzoo.data import Loader, match_classes, open_boxes, open_source
+from mimzoo.data.boxes import CROWD
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -39,11 +41,38 @@ class TinyNumbers(TinyPictures):
             yield i, {"number": i}
 
 
+class TinyBoxes(TinyPictures):
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(),
+            "objects": tfds.features.Sequence(
+                {
+                    "bbox": tfds.features.BBoxFeature(),
+                    "label": tfds.features.ClassLabel(names=["bar", "dot"]),
+                    "is_crowd": np.bool_,
+                }
+            ),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _generate_examples(self, count):
+        for number, objects in enumerate(OBJECTS):
+            rows = [
+                {
+                    "bbox": tfds.features.BBox(y1 / HEIGHT, x1 / WIDTH, y2 / HEIGHT, x2 / WIDTH),
+                    "label": label,
+                    "is_crowd": number == 1,
+                }
+                for x1, y1, x2, y2, label in objects
+            ]
+            yield number, {"image": picture(objects), "objects": rows}
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The folder of two prepared data sets, one with labels and one without images."""
+    """The folder of prepared data sets: with labels, without images, and with boxes."""
     folder = tmp_path_factory.mktemp("tfds")
-    for builder in (TinyPictures, TinyNumbers):
+    for builder in (TinyPictures, TinyNumbers, TinyBoxes):
         builder(data_dir=folder, file_format="array_record").download_and_prepare()
     return folder
 
@@ -53,6 +82,25 @@ def look_in(folder, monkeypatch):
     from tensorflow_datasets.core import constants
 
     monkeypatch.setattr(constants, "DATA_DIR", str(folder))
+
+
+def test_boxes_of_a_prepared_data_set(prepared, monkeypatch):
+    look_in(prepared, monkeypatch)
+    source = open_boxes("tfds:tiny_boxes")
+    assert (len(source), source.class_names, source.kind) == (4, ("bar", "dot"), "tfds")
+    order = [int(source[index]["image"].astype(int).sum()) for index in range(4)]
+    for number, objects in enumerate(OBJECTS):
+        found = source.objects(order.index(int(picture(objects).astype(int).sum())))
+        rows = zip(found.boxes.tolist(), found.labels.tolist(), strict=True)
+        known = {tuple(row[:4]): row[4] for row in objects}
+        assert {tuple(np.round(box)): label for box, label in rows} == known
+        assert (found.kinds == CROWD).tolist() == [number == 1] * len(objects)
+    other = open_boxes("tfds:tiny_boxes", class_names=("dot", "bar"))
+    labels = [source.objects(index).labels for index in range(4)]
+    for index in range(4):
+        np.testing.assert_array_equal(other.objects(index).labels, 1 - labels[index])
+    with pytest.raises(ValueError, match="tfds:tiny_pictures has no feature 'objects'"):
+        open_boxes("tfds:tiny_pictures")
 
 
 def test_a_prepared_data_set(prepared, monkeypatch):

@@ -59,6 +59,12 @@ def classifier():
     return ImageClassifier(vit, num_classes=1000, preprocessor=None)
 
 
+def windowed_classifier():
+    vit = {"patch_size": 8, "embed_dim": 96, "depth": 3, "num_heads": 3, "class_token": False}
+    backbone = ViTBackbone(**SHAPE, **vit, window_size=5, global_attention_blocks=(1,))
+    return ImageClassifier(backbone, num_classes=1000, preprocessor=None)
+
+
 def batch_of(task, count=16):
     images = np.random.default_rng(0).random((count, *SHAPE["image_shape"]), "float32")
     if isinstance(task, ImageClassifier):
@@ -93,7 +99,10 @@ def counted(task, batch):
     return jax.jit(forward).lower(weights, batch).compile().cost_analysis()["flops"]
 
 
-@pytest.mark.parametrize("make", [mae, simmim_vit, simmim_swin, simmim_swinv2, mixmim, classifier])
+@pytest.mark.parametrize(
+    "make",
+    [mae, simmim_vit, simmim_swin, simmim_swinv2, mixmim, classifier, windowed_classifier],
+)
 def test_the_formula_counts_what_counters_count(make):
     if keras.config.backend() == "tensorflow":
         pytest.skip("has no counter of its own")

@@ -8,6 +8,8 @@ from typing import Any
 
 _HOMES = {
     "ArraySource": "sources",
+    "BoxSource": "boxes",
+    "BoxedPictures": "boxes",
     "Compose": "transforms",
     "IMAGENET_MEAN": "transforms",
     "IMAGENET_STD": "transforms",
@@ -17,6 +19,7 @@ _HOMES = {
     "LabelledPictures": "label_maps",
     "Loader": "loader",
     "Normalize": "transforms",
+    "Objects": "boxes",
     "OneOf": "augment",
     "Photometric": "label_transforms",
     "RandomCropPad": "transforms",
@@ -24,6 +27,8 @@ _HOMES = {
     "RandomResizedCrop": "transforms",
     "RandomScaleCrop": "label_transforms",
     "ResizeCrop": "transforms",
+    "ResizePad": "box_transforms",
+    "ScaleJitter": "box_transforms",
     "Source": "sources",
     "Subset": "subsets",
     "check_labels": "sources",
@@ -31,6 +36,7 @@ _HOMES = {
     "finetune_augment": "augment",
     "match_classes": "classes",
     "named_subset": "named_subsets",
+    "open_boxes": "box_files",
     "open_label_maps": "label_map_files",
     "open_source": "opening",
     "read_scores": "named_subsets",

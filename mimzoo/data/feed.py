@@ -132,11 +132,12 @@ def make_feed(
         prepare = Prepare(inputs, weigh, labelled, ready=x.normalize is not None)
         return Feed(_Prepared(x, prepare), steps or x.steps_per_epoch, epochs)
     options = {"batch_size": batch_size or DEFAULT_BATCH_SIZE, "shuffle": shuffle, "seed": seed}
-    dense = isinstance(x, Source) and x.dense
-    if isinstance(x, Source) and labelled and y is None and not dense:
+    # Label maps and boxes come with their images.
+    complete = isinstance(x, Source) and (x.dense or x.boxed)
+    if isinstance(x, Source) and labelled and y is None and not complete:
         y = x.labels
     in_memory = isinstance(x, dict | Source) or _is_images(x)
-    if in_memory and not dense:
+    if in_memory and not complete:
         check_labelled(y, labelled)
     if isinstance(x, dict):
         loader = _of_ready(inputs, x, y, sample_weight, weigh, options)

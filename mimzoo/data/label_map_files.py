@@ -2,41 +2,20 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import numpy as np
 
-from mimzoo.data.archives import TarSource, read_contents
-from mimzoo.data.folders import FileSource, Listing, list_files
-from mimzoo.data.formats import is_hidden, is_image_name, suffix
-from mimzoo.data.ids import printable
-from mimzoo.data.images import read_file
+from mimzoo.data.formats import is_image_name, suffix
 from mimzoo.data.label_maps import IGNORED, LabelMapSource, count_numbers, decode_label_map
 from mimzoo.data.opening import choose_split
-from mimzoo.data.sources import EncodedSource, Source
-from mimzoo.data.splits import split_of
+from mimzoo.data.pairs import Pair, Side, by_split, named_classes, pair_files, stored_files
+from mimzoo.data.sources import Source
 
 IMAGES = ("images", "image", "imgs", "img")
 MAPS = ("labels", "label", "annotations", "masks", "mask")
-NAMES = "classes.txt"
 _LARGE = 2**30
 _FEW, _SEEN = 8, 1000
-
-
-class Pair(NamedTuple):
-    """The files of an example: an image, and its label map."""
-
-    image: str
-    map: str
-
-
-class Files(NamedTuple):
-    """What lies at a path: names of files, a source of some of them, and a file's bytes."""
-
-    names: list[str]
-    source: Callable[[list[str]], EncodedSource]
-    read: Callable[[str], bytes]
 
 
 def open_label_maps(
@@ -74,16 +53,16 @@ def open_label_maps(
             `open_source` refuses.
     """
     name = os.fspath(spec)
-    files = _files(name)
+    files = stored_files(name)
     splits = pairs_by_split(files.names, name)
-    if class_names is None and NAMES in {file.rpartition("/")[2] for file in files.names}:
-        class_names = _class_names(files)
+    if class_names is None:
+        class_names = named_classes(files)
     if num_classes is None and class_names is not None:
         class_names = tuple(class_names)
         num_classes = len(class_names)
     if num_classes is None:
         maps = files.source(
-            [pair.map for pair in splits.get("train") or next(iter(splits.values()))]
+            [pair.target for pair in splits.get("train") or next(iter(splits.values()))]
         )
         found = count_numbers(maps, lambda i: decode_label_map(*maps.encoded(i)))
         found[[IGNORED, ignore_index]] = 0
@@ -111,7 +90,7 @@ def has_label_maps(spec: object) -> bool:
     if not os.path.isfile(path) or os.path.getsize(path) > _LARGE:
         return False
     try:
-        return bool(pairs_by_split(_files(path).names, path))
+        return bool(pairs_by_split(stored_files(path).names, path))
     except ValueError:
         return False
 
@@ -137,62 +116,10 @@ def pairs_by_split(names: Iterable[str], where: str) -> dict[str, list[Pair]]:
     Raises:
         ValueError: no pairs, or a file without its other half.
     """
-    images, maps = {}, {}
-    for name in sorted(names):
-        folder, _, file = name.rpartition("/")
-        parts = folder.split("/")
-        kinds = [(place, part.lower()) for place, part in enumerate(parts)]
-        for kind, found in ((IMAGES, images), (MAPS, maps)):
-            place = next((place for place, part in reversed(kinds) if part in kind), None)
-            fits = suffix(file) == ".png" if found is maps else is_image_name(file)
-            if place is None or not fits or is_hidden(name):
-                continue
-            stem = file[: file.rfind(".")]
-            key = "/".join([*parts[:place], *parts[place + 1 :], stem])
-            if key in found:
-                raise ValueError(f"{printable(where)}: {found[key]} and {name} have one name")
-            found[key] = name
-            break
-    if not images or not maps:
-        raise ValueError(
-            f"{printable(where)} has no label maps: put images into images/ and PNG files of the "
-            "same names into labels/"
-        )
-    for one, other, what in ((images, maps, "label map"), (maps, images, "image")):
-        if alone := sorted(set(one) - set(other)):
-            raise ValueError(
-                f"{printable(where)}: {len(alone)} files have no {what}, such as "
-                f"{printable(one[alone[0]])}: add it, or move them away"
-            )
-    splits: dict[str, list[Pair]] = {}
-    for key in sorted(images):
-        meant = [split_of(part) for part in key.split("/")[:-1]]
-        split = next(filter(None, meant), "train")
-        splits.setdefault(split, []).append(Pair(images[key], maps[key]))
-    return splits
+    images, maps = Side(IMAGES, is_image_name, "image"), Side(MAPS, _is_png, "label map")
+    remedy = "put images into images/ and PNG files of the same names into labels/"
+    return by_split(pair_files(names, where, images, maps, remedy))
 
 
-def _files(name: str) -> Files:
-    path = os.path.expanduser(name)
-    if os.path.isdir(path):
-        names, _ = list_files(path)
-        return Files(
-            names,
-            lambda names: FileSource(path, Listing(names, None, None)),
-            lambda name: read_file(os.path.join(path, name)),
-        )
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no folder or .tar file at {name}")
-    contents = read_contents(path)
-
-    def source(names: list[str]) -> TarSource:
-        places = np.array([contents.places[name] for name in names], np.int64)
-        return TarSource(path, Listing(names, None, None), places, contents.state)
-
-    return Files(sorted(contents.places), source, lambda name: source([name]).encoded(0)[0])
-
-
-def _class_names(files: Files) -> tuple[str, ...]:
-    path = min((n for n in files.names if n.rpartition("/")[2] == NAMES), key=len)
-    text = files.read(path).decode("utf-8", "replace")
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+def _is_png(name: str) -> bool:
+    return suffix(name) == ".png"

@@ -8,12 +8,13 @@ import dataclasses
 
 import numpy as np
 
+from mimzoo.data.boxes import Objects
 from mimzoo.data.label_maps import IGNORED
 from mimzoo.data.transforms import IMAGENET_MEAN, Example
 
 _TRIES = 10
-_MEAN_COLOUR = tuple(round(255 * value) for value in IMAGENET_MEAN)
-_BILINEAR, _NEAREST = 2, 0  # Pillow's numbers, fixed by its API
+MEAN_COLOUR = tuple(round(255 * value) for value in IMAGENET_MEAN)
+BILINEAR, _NEAREST = 2, 0  # Pillow's numbers, fixed by its API
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RandomScaleCrop(Example):
     scale: tuple[float, float] = (0.5, 2.0)
     shorter_side: int | None = None
     max_share: float = 0.75
-    fill: tuple[int, int, int] = _MEAN_COLOUR
+    fill: tuple[int, int, int] = MEAN_COLOUR
     draws = 1 + 2 * _TRIES
 
     def __post_init__(self) -> None:
@@ -68,13 +69,13 @@ class RandomScaleCrop(Example):
             window = self._window(scaled, u[1 + 2 * number : 3 + 2 * number])
             if not dense:
                 break
-            classes = _cut(image[..., 3], scaled, window, _NEAREST)
+            classes = cut(image[..., 3], scaled, window, _NEAREST)
             if self.max_share == 1 or _mixed(classes, self.max_share):
                 break
         result = np.empty((*self.size, image.shape[-1]), np.uint8)
         result[..., :3] = self.fill
         rows, columns = window[2:]
-        result[:rows, :columns, :3] = _cut(image[..., :3], scaled, window, _BILINEAR)
+        result[:rows, :columns, :3] = cut(image[..., :3], scaled, window, BILINEAR)
         if dense:
             result[..., 3] = IGNORED
             result[:rows, :columns, 3] = classes
@@ -94,10 +95,17 @@ def _mixed(classes: np.ndarray, max_share: float) -> bool:
     return np.count_nonzero(counts) > 1 and counts.max() < max_share * counts.sum()
 
 
-def _cut(
+def cut(
     image: np.ndarray, scaled: tuple[int, int], window: tuple[int, int, int, int], resampling: int
 ) -> np.ndarray:
-    """A window (top, left, height, width) of the image at the size `scaled`."""
+    """A window of the image at another size.
+
+    Args:
+        image: (H, W) or (H, W, 3) uint8.
+        scaled: (height, width) of the resized image.
+        window: (top, left, height, width) in it.
+        resampling: Pillow's number of a filter.
+    """
     from PIL import Image
 
     top, left, rows, columns = window
@@ -149,6 +157,12 @@ class Photometric(Example):
         if contrast is not None and u[2] >= 0.5:
             pixels = _rounded(pixels * contrast)
         return np.concatenate([pixels.astype(np.uint8), image[..., 3:]], axis=-1)
+
+    def with_boxes(
+        self, image: np.ndarray, objects: Objects, u: np.ndarray
+    ) -> tuple[np.ndarray, Objects]:
+        """(H, W, 3) of other colours; boxes stay."""
+        return self(image, u), objects
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mimzoo.data.boxes import Objects, padded
 from mimzoo.data.loader_check import check_loader
 from mimzoo.data.random import MAX_SORTED, permutation, shuffled, uniform
 from mimzoo.data.reader import Reader
@@ -61,7 +62,9 @@ class Loader:
         draw: what a step needs beside images, such as `task.draw`: called with (example indices
             (B,), epoch), returns arrays of B rows by name, such as {"masks": (B, N) uint8}.
         labels: whether the source's labels are wanted, or labels (N, ...) of one's own. Label maps
-            of a source that has them always come, (B, H, W) int32.
+            of a source that has them always come, (B, H, W) int32, as do boxes: {"boxes": (B, M,
+            4) float32, "labels": (B, M) int32}, x1, y1, x2, y2 in pixels of the batch's images, M
+            that of the image with most objects, filled up with boxes 0 and labels -1.
         sample_weight: (N,) weights of the examples, or None.
         batch_transform: callables on a batch {"images", and with `labels` "labels"} and a seed
             that follows from (seed, epoch, place in the epoch); each returns such a dict. For
@@ -262,7 +265,9 @@ class Loader:
         return {name: np.asarray(values) for name, values in batch.items()}
 
     def _read(self, indices: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-        images, ids = self._images(indices, epoch)
+        images, ids, objects = self._images(indices, epoch)
+        if self.source.boxed:
+            return {"images": images, "labels": padded(objects, self.source.max_objects)}
         if self.source.dense:
             return {"images": images[..., :3], "labels": images[..., 3].astype(np.int32)}
         return {"images": images} | ({} if self.labels is None else {"labels": self.labels[ids]})
@@ -281,15 +286,20 @@ class Loader:
         weights[self.batch_size - padding :] = 0
         return weights
 
-    def _images(self, indices: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """(B, H, W, 3) uint8 and the numbers of the examples that were read."""
+    def _images(
+        self, indices: np.ndarray, epoch: int
+    ) -> tuple[np.ndarray, np.ndarray, Sequence[Objects]]:
+        """(B, H, W, 3) uint8, the numbers of the examples that were read, and their objects."""
         transform = self.transform
         draws = transform.draws if transform is not None else 0
         u = uniform(self.seed, epoch, indices, draws, stream="augment")
         if self.in_memory:
             images = self.source.images[indices]
-            return (images if transform is None else transform.batch(images, u)), indices
+            return (images if transform is None else transform.batch(images, u)), indices, ()
         ids, images = zip(*self._reader.fetch(indices, u), strict=True)
+        objects: Sequence[Objects] = ()
+        if self.source.boxed:
+            images, objects = zip(*images, strict=True)
         odd = next((i for i, image in enumerate(images) if image.shape != images[0].shape), None)
         if odd is not None:
             names = [self.source.example_name(ids[i]) for i in (0, odd)]
@@ -298,7 +308,7 @@ class Loader:
                 f"{names[1]} is {images[odd].shape[:2]}; "
                 "give a transform that ends in one size, such as ResizeCrop(224)"
             )
-        return np.stack(images), np.array(ids)
+        return np.stack(images), np.array(ids), objects
 
     def _indices(self, epoch: int, first: int, last: int) -> np.ndarray:
         """The examples at these places of the epoch's order."""

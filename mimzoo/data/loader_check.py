@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mimzoo.data.transforms import boxes_left_behind
+
 
 def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
     """Raises ValueError where the arguments of a `Loader` contradict each other."""
@@ -17,6 +19,10 @@ def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
         )
     if count < multiple:
         raise ValueError(f"{name} has {count} examples, and {multiple} are needed at a time")
+    if loader.source.boxed and loader.batch_transform:
+        raise ValueError("batch_transform would leave boxes where they are: leave it out")
+    if loader.source.boxed and loader.transform and not hasattr(loader.transform, "with_boxes"):
+        raise ValueError(boxes_left_behind(loader.transform))
     if loader.drop_remainder and count < loader.batch_size:
         raise ValueError(
             f"{name} has {count} examples, fewer than batch_size {loader.batch_size}; "

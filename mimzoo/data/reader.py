@@ -3,9 +3,11 @@
 import logging
 import threading
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
+from mimzoo.data.boxes import Objects
 from mimzoo.data.images import ImageError
 from mimzoo.data.sources import Source
 from mimzoo.data.transforms import Transform
@@ -15,6 +17,16 @@ logger = logging.getLogger("mimzoo.data.reader")
 
 # Fewer corrupt files than this never stop a run, however small the share is set.
 MIN_CORRUPT = 5
+
+
+class Boxed(NamedTuple):
+    """An image (H, W, 3) and the objects in it."""
+
+    image: np.ndarray
+    objects: Objects
+
+
+Image = np.ndarray | Boxed
 
 
 class TooManyCorruptError(ValueError):
@@ -55,8 +67,10 @@ class Reader:
                 f"{source.damage.remedy}, or raise max_corrupt to continue without"
             )
 
-    def fetch(self, indices: Iterable[int], u: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    def fetch(self, indices: Iterable[int], u: np.ndarray) -> list[tuple[int, Image]]:
         """Numbers and transformed images of these examples, or of what stands in for them.
+
+        Images of a source with boxes are `Boxed`.
 
         Args:
             indices: (B,) numbers of examples.
@@ -67,7 +81,7 @@ class Reader:
         """
         return [self._read(int(index), row) for index, row in zip(indices, u, strict=True)]
 
-    def _read(self, index: int, u: np.ndarray) -> tuple[int, np.ndarray]:
+    def _read(self, index: int, u: np.ndarray) -> tuple[int, Image]:
         count = len(self.source)
         for number in range(count):
             candidate = (index + number) % count
@@ -85,13 +99,19 @@ class Reader:
             f"none of the {count} images in {self.source.name} can be read: {self._first(1)}"
         )
 
-    def _image(self, index: int, u: np.ndarray) -> np.ndarray:
+    def _image(self, index: int, u: np.ndarray) -> Image:
         if hasattr(self.transform, "from_file"):
             file = self.source.encoded(index)
             if file is not None:
                 return self.transform.from_file(*file, u)
-        image = self.source.fetch([index], self.min_size)[0]["image"]
-        return image if self.transform is None else self.transform(image, u)
+        example = self.source.fetch([index], self.min_size)[0]
+        image = example["image"]
+        if not self.source.boxed:
+            return image if self.transform is None else self.transform(image, u)
+        objects = example["objects"].learned
+        if self.transform is None:
+            return Boxed(image, objects)
+        return Boxed(*self.transform.with_boxes(image, objects, u))
 
     def _count(self, index: int) -> None:
         byte, bit = index >> 3, 1 << (index & 7)

@@ -48,6 +48,8 @@ class Source:
         skipped: name -> reason, of images that were found and cannot be part of it.
         max_held_out: images that `open_source` holds back at most by default, or None.
         dense: whether images are (H, W, 4), the fourth number the class of the pixel.
+        boxed: whether examples have "objects"; see `mimzoo.data.boxes.Objects`.
+        max_objects: the most that an image has to learn from.
     """
 
     kind: str | None = None
@@ -56,6 +58,8 @@ class Source:
     skipped: dict[str, str] = {}
     max_held_out: int | None = None
     dense: bool = False
+    boxed: bool = False
+    max_objects: int = 0
 
     def __init__(
         self,
@@ -99,6 +103,10 @@ class Source:
     def example_name(self, index: int) -> str:
         """The name of example `index` inside the source: for a file its relative path."""
         return f"{self.name}[{index}]"
+
+    def objects(self, index: int) -> "Objects":  # noqa: F821
+        """The objects of example `index`, corners in pixels; ValueError if there are none."""
+        raise ValueError(f"{self.name} has no boxes: open it with mimzoo.data.open_boxes")
 
     @property
     def labelled(self) -> bool:
@@ -166,6 +174,8 @@ class Source:
         example = {"image": self.image(index, min_size), "id": index}
         if self._labels is not None:
             example["label"] = int(self._labels[index])
+        if self.boxed:
+            example["objects"] = self.objects(index)
         return example
 
     def fetch(self, indices: Iterable[int], min_size: int | None = None) -> list[dict[str, Any]]:
@@ -173,7 +183,8 @@ class Source:
         return [self._example(int(index), min_size) for index in indices]
 
     def __repr__(self) -> str:
-        classes = f", {self.num_classes} classes" if self.labelled else ", unlabelled"
+        known = self.num_classes is not None
+        classes = f", {self.num_classes} classes" if known else ", unlabelled"
         return f"<{type(self).__name__} {self.name}: {len(self)} images{classes}>"
 
 

@@ -171,8 +171,10 @@ def rows(batch: Any) -> int:
     return int(np.shape(batch)[0])
 
 
-def to_numpy(x: Any) -> np.ndarray:
-    """An array or tensor of any backend as a NumPy array."""
+def to_numpy(x: Any) -> Any:
+    """An array or tensor of any backend as a NumPy array; a dict of them as one of arrays."""
+    if isinstance(x, dict):
+        return {name: to_numpy(values) for name, values in x.items()}
     if keras.ops.is_tensor(x):
         return keras.ops.convert_to_numpy(x)
     if hasattr(x, "detach"):  # torch's, on another backend

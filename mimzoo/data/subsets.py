@@ -30,7 +30,8 @@ class Subset(Source):
         # Without names the number of classes is counted, and a subset may lack the last one.
         self.num_classes = source.num_classes
         self.damage, self.skipped = source.damage, source.skipped
-        self.dense = source.dense
+        self.dense, self.boxed = source.dense, source.boxed
+        self.max_objects = source.max_objects
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -38,6 +39,10 @@ class Subset(Source):
     def image(self, index: int, min_size: int | None = None) -> np.ndarray:
         """Image `index` of the subset: (H, W, 3) uint8."""
         return self.source.image(int(self.indices[index]), min_size)
+
+    def objects(self, index: int) -> "Objects":  # noqa: F821
+        """The objects of example `index`, where the source has boxes."""
+        return self.source.objects(int(self.indices[index]))
 
     def encoded(self, index: int) -> tuple[bytes, str] | None:
         """The file of image `index`, where the source has files."""

@@ -1,7 +1,7 @@
 """Data sets of TensorFlow Datasets, read without the TensorFlow runtime."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -61,10 +61,14 @@ class TfdsSource(Source):
         return super().labels
 
     def _column(self, name: str) -> list[Any]:
+        return [record[name] for record in self.undecoded()]
+
+    def undecoded(self) -> Iterator[dict[str, Any]]:
+        """All records in their order, images as bytes."""
         from tensorflow_datasets import decode
 
         data = _data_source(self._builder, self._split, {"image": decode.SkipDecoding()})
-        return [data[index][name] for index in range(len(data))]
+        return (data[index] for index in range(len(data)))
 
     def _example(self, index: int, min_size: int | None) -> dict[str, Any]:
         record = self._data[index]
@@ -83,7 +87,13 @@ class TfdsSource(Source):
 
 
 def tfds_splits(name: str) -> dict[str, Callable[[], Source]]:
-    """The splits of the data set `name`, which may name a config and version.
+    """The splits of the data set `name`, which may name a config and version; see `prepared`."""
+    builder, splits = prepared(name)
+    return {split: functools.partial(TfdsSource, builder, split) for split in splits}
+
+
+def prepared(name: str) -> tuple[Any, list[str]]:
+    """The builder of a data set with a feature "image", and the splits that it has of ours.
 
     Nothing is downloaded: the data set has to be prepared in the array_record format.
 
@@ -111,7 +121,7 @@ def tfds_splits(name: str) -> dict[str, Callable[[], Source]]:
     splits = [split for split in SPLITS if split in builder.info.splits]
     if not splits:
         raise FileNotFoundError(_how_to_prepare(builder))
-    return {split: functools.partial(TfdsSource, builder, split) for split in splits}
+    return builder, splits
 
 
 def _data_source(builder: Any, split: str, decoders: dict | None = None) -> Any:

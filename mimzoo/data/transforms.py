@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mimzoo.data.boxes import Objects
 from mimzoo.data.images import decode_crop, decode_image, opened, pixels, upright
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -56,6 +57,24 @@ class Example:
         """The bytes of an image file, its name in errors, (draws,) -> (H', W', 3) uint8."""
         return self(decode_image(data, name=name, min_size=self.min_size), u)
 
+    def with_boxes(
+        self, image: np.ndarray, objects: Objects, u: np.ndarray
+    ) -> tuple[np.ndarray, Objects]:
+        """(H, W, 3) uint8, its objects and (draws,) -> (H', W', 3) uint8 and the objects there.
+
+        Raises:
+            ValueError: the transform has no rule for boxes.
+        """
+        raise ValueError(boxes_left_behind(self))
+
+
+def boxes_left_behind(transform: object) -> str:
+    """The error of a transform that moves pixels and no boxes."""
+    return (
+        f"{type(transform).__name__} does not move boxes with the pixels: use ScaleJitter, "
+        "ResizePad, RandomFlip and Photometric"
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Compose(Example):
@@ -94,6 +113,17 @@ class Compose(Example):
         first, *others = self.transforms
         image = first.from_file(data, name, u[: first.draws])
         return Compose(others)(image, u[first.draws :])
+
+    def with_boxes(
+        self, image: np.ndarray, objects: Objects, u: np.ndarray
+    ) -> tuple[np.ndarray, Objects]:
+        """Each moves the boxes of the one before."""
+        for transform in self.transforms:
+            if not hasattr(transform, "with_boxes"):
+                raise ValueError(boxes_left_behind(transform))
+            image, objects = transform.with_boxes(image, objects, u[: transform.draws])
+            u = u[transform.draws :]
+        return image, objects
 
     def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) and (B, draws) -> (B, H', W', 3)."""
@@ -187,6 +217,16 @@ class RandomFlip(Example):
     def __call__(self, image: np.ndarray, u: np.ndarray) -> np.ndarray:
         """(H, W, 3) and (1,) -> (H, W, 3)."""
         return image[:, ::-1] if u[0] < self.probability else image
+
+    def with_boxes(
+        self, image: np.ndarray, objects: Objects, u: np.ndarray
+    ) -> tuple[np.ndarray, Objects]:
+        """The image and its objects, both mirrored or neither."""
+        if u[0] < self.probability:
+            x1, y1, x2, y2 = objects.boxes.T
+            width = np.float32(image.shape[1])
+            objects = objects._replace(boxes=np.stack([width - x2, y1, width - x1, y2], axis=-1))
+        return self(image, u), objects
 
     def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) and (B, 1) -> (B, H, W, 3)."""

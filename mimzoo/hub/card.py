@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from mimzoo.hub.card_metadata import metadata
 from mimzoo.hub.card_recipe import recipe_table, table
 from mimzoo.hub.catalogue import ORGANISATION, catalogue
-from mimzoo.hub.contents import Contents
+from mimzoo.hub.contents import FINETUNED, Contents
 from mimzoo.hub.escape import all_text, code, markdown, one_line
 from mimzoo.hub.handle import HF_PREFIX, Handle
 from mimzoo.hub.licences import UNKNOWN
@@ -26,7 +26,9 @@ from mimzoo.hub.vocabulary import BACKBONES, METHODS, TARGETS, count, data_set, 
 MAX_ROWS = 20
 # Names of more classes than these would hide the rest of the card.
 MAX_NAMES = 100
-_TUNED = ("classifier", "segmenter")  # kinds that know classes
+_TUNED = ("classifier", "segmenter", "detector")  # kinds that know classes
+# Kind -> a word of the metric that a card begins with.
+_METRICS = {"classifier": "accuracy", "segmenter": "IoU", "detector": "AP50"}
 
 
 def card(folder: Path, recipe: dict[str, Any] | None = None, handle: str | None = None) -> str:
@@ -91,11 +93,11 @@ def _tuned(found: Contents) -> str:
     if found.entry and found.entry.finetuned:
         data, _, side = found.entry.finetuned.rpartition("_")
         return f", then fine-tuned to classify {data_set(data).words} at {side} px"
-    if found.recipe.get("kind") in ("finetune", "segment"):
+    if found.recipe.get("kind") in FINETUNED:
         start = f" from {code(found.run['start'])}" if "start" in found.run else ""
         words = markdown(data_set(str(found.recipe["data"])).words)
         lasted = markdown(length(str(found.recipe["length"])))
-        done = "segment" if found.kind == "segmenter" else "classify"
+        done = {"segmenter": "segment", "detector": "detect objects in"}.get(found.kind, "classify")
         return f", fine-tuned{start} to {done} {words} for {lasted}"
     return ""
 
@@ -110,6 +112,12 @@ def _takes(found: Contents) -> str:
         return (
             f"It takes RGB images of any size, through windows of {width} x {height} px, and gives "
             f"each pixel one of {count} classes."
+        )
+    if found.kind == "detector":
+        count = found.task["config"]["num_classes"]
+        return (
+            f"It takes RGB images of any size, resized to fit into {width} x {height} px, and "
+            f"gives boxes of objects of {count} classes."
         )
     if found.kind == "backbone":
         return f"{size}; it is the encoder alone, without the decoder of its pretraining."
@@ -127,7 +135,7 @@ def _saw(found: Contents) -> str:
         return ""
     classes = found.run.get("num_classes")
     inside = f" in {classes} classes" if found.kind in _TUNED and classes else ""
-    done = "Fine-tuned" if found.recipe.get("kind") in ("finetune", "segment") else "Trained"
+    done = "Fine-tuned" if found.recipe.get("kind") in FINETUNED else "Trained"
     number = found.run.get("num_examples", "an unknown number of")
     number = f"{number:,}" if isinstance(number, int) else markdown(number)
     return f"{done} on {code(found.run['source'])}, {number} images{inside}."
@@ -135,9 +143,7 @@ def _saw(found: Contents) -> str:
 
 def _accuracy(found: Contents) -> str:
     for result in found.results:
-        metric = str(result["metric"])
-        known = found.kind == "classifier" and "accuracy" in metric
-        if known or (found.kind == "segmenter" and "IoU" in metric):
+        if (word := _METRICS.get(found.kind)) and word in str(result["metric"]):
             return f"{_capital(result['metric'])} {_value(result)} on {markdown(result['data'])}."
     return ""
 
@@ -164,6 +170,14 @@ def _use(found: Contents, called: str) -> str:
             f"model = mimzoo.models.ImageSegmenter.from_preset({name})",
             'photo = keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))',
             "label_map = model.predict(photo[None])[0]  # the class of each pixel",
+        ]
+    elif found.kind == "detector":
+        lines = [
+            "import keras",
+            "",
+            f"model = mimzoo.models.ObjectDetector.from_preset({name})",
+            'photo = keras.utils.img_to_array(keras.utils.load_img("photo.jpg"))',
+            "objects = model.predict(photo[None])[0]  # boxes (N, 4), labels and confidence (N,)",
         ]
     else:
         lines = [

@@ -21,12 +21,15 @@ def metadata(found: Contents) -> ModelCardData:
     ids = {data_set(str(trained_on)).hub_id}
     tags = ["keras", "mimzoo", "masked-image-modeling", axes.get("method"), axes.get("backbone")]
     results = _evaluations(found)
-    kinds = {"classifier": "classification", "segmenter": "segmentation"}
-    kind = kinds.get(found.kind, "feature-extraction")
+    kinds = {
+        "classifier": "image-classification",
+        "segmenter": "image-segmentation",
+        "detector": "object-detection",
+    }
     return ModelCardData(
         **hub_licence(found.licence),
         library_name="keras-hub",
-        pipeline_tag=f"image-{kind}",
+        pipeline_tag=kinds.get(found.kind, "image-feature-extraction"),
         tags=list(dict.fromkeys(one_line(tag) for tag in tags if tag)),
         datasets=sorted(one for one in ids if one) or None,
         model_name=one_line(found.name) if results else None,
@@ -77,6 +80,8 @@ def _published(result: dict[str, Any]) -> EvalResult | None:
 
 
 def _task(metric: str) -> str:
+    if "box AP" in metric:
+        return "object-detection"
     if "IoU" in metric:
         return "image-segmentation"
     classes = any(word in metric for word in ("top-", "accuracy", "cross-entropy"))
@@ -84,6 +89,8 @@ def _task(metric: str) -> str:
 
 
 def _metric(metric: str) -> str:
+    if "box AP" in metric:
+        return "mAP"
     if "IoU" in metric:
         return "mean_iou"
     return "accuracy" if "top-" in metric or "accuracy" in metric else "loss"

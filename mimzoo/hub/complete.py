@@ -231,7 +231,8 @@ def _check_sizes(path: Path, config: dict, shapes: Shapes) -> None:
     check("patch_size", lambda n: n**2 * config["image_shape"][2] in sides)
     check("mlp_ratio", lambda x: x > 0 and int(config["embed_dim"] * x) in sides)
     check("num_heads", lambda n: all(0 < x <= max(sides) for x in ([n] if type(n) is int else n)))
-    check("num_classes", lambda n: n in sides)
+    # A detector has numbers of nine anchors at each place.
+    check("num_classes", lambda n: n in sides or 9 * n in sides)
     for name, value in config.items():
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and name != "seed" and number not in sides:

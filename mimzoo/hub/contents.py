@@ -14,6 +14,8 @@ from mimzoo.hub.resolve import read_object
 CONVERSION = "conversion.json"
 # Weights of a run that begins from nothing are ours; so is a preset's licence in the catalogue.
 OURS = "Apache-2.0"
+# Kinds of recipes that begin with a pretrained model.
+FINETUNED = ("finetune", "segment", "detect")
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,11 @@ class Contents:
 
     @property
     def kind(self) -> str:
-        """ "classifier", "segmenter", "mim" (a method with its decoder) or "backbone"."""
+        """ "classifier", "segmenter", "detector", "mim" (method with decoder) or "backbone"."""
         if not self.task:
             return "backbone"
         name = self.task.get("class_name", "")
-        kinds = {"Classifier": "classifier", "Segmenter": "segmenter"}
+        kinds = {"Classifier": "classifier", "Segmenter": "segmenter", "Detector": "detector"}
         return next((kind for word, kind in kinds.items() if word in name), "mim")
 
     @property
@@ -110,7 +112,7 @@ class Contents:
         if started:
             return started.axes
         names = ("method", "backbone", "size", "data", "length")
-        if self.recipe.get("kind") in ("finetune", "segment"):
+        if self.recipe.get("kind") in FINETUNED:
             names = ("backbone", "size")
         return {name: str(self.recipe[name]) for name in names if name in self.recipe}
 

@@ -8,6 +8,7 @@ from mimzoo.layers.attention import MultiHeadAttention
 from mimzoo.layers.chain import Block
 from mimzoo.layers.drop_path import DropPath
 from mimzoo.layers.mlp import MLP
+from mimzoo.layers.token_windows import TokenWindows
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -25,6 +26,9 @@ class TransformerBlock(Block):
         relative_position_grid, class_token: see MultiHeadAttention.
         remat: recompute the block's activations in the backward pass instead of keeping them.
         layer_norm_epsilon: of both norms; 1e-6 as in MAE's code.
+        window_size: side of the windows inside which tokens attend; None: to all tokens. With
+            windows there is no class token, `bias` or `index`.
+        grid: rows and columns of tokens, which windows need.
     """
 
     optional = ("bias", "index")
@@ -41,6 +45,8 @@ class TransformerBlock(Block):
         class_token: bool = False,
         remat: bool = False,
         layer_norm_epsilon: float = 1e-6,
+        window_size: int | None = None,
+        grid: tuple[int, int] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -55,10 +61,13 @@ class TransformerBlock(Block):
             "class_token": class_token,
             "remat": remat,
             "layer_norm_epsilon": layer_norm_epsilon,
+            "window_size": window_size,
+            "grid": grid,
         }
         self.dim = dim
         self.layer_scale_init = layer_scale_init
         self.remat = remat
+        self.windows = window_size and TokenWindows(tuple(grid), window_size)
         shared = {"dtype": self.dtype_policy}
         norm = {"epsilon": layer_norm_epsilon, **shared}
         self.norm1 = keras.layers.LayerNormalization(name="norm1", **norm)
@@ -95,6 +104,12 @@ class TransformerBlock(Block):
         """(B, T, D) -> (B, T, D); `bias` and `index` as in MultiHeadAttention."""
         return self.run(tokens, (bias, index), training)
 
+    def attend(self, x: Tensor, bias: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """Attention to all tokens, or inside windows."""
+        if self.windows is None:
+            return self.attention(x, bias=bias, index=index)
+        return self.windows.join(self.attention(self.windows.cut(x)))
+
     def body(
         self,
         x: Tensor,
@@ -104,7 +119,7 @@ class TransformerBlock(Block):
     ) -> Tensor:
         """See Block."""
         first, second = self.drop_path.of_branches(factors)
-        branch = self.attention(self.norm1(x), bias=bias, index=index)
+        branch = self.attend(self.norm1(x), bias, index)
         if self.layer_scale_init is not None:
             branch = branch * ops.cast(self.scale1, branch.dtype)
         x = x + self.drop_path(branch, factor=first)

@@ -1,6 +1,7 @@
 """Backbones. Nothing here knows of data, losses or files.
 
-Classifiers and segmenters are in `mimzoo.tasks`, and like KerasHub's also found under `models`.
+Classifiers, segmenters and detectors are in `mimzoo.tasks`, and like KerasHub's also found under
+`models`.
 """
 
 import importlib
@@ -16,12 +17,17 @@ _TASKS = (
     "ImageSegmenter",
     "MixMIMImageClassifier",
     "MixMIMImageSegmenter",
+    "MixMIMObjectDetector",
+    "ObjectDetector",
     "SwinImageClassifier",
     "SwinImageSegmenter",
+    "SwinObjectDetector",
     "SwinV2ImageClassifier",
     "SwinV2ImageSegmenter",
+    "SwinV2ObjectDetector",
     "ViTImageClassifier",
     "ViTImageSegmenter",
+    "ViTObjectDetector",
 )
 __all__ = ["Backbone", "MixMIMBackbone", "SwinBackbone", "SwinV2Backbone", "ViTBackbone", *_TASKS]
 

@@ -12,6 +12,15 @@ def block_flops(tokens: int, dim: int, mlp_ratio: float = 4.0) -> float:
     return linear + attention
 
 
+def windowed_flops(
+    tokens: int, counts: tuple[int, int], size: int, dim: int, mlp_ratio: float = 4.0
+) -> float:
+    """A block that attends inside so many windows, whose padding only attention sees."""
+    windows = counts[0] * counts[1]
+    attention = windows * block_flops(size**2, dim, mlp_ratio=0.0)
+    return attention + 2 * tokens * dim * dim * 2 * mlp_ratio
+
+
 def backbone_flops(backbone: object, tokens: int | None = None) -> float:
     """A backbone.
 
@@ -24,7 +33,13 @@ def backbone_flops(backbone: object, tokens: int | None = None) -> float:
     count = backbone.grid[0] * backbone.grid[1]
     patch = 2 * count * backbone.patch_size**2 * backbone.image_shape[-1] * backbone.embed_dim
     tokens = (count if tokens is None else tokens) + int(backbone.class_token)
-    return patch + backbone.depth * block_flops(tokens, backbone.embed_dim, backbone.mlp_ratio)
+    dim, ratio = backbone.embed_dim, backbone.mlp_ratio
+    return patch + sum(
+        block_flops(tokens, dim, ratio)
+        if block.windows is None
+        else windowed_flops(tokens, block.windows.counts, block.windows.size, dim, ratio)
+        for block in backbone.blocks
+    )
 
 
 def _hierarchy_flops(backbone: object) -> float:

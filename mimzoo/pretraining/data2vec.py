@@ -22,6 +22,7 @@ from mimzoo.pretraining.ema import EMA
 from mimzoo.pretraining.features import FeatureTarget, normalize
 from mimzoo.pretraining.masking import RandomMasking
 from mimzoo.pretraining.task import MIMTask
+from mimzoo.tasks.detection import make_detector
 from mimzoo.tasks.image_classifier import make_classifier
 from mimzoo.tasks.segmentation import make_segmenter
 
@@ -32,7 +33,7 @@ class PostNormBlock(TransformerBlock):
     def body(self, x: Tensor, bias: Any, index: Any, factors: Any) -> Tensor:
         """See Block."""
         first, second = self.drop_path.of_branches(factors)
-        branch = self.attention(x, bias=bias, index=index)
+        branch = self.attend(x, bias, index)
         x = self.norm1(x + self.drop_path(branch, factor=first))
         return self.norm2(x + self.drop_path(self.mlp(x), factor=second))
 
@@ -41,7 +42,7 @@ class PostNormBlock(TransformerBlock):
         return run_method(self._with_branch, x)
 
     def _with_branch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.norm1(x + self.attention(x))
+        x = self.norm1(x + self.attend(x))
         branch = self.mlp(x)
         return self.norm2(x + branch), branch
 
@@ -70,6 +71,7 @@ class Data2VecBackbone(ViTBackbone):
 
 Data2VecImageClassifier = make_classifier(Data2VecBackbone, __name__)
 Data2VecImageSegmenter = make_segmenter(Data2VecBackbone, __name__)
+Data2VecObjectDetector = make_detector(Data2VecBackbone, __name__)
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")

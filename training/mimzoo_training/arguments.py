@@ -89,11 +89,14 @@ def build_parser() -> argparse.ArgumentParser:
     classify.add_argument("preset", help=PRESET)
     classify.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
     classify.add_argument("--top", type=int, default=5, metavar="N", help="classes (default 5)")
-    predict = add("predict", keras, "draw the class of each pixel that a segmenter sees")
+    predict = add("predict", keras, "draw what a segmenter or detector sees")
     predict.add_argument("preset", help=PRESET)
     predict.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
     predict.add_argument(
-        "--out", required=True, metavar="DIR", help="for a label PNG and an overlay of each image"
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="for an overlay of each image, and its label PNG",
     )
     reconstruct = add("reconstruct", keras, "draw what a model makes of masked images")
     reconstruct.add_argument("preset", help=PRESET)
@@ -282,9 +285,10 @@ def _finetune(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ema", type=float, metavar="M", help="momentum of averaged weights")
     command.add_argument(
         "--task",
-        choices=("classify", "segment"),
+        choices=("classify", "segment", "detect"),
         default="classify",
-        help="segment: --data has images/ and labels/ with a label PNG for each image",
+        help="segment: --data has images/ and labels/ with a label PNG for each image; detect: "
+        "Pascal VOC's XML or COCO's JSON files",
     )
     command.add_argument("--head", choices=("upernet", "linear"), help="of a segmenter")
     _label_numbers(command)

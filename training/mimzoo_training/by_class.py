@@ -1,7 +1,6 @@
 """The accuracy of a classifier on each class."""
 
 import dataclasses
-import io
 from typing import Any
 
 import keras
@@ -10,9 +9,8 @@ import numpy as np
 from mimzoo.data import Source
 from mimzoo.tasks import ImageClassifier
 from mimzoo.tasks.inputs import fed
+from mimzoo_training.class_table import class_table, few
 from mimzoo_training.parts import evaluation_loader
-
-SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,28 +51,13 @@ class ByClass:
 
     def text(self) -> str:
         """A table of at most 20 classes, the worst ones if there are more, and the absent ones."""
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        rows = [row for row in self.to_json() if row["images"]]
-        more = len(rows) - SHOWN
-        if more > 0:
-            rows = sorted(rows, key=lambda row: row["accuracy"])[:SHOWN]
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("class")
-        for heading in ("images", "accuracy"):
-            table.add_column(heading, justify="right")
-        for row in rows:
-            table.add_row(Text(row["name"]), str(row["images"]), f"{row['accuracy']:.4f}")
-        console = Console(file=io.StringIO(), width=100)
-        console.print(table)
-        lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
-        if more > 0:
-            lines.append(f"and {more} classes with higher accuracy, in results.json")
-        if self.absent:
-            lines.append(f"no held-out image of {len(self.absent)} classes: {_few(self.absent)}")
-        return "\n".join(lines)
+        columns = {
+            "images": lambda row: str(row["images"]),
+            "accuracy": lambda row: f"{row['accuracy']:.4f}",
+        }
+        return class_table(
+            self.to_json(), columns, "accuracy", "accuracy", "images", "held-out image"
+        )
 
 
 def absent(source: Source, num_classes: int) -> str:
@@ -84,11 +67,7 @@ def absent(source: Source, num_classes: int) -> str:
     lacking = [str(name) for name, count in zip(names, counts, strict=True) if not count]
     if not lacking:
         return ""
-    return f"{source.name} has no image of {len(lacking)} of {num_classes} classes: {_few(lacking)}"
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return f"{source.name} has no image of {len(lacking)} of {num_classes} classes: {few(lacking)}"
 
 
 def measure(model: ImageClassifier, source: Source, batch_size: int) -> ByClass:

@@ -62,6 +62,11 @@ def finetune(args: argparse.Namespace) -> None:
 
         segment_commands.finetune(args)
         return
+    if args.task == "detect":
+        from mimzoo_training import detect_commands
+
+        detect_commands.finetune(args)
+        return
     only_for_segmentation(args, "add --task segment")
     _refuse_label_maps(args.data, "add --task segment to learn the class of each pixel")
     import mimzoo  # noqa: F401 (registers the classes)

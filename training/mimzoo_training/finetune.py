@@ -1,6 +1,5 @@
 """Fine-tuning and linear probing: a preset, labelled images and a folder give a classifier."""
 
-import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -9,16 +8,12 @@ import keras
 
 from mimzoo.data import Loader, Source, take_subset
 from mimzoo.data.classes import match_classes
-from mimzoo.hub import resolve
-from mimzoo.hub.contents import OURS, Contents
-from mimzoo.hub.licences import UNKNOWN
-from mimzoo_training import by_class, classify, export, parts
+from mimzoo.tasks import ImageClassifier
+from mimzoo_training import by_class, classify, parts
 from mimzoo_training.distribution import Devices
-from mimzoo_training.loop import Trainer
-from mimzoo_training.pictures import Curves, tensorboard_hook
 from mimzoo_training.recipes.base import check_share
 from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe
-from mimzoo_training.runner import PRECISIONS
+from mimzoo_training.supervised import Job, Measured, check_precision, result, train
 from mimzoo_training.workdir import Workdir, alone_in_workdir, write_json
 
 
@@ -75,15 +70,15 @@ def finetune(
         Interrupted: Ctrl-C or SIGTERM; all is saved.
         ValueError: preset, recipe and data do not fit, or labels are out of range.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    check_precision(precision)
     check_share(scale)
     if recipe is None:
         if isinstance(preset, keras.Model):
             raise ValueError("give a recipe with a backbone: only a preset's size is known.")
         recipe = classify.recipe_for(preset)
     if recipe.kind != "finetune":
-        command = "finetune --task segment" if recipe.kind == "segment" else "pretrain"
+        task = f"finetune --task {recipe.kind}"
+        command = "pretrain" if recipe.kind == "pretrain" else task
         raise ValueError(f"{recipe.name} is no recipe for a classifier: use `mimzoo {command}`.")
     place = Workdir(workdir)
     if isinstance(source, str):
@@ -103,111 +98,80 @@ def finetune(
     if num_labels is not None:
         source = take_subset(source, count=num_labels, seed=recipe.seed)
 
-    devices = devices or Devices()
-    say = devices.voice(say)
-    devices.check_batch(recipe.batch_size)
-    with devices.scope():
-        keras.utils.set_random_seed(recipe.seed)
-        names = source.class_names if classes == source.num_classes else None
-        model = classify.build_classifier(
-            preset, recipe, classes, not from_scratch, precision, names
+    job = _Classify(
+        preset=preset,
+        recipe=recipe,
+        source=source,
+        validation=validation,
+        test=test,
+        num_classes=classes,
+        num_labels=num_labels,
+        from_scratch=from_scratch,
+        linear_probe=linear_probe,
+        devices=devices or Devices(),
+    )
+    return train(
+        job,
+        place,
+        precision=precision,
+        validation_every=validation_every,
+        checkpoint_seconds=checkpoint_seconds,
+        command=command,
+        say=say,
+    )
+
+
+class _Classify(Job):
+    metrics = ("accuracy",)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Of the classes, where the model has as many as the source."""
+        same = self.num_classes == self.source.num_classes
+        return self.source.class_names if same else None
+
+    def build(self, load_weights: bool, dtype: str) -> ImageClassifier:
+        return classify.build_classifier(
+            self.preset, self.recipe, self.num_classes, load_weights, dtype, self.names
         )
-        recipe = classify.with_statistics_of(recipe, model)
-        start = "backbone" if isinstance(preset, keras.Model) else classify.preset_name(preset)
-        start += "_scratch" if from_scratch else "_probe" if linear_probe else ""
-        recipe = dataclasses.replace(recipe, name=classify.run_name(recipe, start, num_labels))
-        run = {
-            "source": source.name,
-            **parts.identity(source),
-            "num_examples": len(source),
-            "num_classes": classes,
-            "classes": None if names is None else list(names),
-            "validation": validation.name if validation else None,
-            "validation_fingerprint": parts.fingerprint(validation),
-            "test": test.name if test else None,
-            "start": start,
-            "start_weights": classify.weights_digest(preset),
-            "backend": keras.backend.backend(),
-            "precision": precision,
+
+    def compile(self, model: ImageClassifier, optimizer: Any) -> None:
+        classify.compile_classifier(model, self.recipe.label_smoothing, optimizer)
+
+    def loader(self) -> Loader:
+        shard = self.devices.shard
+        return classify.train_loader(self.recipe, self.source, self.num_classes, shard)
+
+    def validate(self, model: ImageClassifier) -> dict[str, float]:
+        size = self.recipe.batch_size
+        values = classify.measure(model, self.validation, size, self.devices)
+        return {f"val_{name}": value for name, value in values.items()}
+
+    def measure(self, model: ImageClassifier) -> Measured:
+        tested = by_class.measure(model, self.test, self.recipe.batch_size)
+        more = {"classes": tested.to_json()}
+        return Measured("accuracy", tested.accuracy, "held-out accuracy", more, tested.text())
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "classes": None if self.names is None else list(self.names),
+            "validation_fingerprint": parts.fingerprint(self.validation),
+            "test": self.test.name if self.test else None,
+            "start_weights": classify.weights_digest(self.preset),
         }
-        if devices.is_main:
-            place.claim(recipe.to_json(), run, say)
-        devices.wait()
-        if place.finished:
-            say(f"{recipe.name} is finished: {place.path}")
-            return place
-        parts_used = [part for part in (source, validation, test) if part is not None]
-        for text in dict.fromkeys(by_class.absent(part, classes) for part in parts_used):
+
+    def instead(
+        self, model: ImageClassifier, place: Workdir, command: str, say: Callable[[str], None]
+    ) -> bool:
+        used = [part for part in (self.source, self.validation, self.test) if part is not None]
+        for text in dict.fromkeys(by_class.absent(part, self.num_classes) for part in used):
             if text:
                 say(text)
-        if linear_probe:
-            if devices.count > 1:
+        if self.linear_probe:
+            if self.devices.count > 1:
                 raise ValueError("a linear probe runs on one device: leave --devices out.")
-            return _probe(place, model, recipe, source, test, command, say)
-
-        loader = classify.train_loader(recipe, source, classes, devices.shard)
-        rate = parts.schedule(recipe, len(source))
-        optimizer = classify.finetune_optimizer(recipe, model, rate)
-        classify.compile_classifier(model, recipe.label_smoothing, optimizer)
-
-        def evaluate() -> dict[str, float]:
-            if validation is None:
-                return {}
-            values = classify.measure(model, validation, recipe.batch_size, devices)
-            return {f"val_{name}": value for name, value in values.items()}
-
-        trainer = Trainer(
-            model,
-            loader,
-            rate.total_steps,
-            place,
-            evaluate,
-            schedule=lambda step: float(rate(step)),
-            hooks=[Curves(), *tensorboard_hook(place.path, say)] if devices.is_main else [],
-            metrics=("accuracy",),
-            validation_every=validation_every,
-            checkpoint_seconds=checkpoint_seconds,
-            devices=devices,
-        )
-        say(
-            f"{recipe.name}: {trainer.total_steps} steps of {recipe.batch_size} images from "
-            f"{source.name} ({len(source)}, {classes} classes), peak learning rate "
-            f"{recipe.peak_learning_rate:.3g}, {run['backend']} backend, {precision}, {devices}"
-        )
-        trainer.run()
-
-        weights = export.whole_weights(model, devices.whole)
-    if not devices.is_main:
-        return place
-    final = model
-    if precision != "float32" or devices.count > 1:
-        final = classify.build_classifier(preset, recipe, classes, False, "float32", names)
-        export.set_weights(final, weights, "float32")
-    classify.compile_classifier(final, recipe.label_smoothing, "sgd")
-    results = []
-    if test is not None:
-        tested = by_class.measure(final, test, recipe.batch_size)
-        seconds = round(trainer.state["seconds"], 1)
-        more = {"training_seconds": seconds, "classes": tested.to_json()}
-        results = [_accuracy(tested.accuracy, test, command, **more)]
-    licence = OURS if from_scratch else _licence(preset)
-    stored = {**run, "start_licence": licence}
-    export.write_preset(trainer, final, recipe, stored, results, "float32")
-    write_json(place.path / "results.json", results)
-    accuracy = (
-        f", held-out accuracy {results[0]['value']:.4f} on {len(test)} images" if results else ""
-    )
-    say(f"{recipe.name} is finished: {place.preset}{accuracy}")
-    if test is not None:
-        say(tested.text())
-    return place
-
-
-def _licence(preset: Any) -> str:
-    """Of the weights that a run began with, which what it makes of them keeps."""
-    if isinstance(preset, keras.Model):
-        return UNKNOWN
-    return Contents.read(resolve(preset)).licence
+            _probe(self, place, model, command, say)
+        return self.linear_probe
 
 
 def _labelled(source: Source) -> Source:
@@ -215,22 +179,12 @@ def _labelled(source: Source) -> Source:
     return source
 
 
-def _accuracy(value: float, test: Source, command: str, **more: Any) -> dict:
-    on = f"{test.name} ({len(test)} images)"
-    return export.result("accuracy", value, on, command, backend=keras.backend.backend(), **more)
-
-
 def _probe(
-    place: Workdir,
-    model: Any,
-    recipe: FinetuneRecipe,
-    source: Source,
-    test: Source | None,
-    command: str,
-    say: Callable[[str], None],
-) -> Workdir:
+    job: Job, place: Workdir, model: ImageClassifier, command: str, say: Callable[[str], None]
+) -> None:
     from mimzoo.downstream import extract_features, linear_probe
 
+    source, test, recipe = job.source, job.test, job.recipe
     if test is None:
         raise ValueError("a linear probe needs images to test on: give `test` or `validation`.")
     say(f"{recipe.name}: features of {len(source)} and {len(test)} images")
@@ -250,8 +204,6 @@ def _probe(
         return extract_features(model.backbone, loader, recipe.pooling)
 
     value = linear_probe(*features(source), *features(test), num_classes=model.num_classes)
-    write_json(
-        place.path / "results.json", [_accuracy(value, test, command, protocol="linear probe")]
-    )
+    found = result(job, "accuracy", value, command, protocol="linear probe")
+    write_json(place.path / "results.json", [found])
     say(f"{recipe.name} is finished: held-out accuracy {value:.4f} on {len(test)} images")
-    return place

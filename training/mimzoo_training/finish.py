@@ -72,6 +72,7 @@ def measured(log: Log, step: int, run: dict, command: str) -> list[dict]:
     row: dict[str, Any] = next((row for row in log.rows if row["step"] == step), {})
     metrics = {
         "val_mean_iou": "mean IoU",
+        "val_ap50": "box AP50",
         "val_accuracy": "accuracy",
         "val_loss": "masked loss, masks of seed 0",
     }

@@ -61,8 +61,10 @@ class Log:
     ) -> None:
         self.write = write
         self.folder = Path(folder)
-        self.columns = (*COLUMNS, *extra)
         self.rows = [row for row in read_rows(folder) if row["step"] <= step] if step else []
+        # A run that is finished by another command has the columns of its task.
+        known = (name for row in self.rows for name in row)
+        self.columns = tuple(dict.fromkeys((*COLUMNS, *extra, *known)))
         self.flush()
 
     def add(self, row: dict) -> None:

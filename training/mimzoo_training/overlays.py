@@ -1,6 +1,6 @@
 """Pictures of images with the classes of their pixels on top."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +52,48 @@ def draw_overlays(
         names: of the classes.
         path: of the file.
     """
+    palette = colours(len(names))
+
+    def draw(axes: Any, image: np.ndarray, label_map: np.ndarray) -> np.ndarray:
+        axes.imshow(overlay(image, label_map, palette), interpolation="nearest")
+        return np.bincount(label_map[label_map != IGNORED], minlength=len(names))
+
+    draw_grid(rows, headings, names, path, draw)
+
+
+def draw_grid(
+    rows: Sequence[Sequence[tuple[np.ndarray, Any]]],
+    headings: Sequence[str],
+    names: Sequence[str],
+    path: Path,
+    draw: Callable[[Any, np.ndarray, Any], np.ndarray],
+) -> None:
+    """Draws images in rows and the legend of the classes that occur, as a PNG file.
+
+    Args:
+        rows: of (image, what to draw on it) each.
+        headings: of the columns.
+        names: of the classes.
+        path: of the file.
+        draw: draws both on Matplotlib's axes, and gives how much of each class there is (C,).
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     palette = colours(len(names))
-    tall, wide = rows[0][0][1].shape
+    tall, wide = rows[0][0][0].shape[:2]
     width = min(4.0, 4.0 * wide / tall)
     size = (width * len(rows[0]) + 2.2, width * tall / wide * len(rows) + 0.4)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
-    pixels = np.zeros(256, np.int64)
+    amounts = np.zeros(len(names), np.int64)
     for number, (line, row) in enumerate(zip(grid, rows, strict=True)):
-        for place, (axes, (image, label_map)) in enumerate(zip(line, row, strict=True)):
-            axes.imshow(overlay(image, label_map, palette), interpolation="nearest")
+        for place, (axes, (image, what)) in enumerate(zip(line, row, strict=True)):
+            amounts += draw(axes, image, what)
             axes.set(xticks=[], yticks=[])
             if not number:
                 axes.set_title(headings[place], fontsize=9)
-            pixels += np.bincount(label_map.reshape(-1), minlength=256)
-    pixels[IGNORED] = 0
-    found = np.argsort(-pixels, kind="stable")[: np.count_nonzero(pixels)]
+    found = np.argsort(-amounts, kind="stable")[: np.count_nonzero(amounts)]
     patches = [Patch(color=palette[n] / 255, label=names[n]) for n in found[:MAX_NAMES]]
     if len(found) > MAX_NAMES:
         patches.append(Patch(alpha=0, label=f"and {len(found) - MAX_NAMES} more"))
@@ -78,33 +101,44 @@ def draw_overlays(
     write_file(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
 
 
-class Overlays:
-    """A hook that draws `overlay_<epoch>.png`: label maps and predictions of the first images.
+class EpochPictures:
+    """A hook that draws `overlay_<epoch>.png` of the first images of a source.
 
     Args:
-        source: with label maps.
+        source: the images.
         every: epochs between two pictures.
     """
 
     def __init__(self, source: Source, every: int) -> None:
-        examples = [source[index]["image"] for index in range(min(SHOWN, len(source)))]
-        self.images = [example[..., :3] for example in examples]
-        self.maps = [example[..., 3] for example in examples]
+        self.examples = [source[index] for index in range(min(SHOWN, len(source)))]
         self.every = max(1, every)
 
     def __call__(self, trainer: Any, epoch: float) -> None:
         """Draws what the model makes of the images now."""
         last = trainer.state["step"] == trainer.total_steps
         if last or (isinstance(epoch, int) and epoch % self.every == 0):
-            found = trainer.model.predict(self.images)
-            rows = [
-                [(image, known), (image, predicted)]
-                for image, known, predicted in zip(self.images, self.maps, found, strict=True)
-            ]
-            path = trainer.workdir.path / f"overlay_{epoch}.png"
-            draw_overlays(rows, ("label map", "prediction"), class_names(trainer.model), path)
+            self.draw(trainer.model, trainer.workdir.path / f"overlay_{epoch}.png")
+
+    def draw(self, model: Any, path: Path) -> None:
+        """Draws the examples and what a model predicts."""
+        raise NotImplementedError
+
+
+class Overlays(EpochPictures):
+    """Label maps and predictions."""
+
+    def draw(self, model: Any, path: Path) -> None:
+        """A row for each image."""
+        images = [example["image"][..., :3] for example in self.examples]
+        rows = [
+            [(image, example["image"][..., 3]), (image, predicted)]
+            for example, image, predicted in zip(
+                self.examples, images, model.predict(images), strict=True
+            )
+        ]
+        draw_overlays(rows, ("label map", "prediction"), class_names(model), path)
 
 
 def class_names(model: Any) -> list[str]:
-    """The names of a segmenter's classes, or their numbers."""
+    """The names of a model's classes, or their numbers."""
     return [str(name) for name in model.class_names or range(model.num_classes)]

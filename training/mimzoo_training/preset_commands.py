@@ -9,15 +9,18 @@ from mimzoo_training.files import RunError, read_json
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Prints the masked loss of a MIM preset, or what a classifier or segmenter reaches."""
+    """Prints the masked loss of a MIM preset, or what a model of another task reaches."""
     from mimzoo.data.classes import match_classes
     from mimzoo.hub.catalogue import catalogue
-    from mimzoo.tasks import ImageClassifier, ImageSegmenter
-    from mimzoo_training import classify, measure, parts, segment_evaluate
+    from mimzoo.tasks import ImageClassifier, ImageSegmenter, ObjectDetector
+    from mimzoo_training import classify, detect_evaluate, measure, parts, segment_evaluate
 
     task = measure.load_task(preset_folder(args.preset), args.crop_fraction)
     if isinstance(task, ImageSegmenter):
         segment_evaluate.evaluate(args, task, preset_folder(args.preset))
+        return
+    if isinstance(task, ObjectDetector):
+        detect_evaluate.evaluate(args, task)
         return
     only_for_segmentation(args, "leave it out")
     source = _evaluated(args)

@@ -5,8 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
-
 from mimzoo.data import (
     Compose,
     Loader,
@@ -18,19 +16,16 @@ from mimzoo.data import (
     take_subset,
 )
 from mimzoo.hub import preset_class, resolve
-from mimzoo.hub.contents import OURS, Contents
 from mimzoo.tasks import ImageSegmenter
 from mimzoo.tasks.segmentation.confusion import Confusion
-from mimzoo_training import classify, export, parts
+from mimzoo_training import classify, parts
 from mimzoo_training.files import weights_of
-from mimzoo_training.loop import Trainer
 from mimzoo_training.overlays import Overlays
-from mimzoo_training.pictures import Curves, tensorboard_hook
 from mimzoo_training.recipes import Recipe, get_recipe, list_recipes
 from mimzoo_training.recipes.recipe_kinds import SegmentRecipe
-from mimzoo_training.runner import PRECISIONS
 from mimzoo_training.segment_report import by_class, table
-from mimzoo_training.workdir import Workdir, alone_in_workdir, write_json
+from mimzoo_training.supervised import Job, Measured, check_precision, train
+from mimzoo_training.workdir import Workdir, alone_in_workdir
 
 METRIC = "mean IoU"
 
@@ -82,8 +77,7 @@ def segment(
         Interrupted: Ctrl-C or SIGTERM; all is saved.
         ValueError: preset, recipe and data do not fit.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    check_precision(precision)
     recipe = check_recipe(recipe or recipe_for(preset))
     if linear_probe:
         recipe = dataclasses.replace(recipe, head="linear", drop_path_rate=0.0)
@@ -100,98 +94,60 @@ def segment(
         source = take_subset(source, count=num_labels, seed=recipe.seed)
     if scale is not None:
         recipe = recipe.scaled(scale, len(source))
-    recipe = parts.named_for(recipe, source)
-
-    keras.utils.set_random_seed(recipe.seed)
-    model = build_segmenter(
-        preset, recipe, classes, not from_scratch, precision, source.class_names
+    job = _Segment(
+        preset=preset,
+        recipe=parts.named_for(recipe, source),
+        source=source,
+        validation=validation,
+        test=validation,
+        num_classes=classes,
+        num_labels=num_labels,
+        from_scratch=from_scratch,
+        linear_probe=linear_probe,
     )
-    if linear_probe:
-        model.backbone.trainable = False
-    recipe = classify.with_statistics_of(recipe, model)
-    start = classify.preset_name(preset)
-    start += "_scratch" if from_scratch else ""
-    start += "_probe" if linear_probe else ""
-    recipe = dataclasses.replace(recipe, name=run_name(recipe, start, num_labels))
-    run = {
-        "source": source.name,
-        **parts.identity(source),
-        "num_examples": len(source),
-        "num_classes": classes,
-        "validation": validation.name if validation else None,
-        "start": start,
-        "backend": keras.backend.backend(),
-        "precision": precision,
-    }
-    place.claim(recipe.to_json(), run, say)
-    if place.finished:
-        say(f"{recipe.name} is finished: {place.path}")
-        return place
-
-    rate = parts.schedule(recipe, len(source))
-    # The metric is measured on whole images, in validation.
-    model.compile(classify.finetune_optimizer(recipe, model, rate), metrics=None)
-
-    def evaluate() -> dict[str, float]:
-        if validation is None:
-            return {}
-        loss, confusion = measure(model, validation)
-        return {"val_loss": loss, "val_mean_iou": confusion.mean_iou}
-
-    loader = train_loader(recipe, source)
-    total = rate.total_steps
-    hooks = [Curves(), *tensorboard_hook(place.path, say)]
-    if validation is not None:
-        hooks.append(Overlays(validation, round(total / loader.steps_per_epoch / 10)))
-    trainer = Trainer(
-        model,
-        loader,
-        total,
+    return train(
+        job,
         place,
-        evaluate,
-        schedule=lambda step: float(rate(step)),
-        hooks=hooks,
-        columns=("val_mean_iou",),
+        precision=precision,
         validation_every=validation_every,
         checkpoint_seconds=checkpoint_seconds,
+        command=command,
+        say=say,
     )
-    say(
-        f"{recipe.name}: {total} steps of {recipe.batch_size} images from {source.name} "
-        f"({len(source)}, {classes} classes), peak learning rate {recipe.peak_learning_rate:.3g}, "
-        f"{run['backend']} backend, {precision}"
-    )
-    trainer.run()
 
-    weights = export.whole_weights(model, keras.ops.convert_to_numpy)
-    final = model
-    if precision != "float32":
-        final = build_segmenter(preset, recipe, classes, False, "float32", source.class_names)
-        export.set_weights(final, weights, "float32")
-    final.compile("sgd")
-    results, confusion = [], None
-    if validation is not None:
-        _, confusion = measure(final, validation)
-        results = [
-            export.result(
-                METRIC,
-                confusion.mean_iou,
-                f"{validation.name} ({len(validation)} images)",
-                command,
-                backend=keras.backend.backend(),
-                pixel_accuracy=round(confusion.accuracy, 6),
-                training_seconds=round(trainer.state["seconds"], 1),
-                classes=by_class(confusion, final.class_names),
-            )
-        ]
-    licence = OURS if from_scratch else Contents.read(resolve(preset)).licence
-    stored = {**run, "start_licence": licence}
-    export.write_preset(trainer, final, recipe, stored, results, "float32")
-    write_json(place.path / "results.json", results)
-    value = f", {METRIC} {confusion.mean_iou:.4f} on {len(validation)} images" if results else ""
-    say(f"{recipe.name} is finished: {place.preset}{value}")
-    if results:
-        say(table(by_class(confusion, final.class_names)))
-    return place
+
+class _Segment(Job):
+    columns = ("val_mean_iou",)
+    infix = "_seg_"
+
+    def build(self, load_weights: bool, dtype: str) -> ImageSegmenter:
+        names = self.source.class_names
+        model = build_segmenter(
+            self.preset, self.recipe, self.num_classes, load_weights, dtype, names
+        )
+        if self.linear_probe:
+            model.backbone.trainable = False
+        return model
+
+    def compile(self, model: ImageSegmenter, optimizer: Any) -> None:
+        # The metric is measured on whole images, in validation.
+        model.compile(optimizer, metrics=None)
+
+    def loader(self) -> Loader:
+        return train_loader(self.recipe, self.source)
+
+    def validate(self, model: ImageSegmenter) -> dict[str, float]:
+        loss, confusion = measure(model, self.validation)
+        return {"val_loss": loss, "val_mean_iou": confusion.mean_iou}
+
+    def measure(self, model: ImageSegmenter) -> Measured:
+        _, confusion = measure(model, self.test)
+        rows = by_class(confusion, model.class_names)
+        more = {"pixel_accuracy": round(confusion.accuracy, 6), "classes": rows}
+        return Measured(METRIC, confusion.mean_iou, METRIC, more, table(rows))
+
+    def hooks(self, epochs: float) -> list[Any]:
+        return [Overlays(self.validation, round(epochs / 10))] if self.validation else []
 
 
 # --- parts of a run -------------------------------------------------------------------------------
@@ -219,11 +175,6 @@ def check_recipe(recipe: Recipe) -> SegmentRecipe:
 
 def _names() -> str:
     return f"name one with --recipe: {', '.join(list_recipes('segment'))}"
-
-
-def run_name(recipe: SegmentRecipe, start: str, num_labels: int | None) -> str:
-    """<start>_seg_<data>_<pixels>, and what was changed."""
-    return classify.run_name(recipe, start, num_labels).replace("_ft_", "_seg_", 1)
 
 
 def opened(

@@ -1,7 +1,9 @@
-"""The commands `finetune --task segment` and `predict`."""
+"""The commands `finetune --task segment` and `predict`, whose part for boxes is elsewhere."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,27 +53,34 @@ def finetune(args: argparse.Namespace) -> None:
 
 
 def predict(args: argparse.Namespace) -> None:
-    """Writes label maps as PNG files, and pictures of them on top of the images.
+    """Writes what a segmenter or detector sees in images.
 
     Raises:
-        ValueError: the preset is no segmenter, or no image can be read.
+        ValueError: the preset is neither, or no image can be read.
     """
-    from PIL import Image
-
-    from mimzoo.data.ids import printable
-    from mimzoo.tasks import ImageSegmenter
-    from mimzoo_training import measure
-    from mimzoo_training.image_files import read_images
-    from mimzoo_training.overlays import class_names, colours, draw_overlays
+    from mimzoo.tasks import ImageSegmenter, ObjectDetector
+    from mimzoo_training import detect_commands, measure
 
     model = measure.load_task(preset_folder(args.preset))
-    if not isinstance(model, ImageSegmenter):
+    images = _images(args)
+    if isinstance(model, ObjectDetector):
+        detect_commands.predict(args, model, images)
+    elif isinstance(model, ImageSegmenter):
+        _predict(args, model, images)
+    else:
         raise ValueError(
-            f"{args.preset} is no segmenter: `mimzoo finetune --task segment` makes one of it."
+            f"{args.preset} is no segmenter: `mimzoo finetune --task segment` makes one of it, and "
+            "`--task detect` a detector."
         )
+
+
+def _images(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray, str]]:
+    """(path, image, stem of the files to write) of each; makes the folder for these."""
+    from mimzoo.data.ids import printable
+    from mimzoo_training.image_files import read_images
+
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    names, palette = class_names(model), colours(model.num_classes)
     taken: set[str] = set()
     for paths, images in read_images(args.images):
         for path, image in zip(paths, images, strict=True):
@@ -80,18 +89,33 @@ def predict(args: argparse.Namespace) -> None:
                     f"--out {printable(args.out)} is the folder of {printable(path)}, which could "
                     "be overwritten: name another."
                 )
-            found = model.predict([image])[0]
-            stem = _free(Path(path).stem, taken)
-            picture = Image.fromarray(found)
-            picture.putpalette(palette.reshape(-1).tolist())
-            picture.save(out / f"{stem}.png")
-            draw_overlays([[(image, found)]], [stem], names, out / f"{stem}_overlay.png")
-            shares = np.bincount(found.reshape(-1), minlength=len(names)) / found.size
-            best = np.argsort(-shares, kind="stable")[:5]
-            print(printable(path))
-            for number in best[shares[best] > 0]:
-                print(f"  {100 * shares[number]:5.1f} %  {printable(names[number])}")
-    print(f"{out}: label maps and overlays of {len(taken) // 2} images")
+            yield path, image, _free(Path(path).stem, taken)
+
+
+def _predict(
+    args: argparse.Namespace, model: Any, images: Iterator[tuple[str, np.ndarray, str]]
+) -> None:
+    """Writes label maps as PNG files, and pictures of them on top of the images."""
+    from PIL import Image
+
+    from mimzoo.data.ids import printable
+    from mimzoo_training.overlays import class_names, colours, draw_overlays
+
+    out, count = Path(args.out), 0
+    names, palette = class_names(model), colours(model.num_classes)
+    for path, image, stem in images:
+        found = model.predict([image])[0]
+        picture = Image.fromarray(found)
+        picture.putpalette(palette.reshape(-1).tolist())
+        picture.save(out / f"{stem}.png")
+        draw_overlays([[(image, found)]], [stem], names, out / f"{stem}_overlay.png")
+        shares = np.bincount(found.reshape(-1), minlength=len(names)) / found.size
+        best = np.argsort(-shares, kind="stable")[:5]
+        print(printable(path))
+        for number in best[shares[best] > 0]:
+            print(f"  {100 * shares[number]:5.1f} %  {printable(names[number])}")
+        count += 1
+    print(f"{out}: label maps and overlays of {count} images")
 
 
 def _free(stem: str, taken: set[str]) -> str:

@@ -13,6 +13,7 @@ from mimzoo.layers.positions import PositionEmbedding
 from mimzoo.layers.transformer_block import TransformerBlock
 from mimzoo.models.backbone import Backbone, check_image_shape
 from mimzoo.models.layer_decay import vit_layer_decay_scales
+from mimzoo.models.vit.windows import block_windows
 
 POSITIONS = ("sincos", "learned", "none")
 RELATIVE_BIASES = ("none", "shared", "per_block")
@@ -33,6 +34,8 @@ _ARGUMENTS = (
     "final_norm",
     "layer_norm_epsilon",
     "remat",
+    "window_size",
+    "global_attention_blocks",
 )
 
 # embed_dim, depth, num_heads, patch_size. Ti and S: DeiT (arXiv 2012.12877); B, L, H: MAE
@@ -86,11 +89,15 @@ class ViTBackbone(Backbone):
             and normalises after pooling.
         layer_norm_epsilon: of all norms.
         remat: recompute activations of the blocks in the backward pass, saving memory.
+        window_size: side of the windows, in tokens, inside which blocks attend (ViTDet, arXiv
+            2203.16527); needs `class_token=False`. None: all blocks attend to all tokens.
+        global_attention_blocks: blocks that do so in spite of `window_size`, from 0; default: the
+            last of each quarter.
         dtype: Keras dtype or policy.
 
     Raises:
-        ValueError: the patch does not divide the image, heads do not divide the width, or an
-            unknown option.
+        ValueError: the patch does not divide the image, heads do not divide the width, an unknown
+            option, or options that do not go with windows.
 
     Example:
     ```python
@@ -119,6 +126,8 @@ class ViTBackbone(Backbone):
         final_norm: bool = True,
         layer_norm_epsilon: float = 1e-6,
         remat: bool = False,
+        window_size: int | None = None,
+        global_attention_blocks: tuple[int, ...] | None = None,
         dtype: str | keras.DTypePolicy | None = None,
         **kwargs,
     ):
@@ -128,6 +137,11 @@ class ViTBackbone(Backbone):
         ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {known}, got {value!r}.")
+        if global_attention_blocks is not None:
+            global_attention_blocks = tuple(global_attention_blocks)
+        windows = block_windows(
+            depth, window_size, global_attention_blocks, class_token, relative_position_bias
+        )
         self.image_shape = check_image_shape(image_shape)
         self.grid = grid = patch_grid(image_shape, patch_size)
         shared = {"dtype": dtype}
@@ -161,14 +175,22 @@ class ViTBackbone(Backbone):
                 qkv_bias,
                 layer_scale_init,
                 rate,
-                relative_position_grid=grid if relative_position_bias == "per_block" else None,
+                relative_position_grid=(
+                    ((size, size) if size else grid)
+                    if relative_position_bias == "per_block"
+                    else None
+                ),
                 class_token=class_token,
                 remat=remat,
                 layer_norm_epsilon=layer_norm_epsilon,
+                window_size=size,
+                grid=grid if size else None,
                 name=f"block_{i}",
                 **shared,
             )
-            for i, rate in enumerate(drop_path_rates(drop_path_rate, depth))
+            for i, (rate, size) in enumerate(
+                zip(drop_path_rates(drop_path_rate, depth), windows, strict=True)
+            )
         ]
         self.norm = (
             keras.layers.LayerNormalization(epsilon=layer_norm_epsilon, name="norm", **shared)
@@ -198,6 +220,8 @@ class ViTBackbone(Backbone):
         self.final_norm = final_norm
         self.layer_norm_epsilon = layer_norm_epsilon
         self.remat = remat
+        self.window_size = window_size
+        self.global_attention_blocks = global_attention_blocks
         self.stride = patch_size
         self.output_dim = embed_dim
         self.intermediate_outputs = tuple(intermediates[:depth])
@@ -214,8 +238,11 @@ class ViTBackbone(Backbone):
         name = "relative_position_bias"
         if (stored.get(name), changes.get(name)) != ("shared", "per_block"):
             return None
-        shared = cls.from_preset(folder, **{**changes, name: "shared"})
-        own = cls.from_config({**shared.get_config(), name: "per_block"})
+        names = ("window_size", "global_attention_blocks")
+        windows = {k: v for k, v in changes.items() if k in names}
+        others = {k: v for k, v in changes.items() if k not in names}
+        shared = cls.from_preset(folder, **{**others, name: "shared"})
+        own = cls.from_config({**shared.get_config(), name: "per_block", **windows})
         table = shared.shared_bias
         moved = {id(v) for v in table.weights}
         biases = [block.attention.relative_position_bias for block in own.blocks]
@@ -225,8 +252,8 @@ class ViTBackbone(Backbone):
         for target, source in zip(rest, old, strict=True):
             target.assign(source)
         for bias in biases:
-            for target, source in zip(bias.weights, table.weights, strict=True):
-                target.assign(source)
+            values = map(ops.convert_to_numpy, table.weights)
+            bias.load_own_variables({str(n): value for n, value in enumerate(values)})
         return own
 
     def embed(self, images: Tensor) -> Tensor:
@@ -269,6 +296,11 @@ class ViTBackbone(Backbone):
         # `kept` gets each layer's output. Nothing else may hold one.
         if index is None:
             self.check_tokens(x)
+        elif self.window_size is not None:
+            raise ValueError(
+                "with window_size, blocks need all tokens of an image: pretrain without windows, "
+                "and load the weights with window_size afterwards."
+            )
         x = self.prepare(x, index)
         bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
         layers = [(block, {"bias": bias, "index": index}) for block in self.blocks]

@@ -1,5 +1,6 @@
 """The maps of a backbone that a segmentation head reads, and the necks between the two."""
 
+import functools
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ from keras import ops
 from mimzoo.backend import Tensor
 from mimzoo.models.backbone import Backbone
 from mimzoo.models.vit import ViTBackbone
+from mimzoo.tasks.maps import LevelNorms, build_chain, run, scaling_layers
 
 LEVELS = 4
 # Pixels to a step of the finest map, on which every published head works.
@@ -39,41 +41,6 @@ def make_neck(backbone: Backbone, dtype: Any) -> keras.layers.Layer:
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
-class LevelNorms(keras.layers.Layer):
-    """Layer norm of the first maps, as Swin's dense models have (mmsegmentation, swin.py).
-
-    Args:
-        count: how many maps are normalised; further ones stay as they are.
-        epsilon: of the norms.
-        **kwargs: of keras.layers.Layer.
-    """
-
-    def __init__(self, count: int, epsilon: float = 1e-5, **kwargs):
-        super().__init__(**kwargs)
-        self.count, self.epsilon = count, epsilon
-        self.norms = [
-            keras.layers.LayerNormalization(
-                epsilon=epsilon, dtype=self.dtype_policy, name=f"norm_{number}"
-            )
-            for number in range(count)
-        ]
-
-    def build(self, shapes: list[tuple]) -> None:
-        """One norm for each of the first maps."""
-        for norm, shape in zip(self.norms, shapes, strict=False):
-            norm.build(shape)
-
-    def call(self, levels: list[Tensor]) -> list[Tensor]:
-        """Maps (B, rows, cols, channels) -> maps of the same shapes."""
-        normed = [norm(level) for norm, level in zip(self.norms, levels, strict=False)]
-        return normed + list(levels[self.count :])
-
-    def get_config(self) -> dict:
-        """The constructor's arguments."""
-        return {**super().get_config(), "count": self.count, "epsilon": self.epsilon}
-
-
-@keras.saving.register_keras_serializable(package="mimzoo")
 class FeaturePyramid(keras.layers.Layer):
     """Four maps of one size -> a pyramid: mmsegmentation's `Feature2Pyramid`.
 
@@ -95,23 +62,14 @@ class FeaturePyramid(keras.layers.Layer):
         """One chain of layers for each map."""
         shared = {"dtype": self.dtype_policy}
         for number, shape in enumerate(shapes):
-            power, chain = self.first - number, []
-            for step in range(max(power, 0)):
-                if step:
-                    chain += [
-                        batch_norm(name=f"norm_{number}", **shared),
-                        keras.layers.Activation("gelu", **shared),
-                    ]
-                chain.append(
-                    keras.layers.Conv2DTranspose(
-                        shape[-1], 2, strides=2, name=f"up_{number}_{step}", **shared
-                    )
-                )
-            if power < 0:
-                chain.append(keras.layers.MaxPooling2D(2**-power, padding="same", **shared))
-            for layer in chain:
-                layer.build(shape)
-                shape = layer.compute_output_shape(shape)
+            chain = scaling_layers(
+                self.first - number,
+                [shape[-1]] * 2,
+                functools.partial(batch_norm, name=f"norm_{number}", **shared),
+                f"up_{number}",
+                **shared,
+            )
+            build_chain(chain, shape)
             self.scalings.append(chain)
 
     def call(self, levels: list[Tensor], training: bool | None = None) -> list[Tensor]:
@@ -128,16 +86,6 @@ class FeaturePyramid(keras.layers.Layer):
 def batch_norm(**kwargs: Any) -> keras.layers.BatchNormalization:
     """Batch norm with torch's constants, which all published heads were trained with."""
     return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, **kwargs)
-
-
-def run(layers: list[keras.layers.Layer], x: Tensor, training: bool | None) -> Tensor:
-    """The layers one after the other."""
-    for layer in layers:
-        if isinstance(layer, keras.layers.BatchNormalization | keras.layers.Dropout):
-            x = layer(x, training=training)
-        else:
-            x = layer(x)
-    return x
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:

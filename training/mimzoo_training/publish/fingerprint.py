@@ -32,7 +32,7 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     import keras
 
     from mimzoo.models import Backbone
-    from mimzoo.tasks import ImageClassifier, ImageSegmenter
+    from mimzoo.tasks import ImageClassifier, ImageSegmenter, ObjectDetector
 
     path = folder / "task.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -43,6 +43,8 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     found = {"features": _statistics(backbone(images), "features")}
     if isinstance(model, ImageClassifier | ImageSegmenter):
         found["outputs"] = _statistics(model(images), "logits")
+    elif isinstance(model, ObjectDetector):
+        found["outputs"] = _statistics(model(images)["cls_logits"], "logits")
     elif model is not backbone:
         inputs = {"images": images, **model.draw(np.arange(2))}
         predicted = keras.tree.flatten(keras.Model.__call__(model, inputs))[0]

@@ -8,6 +8,12 @@ from functools import partial
 from mimzoo.run_length import length_unit
 from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.recipes.coyo import COYO_DATA, COYO_METHODS, COYO_SIZES, vit_mae_coyo
+from mimzoo_training.recipes.detect import (
+    mixmim_nano_detect_bccd,
+    swinv2_nano_detect_bccd,
+    vit_base_mae_detect_coco,
+    vit_nano_detect_bccd,
+)
 from mimzoo_training.recipes.mae import vit_mae_finetune_in1k, vit_mae_in1k
 from mimzoo_training.recipes.mixmim import mixmim_finetune_in1k, mixmim_in1k
 from mimzoo_training.recipes.nano import (
@@ -21,6 +27,8 @@ from mimzoo_training.recipes.nano import (
     vit_nano_mae_fmnist,
 )
 from mimzoo_training.recipes.recipe_kinds import (
+    AnyRecipe,
+    DetectRecipe,
     FinetuneRecipe,
     PretrainRecipe,
     SegmentRecipe,
@@ -45,6 +53,7 @@ from mimzoo_training.recipes.simmim import (
 )
 
 __all__ = [
+    "DetectRecipe",
     "FinetuneRecipe",
     "PretrainRecipe",
     "Recipe",
@@ -101,6 +110,10 @@ _MAKERS: list[Callable[[], Recipe]] = [
     vit_nano_segment_camvid,
     swinv2_nano_segment_camvid,
     mixmim_nano_segment_camvid,
+    vit_base_mae_detect_coco,
+    vit_nano_detect_bccd,
+    swinv2_nano_detect_bccd,
+    mixmim_nano_detect_bccd,
 ]
 
 
@@ -119,11 +132,11 @@ def _is_length(text: str) -> bool:
 
 
 def list_recipes(kind: str | None = None) -> list[str]:
-    """Names of all recipes, or of those of a kind: "pretrain", "finetune" or "segment"."""
+    """Names of all recipes, or of those of a kind: "pretrain", "finetune", "segment", "detect"."""
     return [name for name, r in _recipes().items() if kind in (None, r.kind)]
 
 
-def get_recipe(name: str) -> PretrainRecipe | FinetuneRecipe | SegmentRecipe:
+def get_recipe(name: str) -> AnyRecipe:
     """A recipe by name. A pretraining recipe is found at any length: `..._30ep`.
 
     Raises:

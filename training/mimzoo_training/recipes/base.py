@@ -8,7 +8,7 @@ from typing import Any, Self
 from mimzoo import run_length
 from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
-CROPS = ("random_resized_crop", "crop_pad", "scale_crop")
+CROPS = ("random_resized_crop", "crop_pad", "scale_crop", "scale_jitter")
 SCHEDULES = ("cosine", "multistep", "linear")
 # Shortened runs keep the warm-up, unless it would take more than this share of the run.
 MAX_WARMUP = 0.1
@@ -21,7 +21,7 @@ class Recipe:
     Attributes:
         name: <backbone>_<size>_<method>_<data>_<length>, the method left out where it is called
             as the backbone; of fine-tuning <backbone>_<size>_<method>_finetune_<data>_<pixels>.
-        kind: "pretrain", "finetune" or "segment".
+        kind: "pretrain", "finetune", "segment" or "detect".
         backbone: short name of the backbone's class, as in names: "vit", "swinv2".
         size: of the backbone: nano, tiny, small, base, large, huge, giant.
         data: short name of the data set.
@@ -42,9 +42,10 @@ class Recipe:
         no_weight_decay: regexes of weights that are not decayed either, where there are such.
         drop_path_rate: of the last block.
         crop: "random_resized_crop"; "crop_pad": pad and cut out, for small images; "scale_crop":
-            scale and cut out a window, of segmentation.
+            scale and cut out a window, of segmentation; "scale_jitter": likewise, of detection.
         crop_scale: least and greatest share of the area, for "random_resized_crop"; least and
-            greatest factor of the sides, for "scale_crop".
+            greatest factor of the sides, for "scale_crop"; of the largest image that fits into
+            the window, for "scale_jitter".
         crop_padding: pixels on each side, for "crop_pad".
         flip: probability of the mirror image.
         crop_fraction: for evaluation, image_size / the resized shorter side.

@@ -1,4 +1,4 @@
-"""The kinds of recipes: pretraining, fine-tuning and segmentation."""
+"""The kinds of recipes: pretraining, fine-tuning, segmentation and detection."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -126,16 +126,50 @@ class SegmentRecipe(Recipe):
     ema_momentum: float | None = None
 
 
-def recipe_from_json(data: dict) -> PretrainRecipe | FinetuneRecipe | SegmentRecipe:
+@dataclass(frozen=True, kw_only=True)
+class DetectRecipe(Recipe):
+    """How a detector is made of a pretrained model. `image_size` is the side of a window.
+
+    Attributes:
+        architecture: further arguments of the backbone, such as window_size.
+        layer_decay: learning rate of a layer over that of the next.
+        min_level, neck_dim, head_dim, head_depth: see `mimzoo.models.ObjectDetector`.
+        photometric: whether brightness, contrast, saturation and hue change.
+        ema_momentum: of the moving average of the weights; None for none.
+    """
+
+    kind: str = "detect"
+    crop: str = "scale_jitter"
+    crop_scale: tuple[float, float] = (0.1, 2.0)
+    crop_fraction: float = 1.0
+    architecture: dict[str, Any] = field(default_factory=dict)
+    layer_decay: float = 0.7
+    min_level: int | None = None
+    neck_dim: int = 256
+    head_dim: int = 256
+    head_depth: int = 4
+    photometric: bool = False
+    ema_momentum: float | None = None
+
+
+AnyRecipe = PretrainRecipe | FinetuneRecipe | SegmentRecipe | DetectRecipe
+_KINDS = {
+    "pretrain": PretrainRecipe,
+    "finetune": FinetuneRecipe,
+    "segment": SegmentRecipe,
+    "detect": DetectRecipe,
+}
+
+
+def recipe_from_json(data: dict) -> AnyRecipe:
     """The inverse of `Recipe.to_json`; also of what mimzoo 0.1 wrote.
 
     Raises:
         ValueError: fields that recipes do not have, or that are missing.
     """
-    kinds = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "segment": SegmentRecipe}
-    cls = kinds.get(data.get("kind"))
+    cls = _KINDS.get(data.get("kind"))
     if cls is None:
-        known = ", ".join(map(repr, kinds))
+        known = ", ".join(map(repr, _KINDS))
         raise ValueError(f"a recipe's kind is one of {known}, got {data.get('kind')!r}.")
     data = upgraded(_with_tuples(data))
     try:

@@ -1,0 +1,499 @@
+"""Images with boxes: files, what is refused, and transforms that keep boxes aligned."""
+
+import logging
+import tarfile
+
+import numpy as np
+import pytest
+from box_files import HEIGHT, NAMES, OBJECTS, WIDTH, coco, picture, png, write, write_voc, xml
+
+from mimzoo.data import (
+    BoxedPictures,
+    Compose,
+    Loader,
+    Normalize,
+    Photometric,
+    RandomFlip,
+    RandomResizedCrop,
+    ResizePad,
+    ScaleJitter,
+    open_boxes,
+    take_subset,
+)
+from mimzoo.data.boxes import CROWD, DIFFICULT
+from mimzoo.data.feed import make_feed
+from mimzoo.data.inputs import Inputs
+from mimzoo.data.random import uniform
+from mimzoo.data.voc_files import parse_xml
+
+pytestmark = pytest.mark.one_backend
+
+
+def rows(source):
+    """Objects of all images, as `OBJECTS` has them."""
+    found = [source.objects(index) for index in range(len(source))]
+    return [
+        [(*box, label) for box, label in zip(o.boxes.tolist(), o.labels.tolist(), strict=True)]
+        for o in found
+    ]
+
+
+@pytest.fixture
+def voc(tmp_path):
+    return write_voc(tmp_path / "tiny")
+
+
+# --- Pascal VOC -----------------------------------------------------------------------------------
+
+
+def test_a_folder_of_xml_files_and_a_tar_of_it(voc, tmp_path):
+    source = open_boxes(voc)
+    assert (len(source), source.class_names, source.kind) == (4, NAMES, "folder")
+    assert rows(source) == OBJECTS
+    assert (source.boxed, source.max_objects) == (True, 2)
+    assert source.example_name(1) == "train/images/1.png"
+    np.testing.assert_array_equal(source[0]["image"], picture(OBJECTS[0]))
+    with tarfile.open(tmp_path / "tiny.tar", "w") as tar:
+        tar.add(voc, "tiny")
+    packed = open_boxes(tmp_path / "tiny.tar", "validation")
+    assert (rows(packed), packed.class_names, packed.kind) == (OBJECTS[:2], NAMES, "tar")
+    assert len({s.fingerprint() for s in (source, packed, open_boxes(voc, "validation"))}) == 3
+    before = source.fingerprint()
+    assert open_boxes(voc).fingerprint() == before
+    text = (voc / "train/annotations/0.xml").read_text().replace("<xmin>3<", "<xmin>4<")
+    (voc / "train/annotations/0.xml").write_text(text)
+    assert open_boxes(voc).fingerprint() != before
+
+
+def test_xml_beside_images(tmp_path):
+    for number in range(20):
+        write(tmp_path / f"{number}.png", png(picture(OBJECTS[0])))
+        write(tmp_path / f"{number}.xml", xml(OBJECTS[0], size=None))
+    parts = [open_boxes(tmp_path, split) for split in ("train", "validation")]
+    assert sum(map(len, parts)) == 20
+    assert all(part.boxed and part.max_objects == 2 and part.class_names == NAMES for part in parts)
+    assert rows(parts[1])[0] == OBJECTS[0]
+    assert "objects" in take_subset(parts[0], count=2)[0]
+
+
+def test_the_lists_of_voc(tmp_path):
+    for year in ("VOC2007", "VOC2012"):
+        root = tmp_path / year
+        for number, objects in enumerate(OBJECTS):
+            write(root / f"JPEGImages/{number}.jpg", png(picture(objects)))
+            write(root / f"Annotations/{number}.xml", xml(objects))
+        write(root / "JPEGImages/unlisted.jpg", png(picture([])))
+        write(root / "SegmentationClass/0.png", png(picture([])))
+        write(root / "ImageSets/Main/train.txt", "0\n1\n")
+        write(root / "ImageSets/Main/val.txt", "2\n\n")
+        write(root / "ImageSets/Main/trainval.txt", "0\n1\n2\n")
+        write(root / "ImageSets/Main/bar_train.txt", "0  1\n1 -1\n")
+    assert rows(open_boxes(tmp_path)) == OBJECTS[:2] * 2
+    assert rows(open_boxes(tmp_path, "validation")) == OBJECTS[2:3] * 2
+    write(tmp_path / "VOC2007/ImageSets/Main/val.txt", "2\n9\n")
+    with pytest.raises(ValueError, match=r"1 images that ImageSets/Main lists .* VOC2007/9: add"):
+        open_boxes(tmp_path)
+    write(tmp_path / "VOC2007/ImageSets/Main/val.txt", "1\n")
+    with pytest.raises(ValueError, match="VOC2007/1 is in two lists of VOC2007/ImageSets/Main"):
+        open_boxes(tmp_path)
+
+
+def test_classes_and_difficult_objects(voc):
+    write(voc / "train/annotations/1.xml", xml([(*OBJECTS[1][0], True)]))
+    assert open_boxes(voc).objects(1).kinds.tolist() == [DIFFICULT]
+    assert len(open_boxes(voc).objects(1).learned.boxes) == 1
+    write(voc / "val/annotations/1.xml", xml(OBJECTS[1], names=("bar", "comet")))
+    with pytest.raises(ValueError, match=r"1\.xml has the class comet, which is none of bar, dot"):
+        open_boxes(voc, "validation")
+    assert open_boxes(voc).class_names == NAMES
+    write(voc / "classes.txt", "comet\ndot\nbar\n")
+    assert open_boxes(voc, "validation").objects(1).labels.tolist() == [0]
+    assert open_boxes(voc).objects(0).labels.tolist() == [2, 1]
+    with pytest.raises(ValueError, match=r"0\.xml has the class dot, which is none of bar$"):
+        open_boxes(voc, class_names=["bar"])
+
+
+def test_pixels_are_counted_from_one(tmp_path):
+    text = xml([]).replace(
+        "</annotation>",
+        "<object><name>a</name><part><bndbox><xmin>9</xmin></bndbox></part><bndbox><xmin>1</xmin>"
+        "<ymin>0</ymin><xmax>32</xmax><ymax>24.5</ymax></bndbox></object></annotation>",
+    )
+    write(tmp_path / "a.png", png(picture([])))
+    write(tmp_path / "a.xml", text)
+    assert open_boxes(tmp_path, holdout=0).objects(0).boxes.tolist() == [[0, 0, 32, 24]]
+
+
+# --- COCO -----------------------------------------------------------------------------------------
+
+
+def test_cocos_own_layout(tmp_path):
+    splits = ("train", OBJECTS), ("val", OBJECTS[:2])
+    for split, objects in splits:
+        write(tmp_path / f"annotations/instances_{split}2017.json", coco(objects))
+        write(tmp_path / f"annotations/person_keypoints_{split}2017.json", "[")
+        for number, row in enumerate(objects):
+            write(tmp_path / f"{split}2017/{number}.png", png(picture(row)))
+    source = open_boxes(tmp_path)
+    assert (len(source), source.class_names) == (4, NAMES)
+    assert rows(source) == OBJECTS
+    assert source.example_name(3) == "train2017/3.png"
+    held = open_boxes(tmp_path, "validation", class_names=["none", "dot", "bar"])
+    assert held.objects(0).labels.tolist() == [2, 1]
+    assert held.example_name(1) == "val2017/1.png"
+    with pytest.raises(ValueError, match=r"val2017\.json has the class dot, which is none of bar"):
+        open_boxes(tmp_path, "validation", class_names=["bar"])
+
+
+def test_json_beside_images_and_crowds(tmp_path):
+    crowd = [[(*OBJECTS[0][0], True), OBJECTS[0][1]], *OBJECTS[1:]]
+    for split in ("train", "valid"):
+        write(tmp_path / split / "_annotations.coco.json", coco(crowd))
+        for number, row in enumerate(OBJECTS):
+            write(tmp_path / split / f"{number}.png", png(picture(row)))
+    source = open_boxes(tmp_path, "validation")
+    assert source.example_name(0) == "valid/0.png"
+    assert source.objects(0).kinds.tolist() == [CROWD, 0]
+    assert source.max_objects == 1
+    targets = Loader(source, 4, shuffle=False).batch(0)[1]
+    assert targets["labels"].tolist() == [[1], [1], [0], [-1]]
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def test_a_few_wrong_boxes_are_named_and_left_out(voc, caplog):
+    empty, beyond = (5, 5, 5, 9, 0), (20, 10, 40, 19, 1)
+    write(voc / "train/annotations/2.xml", xml([*OBJECTS[2], empty, beyond]))
+    with caplog.at_level(logging.WARNING):
+        found = rows(open_boxes(voc))
+    assert found[2] == [*OBJECTS[2], (20, 10, 32, 19, 1)]
+    text = caplog.text
+    assert "1 boxes are left out: train/annotations/2.xml has the box (5, 5, 5, 9), which " in text
+    assert "1 boxes reach beyond their image and are clipped, such as train/annotation" in text
+    outside = [(33, 3, 40, 8, 0)] * 5
+    write(voc / "train/annotations/3.xml", xml(outside))
+    with pytest.raises(ValueError, match=r"6 of 11 boxes are wrong, such as: train/annot.*2\.xml"):
+        open_boxes(voc)
+    write(voc / "train/annotations/2.xml", xml(OBJECTS[2]))
+    with pytest.raises(
+        ValueError, match=r"3\.xml has the box \(33, 3, 40, 8\), outside of 32 x 24"
+    ):
+        open_boxes(voc)
+
+
+def replaced(old, new):
+    return lambda text: text.replace(old, new)
+
+
+BAD_XML = {
+    "cut off": (lambda text: text[:40], r"1\.xml is no XML: "),
+    "empty": (lambda text: "", r"1\.xml is no XML: no element found"),
+    "another document": (lambda text: "<html></html>", r"1\.xml is no Pascal VOC annotation: it"),
+    "no number": (replaced("<xmax>9<", "<xmax>nine<"), r"1\.xml: <bndbox/xmax> must be a number"),
+    "not finite": (replaced("<xmax>9<", "<xmax>inf<"), r"1\.xml: <bndbox/xmax> must be a number"),
+    "no name": (replaced("<name>dot</name>", ""), r"1\.xml has an object without <name>"),
+    "document type": (
+        lambda text: '<!DOCTYPE a [<!ENTITY e "dot">]>' + text.replace("dot", "&e;"),
+        r"1\.xml has a document type",
+    ),
+    "size": (
+        replaced("<width>32<", "<width>64<"),
+        r"1\.xml has boxes for 64 x 24 pixels, and .*1\.png",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", BAD_XML)
+def test_broken_xml_is_named(voc, change):
+    make, message = BAD_XML[change]
+    write(voc / "train/annotations/1.xml", make(xml(OBJECTS[1])))
+    with pytest.raises(ValueError, match=message):
+        Loader(open_boxes(voc), 4).batch(0)
+
+
+def test_no_document_type_in_any_encoding():
+    bomb = '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a [<!ENTITY e "x">]><a>&e;</a>'
+    for data in (bomb.encode("utf-16"), bomb.replace("-16", "-8").encode()):
+        with pytest.raises(ValueError, match="has a document type"):
+            parse_xml(data, "a.xml")
+    with pytest.raises(ValueError, match="has 16777217 bytes, more than any annotation"):
+        parse_xml(b" " * (2**24 + 1), "a.xml")
+    with pytest.raises(ValueError, match=r"a\.xml is no XML"):
+        parse_xml(b'<?xml version="1.0" encoding="no-such"?><a/>', "a.xml")
+
+
+def test_missing_files_and_objects(voc, tmp_path):
+    (voc / "train/images/1.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"1 files have no image, such as train/annotations/1\.xml"
+    ):
+        open_boxes(voc)
+    (voc / "train/annotations/1.xml").unlink()
+    (voc / "train/annotations/0.xml").unlink()
+    with pytest.raises(ValueError, match=r"1 files have no XML file, such as train/images/0\.png"):
+        open_boxes(voc)
+    write_voc(tmp_path / "none", [("train", [[], []])])
+    with pytest.raises(ValueError, match="none has no objects in its 2 images: a detector needs"):
+        open_boxes(tmp_path / "none", holdout=0)
+    write(tmp_path / "plain/a.png", png(picture([])))
+    with pytest.raises(ValueError, match="plain has no boxes: put an XML file beside each image"):
+        open_boxes(tmp_path / "plain")
+    with pytest.raises(FileNotFoundError):
+        open_boxes(tmp_path / "gone")
+
+
+def annotation(**changes):
+    def change(content):
+        content["annotations"][1] |= changes
+        return content
+
+    return change
+
+
+def without(key, part="annotations"):
+    def change(content):
+        del content[part][0][key]
+        return content
+
+    return change
+
+
+BAD_JSON = {
+    "cut off": (lambda content: '{"images": [', r"a\.json is no JSON: "),
+    "deep": (lambda content: "[" * 100_000, r"a\.json is no JSON: "),
+    "another file": (lambda content: "[]", r'a\.json is no COCO file: it needs "images"'),
+    "no box": (without("bbox"), r"a\.json: annotation 0 cannot be read: 'bbox' is missing"),
+    "three numbers": (annotation(bbox=[1, 2, 3]), r"annotation 1 cannot be read: not enough"),
+    "words": (annotation(bbox="abcd"), r"annotation 1 cannot be read: could not convert"),
+    "no name": (without("file_name", "images"), r"image 0 cannot be read: 'file_name' is missing"),
+    "lists": (lambda content: content | {"images": [3]}, r"image 0 cannot be read"),
+    "category": (annotation(category_id=8), r"annotation 1 has the category 8, which is not there"),
+    "image": (annotation(image_id=9), r"a\.json: annotation 1 is of image 9, which is not there"),
+    "empty": (
+        lambda content: (
+            annotation(bbox=[1, 2, 0, 3])(content | {"images": content["images"][:1]})
+            | {"annotations": content["annotations"][1:2]}
+        ),
+        r"a\.json, 0\.png has the box \(1, 2, 1, 5\), which is empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("change", BAD_JSON)
+def test_broken_json_is_named(tmp_path, change):
+    make, message = BAD_JSON[change]
+    for number, objects in enumerate(OBJECTS):
+        write(tmp_path / f"images/{number}.png", png(picture(objects)))
+    write(tmp_path / "a.json", make(coco(OBJECTS)))
+    with pytest.raises(ValueError, match=message):
+        open_boxes(tmp_path, holdout=0)
+
+
+def test_images_of_a_json_file(tmp_path):
+    for number, objects in enumerate(OBJECTS[:2]):
+        write(tmp_path / f"images/{number}.png", png(picture(objects)))
+    write(tmp_path / "a.json", coco(OBJECTS))
+    with pytest.raises(ValueError, match=r"2 of 4 images of a\.json are missing, such as 2\.png"):
+        open_boxes(tmp_path)
+    write(tmp_path / "a.json", coco(OBJECTS[:2]))
+    assert len(open_boxes(tmp_path, holdout=0)) == 2
+    write(tmp_path / "more/1.png", png(picture([])))
+    with pytest.raises(ValueError, match=r"1\.png of a\.json may be images/1\.png and more/1\.png"):
+        open_boxes(tmp_path)
+    write(tmp_path / "b.json", coco(OBJECTS[:2]))
+    with pytest.raises(ValueError, match=r"has both a\.json and b\.json for train"):
+        open_boxes(tmp_path)
+    names = coco([[]], names=("a", "a"))
+    write(tmp_path / "b.json", "")
+    (tmp_path / "b.json").unlink()
+    write(tmp_path / "a.json", names)
+    with pytest.raises(ValueError, match=r"a\.json has two categories named a: rename"):
+        open_boxes(tmp_path)
+
+
+# --- transforms -----------------------------------------------------------------------------------
+
+
+TRANSFORMS = [
+    RandomFlip(1.0),
+    ScaleJitter((48, 64)),
+    ScaleJitter((30, 20), (0.5, 3.0)),
+    ScaleJitter((48, 64), (1.0, 1.0)),
+    ResizePad((40, 33)),
+    ResizePad((100, 300)),
+    Compose(
+        [ScaleJitter((48, 64), fill=(0, 0, 0)), RandomFlip(), Photometric(8, (1, 1), (1, 1), 0)]
+    ),
+]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
+def test_boxes_stay_aligned(transform):
+    """The bright pixels of a result lie where its box says, to a pixel."""
+    rng, seen = np.random.default_rng(0), 0
+    for u in uniform(0, 0, np.arange(40), transform.draws, stream="augment"):
+        x1, y1 = rng.integers(0, (70, 50))
+        x2, y2 = x1 + rng.integers(9, 30), y1 + rng.integers(9, 30)
+        image = picture([(x1, y1, x2, y2, 0)], 80, 100)
+        objects = BoxedPictures([image], [{"boxes": [(x1, y1, x2, y2)], "labels": [0]}], 1).objects(
+            0
+        )
+        result, moved = transform.with_boxes(image, objects, u)
+        assert result.dtype == np.uint8
+        bright = (result[..., 0] > 128) & (result[..., 1] < 64)
+        if not len(moved.boxes):
+            assert bright.sum() <= max(bright.shape)
+            continue
+        seen += 1
+        down, across = np.nonzero(bright)
+        if len(down):
+            found = across.min(), down.min(), across.max() + 1, down.max() + 1
+            np.testing.assert_allclose(moved.boxes[0], found, atol=1.01)
+        height, width = result.shape[:2]
+        assert (moved.boxes >= 0).all()
+        assert (moved.boxes <= [width, height, width, height]).all()
+    assert seen > 15
+
+
+def test_what_leaves_the_crop():
+    objects = BoxedPictures(
+        [picture([])], [{"boxes": [[0, 0, 8, 8], [8, 8, 24, 20]], "labels": [0, 1]}], 2
+    )
+    # Twice the size, of which the lower right quarter is shown.
+    result, moved = ScaleJitter((24, 32), (2, 2)).with_boxes(
+        picture([]), objects.objects(0), np.array([0, 1 - 1e-9, 1 - 1e-9])
+    )
+    assert result.shape == (24, 32, 3)
+    assert moved.boxes.tolist() == [[0, 0, 16, 16]]
+    assert moved.labels.tolist() == [1]
+    # A tenth: boxes of 8 pixels have less than one.
+    small = ScaleJitter((24, 32), (0.1, 0.1)).with_boxes(
+        picture([]), objects.objects(0), np.zeros(3)
+    )
+    assert small[1].labels.tolist() == [1]
+
+
+def test_scales_are_those_asked_for():
+    transform = ScaleJitter((100, 100), (0.1, 2.0))
+    sides = [transform.place(50, 200, u).scaled for u in uniform(0, 0, np.arange(4000), 3)]
+    wide = np.array([width for _, width in sides])
+    assert wide.min() >= 10
+    assert wide.max() <= 200
+    assert abs(wide.mean() - 105) < 3
+    assert all(abs(width / height - 4) <= 0.4 for height, width in sides if height > 10)
+    places = {transform.place(50, 200, u).window for u in uniform(1, 0, np.arange(50), 3)}
+    assert len(places) > 40
+
+
+def test_predictions_return_to_the_image():
+    transform = ResizePad((64, 64))
+    objects = BoxedPictures(
+        [picture(OBJECTS[0])], [{"boxes": [o[:4] for o in OBJECTS[0]], "labels": [0, 1]}], 2
+    )
+    _, moved = transform.with_boxes(picture([]), objects.objects(0), np.zeros(0))
+    back = transform.undo(moved.boxes, HEIGHT, WIDTH)
+    np.testing.assert_allclose(back, [o[:4] for o in OBJECTS[0]], atol=1e-4)
+    assert transform.undo([[0, 0, 64, 64]], HEIGHT, WIDTH).tolist() == [[0, 0, WIDTH, HEIGHT]]
+
+
+def test_transforms_without_a_rule_for_boxes(voc):
+    source = open_boxes(voc)
+    for transform in (RandomResizedCrop(8), Compose([RandomFlip(), RandomResizedCrop(8)])):
+        with pytest.raises(
+            ValueError, match="RandomResizedCrop does not move boxes with the pixels"
+        ):
+            Loader(source, 2, transform=transform).batch(0)
+    with pytest.raises(ValueError, match="batch_transform would leave boxes where they are"):
+        Loader(source, 2, batch_transform=[lambda batch, seed: batch])
+    with pytest.raises(ValueError, match="scale must be two rising positive numbers"):
+        ScaleJitter((8, 8), (2, 1))
+    with pytest.raises(ValueError, match=r"size must be \(height, width\)"):
+        ResizePad((8, 0))
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def test_batches_follow_from_seed_epoch_and_example(voc):
+    source = open_boxes(voc)
+    transform = Compose([ScaleJitter((40, 40), (0.5, 2)), RandomFlip(), Photometric()])
+
+    def loader(batch_size, **options):
+        return Loader(
+            source,
+            batch_size,
+            transform=transform,
+            normalize=Normalize(),
+            seed=3,
+            epochs=None,
+            **options,
+        )
+
+    def same(one, two):
+        np.testing.assert_array_equal(one[0], two[0])
+        for name in ("boxes", "labels"):
+            np.testing.assert_array_equal(one[1][name], two[1][name])
+
+    images, targets = loader(4).batch(0)
+    assert (images.shape, images.dtype) == ((4, 40, 40, 3), np.float32)
+    assert (targets["boxes"].shape, targets["boxes"].dtype) == ((4, 2, 4), np.float32)
+    assert (targets["labels"].shape, targets["labels"].dtype) == ((4, 2), np.int32)
+    assert (targets["boxes"][targets["labels"] == -1] == 0).all()
+    for step, batch in zip(range(5, 8), loader(2, start_step=5), strict=False):
+        same(loader(2).batch(step), batch)
+    halves = [loader(4, shard=(number, 2)).batch(0) for number in (0, 1)]
+    joined = {name: np.concatenate([half[1][name] for half in halves]) for name in targets}
+    same((images, targets), (np.concatenate([half[0] for half in halves]), joined))
+    other = loader(4).batch(1)[1]["boxes"]
+    assert not np.array_equal(np.sort(other, 0), np.sort(targets["boxes"], 0))
+    # A part of a source has batches of the same shape.
+    assert Loader(take_subset(source, count=1), 1).batch(0)[1]["boxes"].shape == (1, 2, 4)
+
+
+def test_boxes_in_memory_through_the_feed():
+    images = [picture(row) for row in OBJECTS]
+    labels = np.full((4, 3), -1)
+    boxes = np.zeros((4, 3, 4))
+    for number, row in enumerate(OBJECTS):
+        for place, (*corners, label) in enumerate(row):
+            boxes[number, place], labels[number, place] = corners, label
+    targets = {"boxes": boxes, "labels": labels}
+    source = BoxedPictures(np.stack(images), targets, 2)
+    assert rows(source) == OBJECTS
+    assert source.fingerprint() != BoxedPictures(images[::-1], targets, 2).fingerprint()
+
+    seen = []
+    inputs = Inputs(
+        (24, 24, 3),
+        check_labels=seen.append,
+        check_ready=None,
+        transform=ResizePad((24, 24)),
+        normalize=Normalize(),
+    )
+    ours = make_feed(inputs, source, batch_size=2, labelled=True)[0]
+    assert ours[0].shape == (2, 24, 24, 3)
+    assert ours[1]["boxes"].shape == (2, 2, 4)
+    stream = make_feed(inputs, [(np.stack(images)[:, :, :24], targets)], labelled=True)[0]
+    assert stream[1]["boxes"].shape == (4, 3, 4)
+    assert seen[0]["labels"].shape == (4, 3)
+
+
+def test_targets_that_do_not_fit():
+    image = picture([])
+    one = {"boxes": [[1, 2, 3, 4]], "labels": [0]}
+
+    def refused(targets, images=(image,)):
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            BoxedPictures(list(images), targets, 2)
+        return str(error.value)
+
+    assert "1 images and targets of 2" in refused([one, one])
+    assert 'targets need "boxes" and "labels"' in refused({"boxes": []})
+    assert "image 0 has the label 2, which is no class: 2 classes" in refused(
+        [one | {"labels": [2]}]
+    )
+    assert "image 0 has 1 boxes and labels of (2,)" in refused([one | {"labels": [0, 1]}])
+    assert "give integers" in refused([one | {"labels": [0.5]}])
+    assert "which is empty" in refused([one | {"boxes": [[3, 2, 1, 4]]}])
+    assert "has no objects in its 1 images" in refused([{"boxes": [], "labels": []}])

@@ -1,0 +1,267 @@
+"""Detection: a preset, images with boxes and a folder give a detector."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mimzoo.data import (
+    Compose,
+    Loader,
+    Photometric,
+    RandomFlip,
+    ScaleJitter,
+    Source,
+    open_boxes,
+    take_subset,
+)
+from mimzoo.hub import preset_class, resolve
+from mimzoo.tasks import ObjectDetector
+from mimzoo.tasks.detection import AveragePrecision, DetectionScores
+from mimzoo_training import classify, parts
+from mimzoo_training.box_overlays import BoxOverlays
+from mimzoo_training.class_table import class_table
+from mimzoo_training.files import weights_of
+from mimzoo_training.recipes import Recipe, get_recipe, list_recipes
+from mimzoo_training.recipes.recipe_kinds import DetectRecipe
+from mimzoo_training.supervised import Job, Measured, check_precision, train
+from mimzoo_training.workdir import Workdir, alone_in_workdir
+
+METRIC = "box AP50"
+
+
+@alone_in_workdir
+def detect(
+    preset: str,
+    source: Source | str,
+    workdir: str | os.PathLike,
+    recipe: DetectRecipe | None = None,
+    *,
+    validation: Source | str | None = None,
+    num_labels: int | None = None,
+    from_scratch: bool = False,
+    scale: float | None = None,
+    precision: str = "float32",
+    validation_every: int = 1,
+    checkpoint_seconds: float = 120.0,
+    command: str = "mimzoo_training.detect.detect",
+    say: Callable[[str], None] = print,
+) -> Workdir:
+    """Makes a detector of a pretrained model, or resumes the run in the folder. On one device.
+
+    Args:
+        preset: name, folder or hf:// handle of a pretrained model.
+        source: images with boxes to train on, or what `mimzoo.data.open_boxes` opens.
+        workdir: the folder; see Workdir.
+        recipe: default: the one of the preset's size.
+        validation: measured during training and at the end; default: the source's "validation"
+            split if `source` is a name, else none.
+        num_labels: train on so many images.
+        from_scratch: new weights, with the same schedule: what pretraining has to be better than.
+        scale: share of the length that the recipe has on these images, in (0, 1], for a trial.
+        precision: "float32" or "mixed_bfloat16".
+        validation_every: epochs between two validations.
+        checkpoint_seconds: between two checkpoints; a signal always leaves one.
+        command: recorded with the results.
+        say: gets a line about what happens.
+
+    Returns:
+        The work directory, its run complete.
+
+    Raises:
+        RunError: the folder cannot be used, or the loss is not finite.
+        Interrupted: Ctrl-C or SIGTERM; all is saved.
+        ValueError: preset, recipe and data do not fit.
+        ImportError: there is something to validate on, and pycocotools is not installed.
+    """
+    check_precision(precision)
+    recipe = check_recipe(recipe or recipe_for(preset))
+    place = Workdir(workdir)
+    if isinstance(source, str | os.PathLike):
+        validation = source if validation is None else validation
+        source = open_boxes(source, "train")
+    if isinstance(validation, str | os.PathLike):
+        validation = open_boxes(validation, "validation", class_names=source.class_names)
+    for one in filter(None, (source, validation)):
+        check_source(one, source.num_classes)
+    if validation is not None:
+        AveragePrecision(source.num_classes)  # before hours of training
+    if num_labels is not None:
+        source = take_subset(source, count=num_labels, seed=recipe.seed)
+    if scale is not None:
+        recipe = recipe.scaled(scale, len(source))
+    job = _Detect(
+        preset=preset,
+        recipe=parts.named_for(recipe, source),
+        source=source,
+        validation=validation,
+        test=validation,
+        num_classes=source.num_classes,
+        num_labels=num_labels,
+        from_scratch=from_scratch,
+    )
+    return train(
+        job,
+        place,
+        precision=precision,
+        validation_every=validation_every,
+        checkpoint_seconds=checkpoint_seconds,
+        command=command,
+        say=say,
+    )
+
+
+class _Detect(Job):
+    columns = ("val_ap", "val_ap50")
+    infix = "_det_"
+
+    def build(self, load_weights: bool, dtype: str) -> ObjectDetector:
+        names = self.source.class_names
+        return build_detector(
+            self.preset, self.recipe, self.num_classes, load_weights, dtype, names
+        )
+
+    def compile(self, model: ObjectDetector, optimizer: Any) -> None:
+        model.compile(optimizer)
+
+    def loader(self) -> Loader:
+        return train_loader(self.recipe, self.source)
+
+    def validate(self, model: ObjectDetector) -> dict[str, float]:
+        loss, scores = measure(model, self.validation, self.recipe.batch_size)
+        return {"val_loss": loss, "val_ap": scores.ap, "val_ap50": scores.ap50}
+
+    def measure(self, model: ObjectDetector) -> Measured:
+        _, scores = measure(model, self.test, self.recipe.batch_size)
+        more = {"ap": scores.ap, "ap75": scores.ap75}
+        more = {name: round(value, 6) for name, value in more.items()}
+        more["classes"] = scores.classes
+        return Measured(METRIC, scores.ap50, METRIC, more, table(scores))
+
+    def facts(self) -> dict[str, Any]:
+        names = self.source.class_names
+        return {
+            "classes": None if names is None else list(names),
+            "validation_fingerprint": parts.fingerprint(self.validation),
+            "start_weights": classify.weights_digest(self.preset),
+        }
+
+    def hooks(self, epochs: float) -> list[Any]:
+        return [BoxOverlays(self.validation, round(epochs / 10))] if self.validation else []
+
+
+# --- parts of a run -------------------------------------------------------------------------------
+
+
+def recipe_for(preset: str) -> DetectRecipe:
+    """The recipe for detection of a preset's backbone and size.
+
+    Raises:
+        ValueError: an unknown preset, or no recipe for that size.
+    """
+    family, size = classify.family_and_size(preset)
+    names = [n for n in list_recipes("detect") if n.startswith(f"{family}_{size}_")]
+    if not names:
+        raise ValueError(f"there is no recipe for the backbone of {preset}: {_names()}.")
+    return get_recipe(names[0])
+
+
+def check_recipe(recipe: Recipe) -> DetectRecipe:
+    """The recipe; raises ValueError unless it is one for detection."""
+    if recipe.kind != "detect":
+        raise ValueError(f"{recipe.name} is no recipe for detection: {_names()}.")
+    return recipe
+
+
+def _names() -> str:
+    return f"name one with --recipe: {', '.join(list_recipes('detect'))}"
+
+
+def check_source(source: Source, num_classes: int) -> None:
+    """Raises ValueError unless a source has boxes of so many classes."""
+    if not source.boxed:
+        raise ValueError(f"{source.name} has no boxes: open it with mimzoo.data.open_boxes")
+    if source.num_classes != num_classes:
+        raise ValueError(
+            f"{source.name} has {source.num_classes} classes, and the run {num_classes}: give "
+            "both the same"
+        )
+
+
+def build_detector(
+    preset: str,
+    recipe: DetectRecipe,
+    num_classes: int,
+    load_weights: bool,
+    dtype: str,
+    class_names: Sequence[str] | None = None,
+) -> ObjectDetector:
+    """The detector, not compiled.
+
+    Args:
+        preset: name or folder.
+        recipe: says how.
+        num_classes: of the data.
+        load_weights: False: new weights.
+        dtype: "float32" or "mixed_bfloat16".
+        class_names: of the data, if they are known.
+    """
+    cls = preset_class(resolve(preset))
+    if cls.family != recipe.backbone:
+        raise ValueError(
+            f"{recipe.name} is a recipe for a backbone {recipe.backbone!r}, and {preset} holds a "
+            f"{cls.__name__}: {_names()}."
+        )
+    with weights_of(preset):
+        return ObjectDetector.from_preset(
+            preset,
+            load_weights=load_weights,
+            image_shape=(recipe.image_size, recipe.image_size, 3),
+            drop_path_rate=recipe.drop_path_rate,
+            dtype=dtype,
+            **recipe.architecture,
+            num_classes=num_classes,
+            class_names=class_names,
+            min_level=recipe.min_level,
+            neck_dim=recipe.neck_dim,
+            head_dim=recipe.head_dim,
+            head_depth=recipe.head_depth,
+            compile=False,
+        )
+
+
+def train_loader(recipe: DetectRecipe, source: Source) -> Loader:
+    """Augmented windows and the boxes in them, without end."""
+    size = (recipe.image_size, recipe.image_size)
+    fill = tuple(round(255 * value) for value in recipe.mean)
+    transforms: list[Any] = [ScaleJitter(size, recipe.crop_scale, fill)]
+    if recipe.flip:
+        transforms.append(RandomFlip(recipe.flip))
+    if recipe.photometric:
+        transforms.append(Photometric())
+    return Loader(
+        source,
+        recipe.batch_size,
+        transform=Compose(transforms),
+        normalize=parts.normalize(recipe),
+        seed=recipe.seed,
+        epochs=None,
+    )
+
+
+def measure(
+    model: ObjectDetector, source: Source, batch_size: int = 8
+) -> tuple[float, DetectionScores]:
+    """Loss of a compiled detector on a source, and COCO's average precision."""
+    loss = model.evaluate(source, batch_size=batch_size, verbose=0, return_dict=True)["loss"]
+    scores = AveragePrecision(model.num_classes, model.class_names)
+    for index, found in enumerate(model.predict(source)):
+        scores.add(source.objects(index), found)
+    return float(loss), scores.result()
+
+
+def table(scores: DetectionScores) -> str:
+    """A table of at most 20 classes for a terminal, the worst ones if there are more."""
+    columns = {"objects": lambda row: str(row["objects"])}
+    for key in ("ap", "ap50", "ap75"):
+        columns[key.upper()] = lambda row, key=key: f"{row[key]:.4f}"
+    return class_table(scores.classes, columns, "ap50", "AP50", "objects", "object")
