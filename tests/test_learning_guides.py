@@ -1,48 +1,48 @@
 """The guides that teach, run at nano size, and what makes pages of guides."""
 
-import os
+import multiprocessing
 import re
-import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import keras
 import pytest
+from guide_runs import run_guide
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("mae_from_scratch", "masked_image_modeling", "targets")
+GUIDES = ("mae_from_scratch", "masked_image_modeling", "targets", "features")
 # The first has Keras code of its own; the others call only what is tested on every backend.
 RUN = GUIDES if keras.backend.backend() == "torch" else GUIDES[:1]
+# Imported once for all guides. JAX and TensorFlow start threads, which no fork survives.
+PRELOADED = ["guide_runs", "keras", "matplotlib.pyplot", "mimzoo", "mimzoo.pretraining"]
 TIMEOUT = 600  # seconds; against hanging, a run takes far less
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    """The guides, started side by side."""
-    environment = {**os.environ, "MIMZOO_GUIDE_FAST": "1", "OMP_NUM_THREADS": "1"}
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, str(ROOT / "guides" / f"{name}.py")],
-            cwd=tmp_path_factory.mktemp(name),
-            env={**environment, "MPLBACKEND": "agg"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in RUN
-    }
-    yield processes
-    for process in processes.values():
-        process.kill()
-        process.communicate()
+    """The guides, two at a time, each in a process of its own: name -> what it printed, to come."""
+    settings = {"MIMZOO_GUIDE_FAST": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    context = multiprocessing.get_context("forkserver")
+    if keras.backend.backend() == "torch":
+        context.set_forkserver_preload(PRELOADED)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        pool = ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1)
+        yield {
+            name: pool.submit(
+                run_guide, str(ROOT / "guides" / f"{name}.py"), str(tmp_path_factory.mktemp(name))
+            )
+            for name in RUN
+        }
+        pool.shutdown(cancel_futures=True)
 
 
 def output(started, name: str) -> str:
     if name not in RUN:
         pytest.skip("runs on torch")
-    text, messages = started[name].communicate(timeout=TIMEOUT)
-    assert started[name].returncode == 0, messages[-3000:]
-    return text
+    return started[name].result(TIMEOUT)
 
 
 def test_mae_from_scratch_is_mimzoos(started):
@@ -81,6 +81,30 @@ def test_targets(started):
     for name in ("HOG", "teacher's features"):
         assert results[name, 2000][1] > pixels[1]
         assert abs(results[name, 2000][0] - pixels[0]) < 2
+
+
+def test_features(started):
+    text = output(started, "features")
+    pattern = r"(.*), (pretrained|random) weights: kNN ([\d.]+)%, linear probe ([\d.]+)%"
+    found = {(n, w): (float(a), float(b)) for n, w, a, b in re.findall(pattern, text)}
+    assert len(found) == 7
+    # What the text says of them.
+    for name in ("MAE", "SimMIM", "MixMIM"):
+        for trained, random in zip(found[name, "pretrained"], found[name, "random"], strict=True):
+            assert trained > random
+    bags = dict(re.findall(r"Bag, (random|MAE): (\d) of 8", text))
+    assert int(bags["MAE"]) > int(bags["random"])
+    blocks = dict(re.findall(r"kNN after each block, (\w+): (.*)", text))
+    trained = [float(value.rstrip("%")) for value in blocks["pretrained"].split()]
+    assert trained[0] < trained[2]
+    # The maps are those of the layers.
+    differences = re.findall(r"at most (\S+) from what the layers compute", text)
+    assert len(differences) == 2
+    assert all(float(value) < 1e-4 for value in differences)
+    (alike,) = re.findall(r"all patches alike: ([\d.]+) pixels", text)
+    far = dict(re.findall(r"(random|pretrained), by block: (.*)", text))
+    assert all(float(value) < float(alike) for value in far["pretrained"].split())
+    assert all(abs(float(value) - float(alike)) < 1 for value in far["random"].split())
 
 
 @pytest.mark.one_backend
