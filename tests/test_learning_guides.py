@@ -11,7 +11,13 @@ import pytest
 from guide_runs import run_guide
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("mae_from_scratch", "masked_image_modeling", "targets", "features")
+GUIDES = (
+    "mae_from_scratch",
+    "masked_image_modeling",
+    "targets",
+    "features",
+    "mixmim",
+)
 # The first has Keras code of its own; the others call only what is tested on every backend.
 RUN = GUIDES if keras.backend.backend() == "torch" else GUIDES[:1]
 # Imported once for all guides. JAX and TensorFlow start threads, which no fork survives.
@@ -105,6 +111,21 @@ def test_features(started):
     far = dict(re.findall(r"(random|pretrained), by block: (.*)", text))
     assert all(float(value) < float(alike) for value in far["pretrained"].split())
     assert all(abs(float(value) - float(alike)) < 1 for value in far["random"].split())
+
+
+def test_mixmim(started):
+    text = output(started, "mixmim")
+    # What the text says of mixtures, of attention and of the ratios.
+    assert "shown by both mixtures: [1]\n" in text
+    assert "50% of the pairs are allowed" in text
+    pattern = r"kept apart: (\d+) results of the same image change, (\d+) of the other image"
+    kept_apart, together = re.findall(pattern, text)
+    assert int(kept_apart[0]) > 0
+    assert int(kept_apart[1]) == 0
+    assert int(together[1]) > 0
+    losses = [float(loss) for loss in re.findall(r"% of the partner: loss ([\d.]+)", text)]
+    assert len(losses) == 3
+    assert losses[1] == min(losses)
 
 
 @pytest.mark.one_backend
