@@ -17,6 +17,7 @@ GUIDES = (
     "targets",
     "features",
     "mixmim",
+    "from_folder_to_hub",
 )
 # The first has Keras code of its own; the others call only what is tested on every backend.
 RUN = GUIDES if keras.backend.backend() == "torch" else GUIDES[:1]
@@ -126,6 +127,14 @@ def test_mixmim(started):
     losses = [float(loss) for loss in re.findall(r"% of the partner: loss ([\d.]+)", text)]
     assert len(losses) == 3
     assert losses[1] == min(losses)
+
+
+def test_from_folder_to_hub(started):
+    text = output(started, "from_folder_to_hub")
+    # Faults are found, none is left, and the dry run is good.
+    assert re.findall(r"exit status: (\d)", text) == ["1", "0", "0"]
+    assert "runs/mine/preset/model.weights.h5\n" in text
+    assert re.search(r"(?m)^[\d,]+ weights$", text)
 
 
 @pytest.mark.one_backend
