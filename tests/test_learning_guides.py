@@ -18,6 +18,7 @@ GUIDES = (
     "features",
     "mixmim",
     "from_folder_to_hub",
+    "simmim_and_windows",
 )
 # The first has Keras code of its own; the others call only what is tested on every backend.
 RUN = GUIDES if keras.backend.backend() == "torch" else GUIDES[:1]
@@ -112,6 +113,22 @@ def test_features(started):
     far = dict(re.findall(r"(random|pretrained), by block: (.*)", text))
     assert all(float(value) < float(alike) for value in far["pretrained"].split())
     assert all(abs(float(value) - float(alike)) < 1 for value in far["random"].split())
+
+
+def test_simmim_and_windows(started):
+    text = output(started, "simmim_and_windows")
+    assert "MAE drops tokens, which a SwinV2Backbone cannot encode" in text
+    pattern = r"units of (\d+) pixels: \d+% hidden, copying ([\d.]+), the network ([\d.]+)"
+    found = {int(n): (float(a), float(b)) for n, a, b in re.findall(pattern, text)}
+    # What the text says of copying and of units that the network was not trained with.
+    assert found[4][0] < found[8][0] < found[16][0]
+    assert found[8][1] < min(found[4][1], found[16][1])
+    assert found[8][1] < found[8][0]
+    # A window; four windows that the shifted one joins; at last everything.
+    seen = [int(n) for n in re.findall(r"after block \d: (\d+) of 256 patches matter", text)]
+    assert seen[:2] == [16, 64]
+    assert seen == sorted(seen)
+    assert seen[-1] == 256
 
 
 def test_mixmim(started):
