@@ -1,5 +1,6 @@
 """The guides that teach, run at nano size, and what makes pages of guides."""
 
+import itertools
 import multiprocessing
 import re
 import sys
@@ -19,6 +20,8 @@ GUIDES = (
     "mixmim",
     "from_folder_to_hub",
     "simmim_and_windows",
+    "loss_curves",
+    "fine_tuning_well",
 )
 # The first has Keras code of its own; the others call only what is tested on every backend.
 RUN = GUIDES if keras.backend.backend() == "torch" else GUIDES[:1]
@@ -113,6 +116,39 @@ def test_features(started):
     far = dict(re.findall(r"(random|pretrained), by block: (.*)", text))
     assert all(float(value) < float(alike) for value in far["pretrained"].split())
     assert all(abs(float(value) - float(alike)) < 1 for value in far["random"].split())
+
+
+def test_fine_tuning_well(started):
+    text = output(started, "fine_tuning_well")
+    pattern = r"(\d+) labels, (.*): (\d+)% of its own images, ([\d.]+)% of unseen ones"
+    found = {(name, int(n)): float(unseen) for n, name, _, unseen in re.findall(pattern, text)}
+    names = {name for name, _ in found}
+    assert names >= {"all parts", "no layer decay", "no drop path", "no augmentation", "no EMA"}
+    # What the text says: pretraining helps whatever the number of labels.
+    labels = [n for name, n in found if name == "pretrained"]
+    assert labels
+    assert all(found["pretrained", n] > found["random weights", n] for n in labels)
+    shares = [float(share) for share in re.findall(r"(?m)^  ([\d.]+)  \S+$", text)]
+    assert shares[-1] == 1
+    assert all(abs(a - 0.75 * b) < 0.01 for a, b in itertools.pairwise(shares))
+    (rates,) = re.findall(r"drop path, block by block: (.*)", text)
+    assert rates.startswith("0.00 ")
+    assert rates.endswith(" 0.10")
+
+
+def test_loss_curves(started):
+    text = output(started, "loss_curves")
+    pattern = r"(.*): [\d,]+ weights, training ([\d.]+), validation ([\d.]+), best ([\d.]+) after"
+    runs = {name: (float(a), float(b)) for name, a, b, _ in re.findall(pattern, text)}
+    assert len(runs) == 4
+    assert all(0 < loss < 1 for pair in runs.values() for loss in pair)
+    # What the text says of the published runs.
+    pattern = r"(.*) images, (\w+): [\d.]+ -> [\d.]+, (rises|falls)"
+    ends = {(images, size): end for images, size, end in re.findall(pattern, text)}
+    assert {end for (images, _), end in ends.items() if images == "128,000"} == {"rises"}
+    assert {end for (images, _), end in ends.items() if images == "1.28 million"} == {"falls"}
+    half = {size: end for (images, size), end in ends.items() if images == "641,000"}
+    assert half == {"base": "falls", "large": "falls", "huge": "rises", "giant": "rises"}
 
 
 def test_simmim_and_windows(started):
