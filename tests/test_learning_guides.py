@@ -1,48 +1,59 @@
 """The guides that teach, run at nano size, and what makes pages of guides."""
 
-import os
+import itertools
+import multiprocessing
 import re
-import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import keras
 import pytest
+from guide_runs import run_guide
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("mae_from_scratch", "masked_image_modeling", "targets")
+GUIDES = (
+    "mae_from_scratch",
+    "masked_image_modeling",
+    "targets",
+    "features",
+    "mixmim",
+    "from_folder_to_hub",
+    "simmim_and_windows",
+    "loss_curves",
+    "fine_tuning_well",
+)
 # The first has Keras code of its own; the others call only what is tested on every backend.
 RUN = GUIDES if keras.backend.backend() == "torch" else GUIDES[:1]
+# Imported once for all guides. JAX and TensorFlow start threads, which no fork survives.
+PRELOADED = ["guide_runs", "keras", "matplotlib.pyplot", "mimzoo", "mimzoo.pretraining"]
 TIMEOUT = 600  # seconds; against hanging, a run takes far less
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    """The guides, started side by side."""
-    environment = {**os.environ, "MIMZOO_GUIDE_FAST": "1", "OMP_NUM_THREADS": "1"}
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, str(ROOT / "guides" / f"{name}.py")],
-            cwd=tmp_path_factory.mktemp(name),
-            env={**environment, "MPLBACKEND": "agg"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in RUN
-    }
-    yield processes
-    for process in processes.values():
-        process.kill()
-        process.communicate()
+    """The guides, two at a time, each in a process of its own: name -> what it printed, to come."""
+    settings = {"MIMZOO_GUIDE_FAST": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    context = multiprocessing.get_context("forkserver")
+    if keras.backend.backend() == "torch":
+        context.set_forkserver_preload(PRELOADED)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        pool = ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1)
+        yield {
+            name: pool.submit(
+                run_guide, str(ROOT / "guides" / f"{name}.py"), str(tmp_path_factory.mktemp(name))
+            )
+            for name in RUN
+        }
+        pool.shutdown(cancel_futures=True)
 
 
 def output(started, name: str) -> str:
     if name not in RUN:
         pytest.skip("runs on torch")
-    text, messages = started[name].communicate(timeout=TIMEOUT)
-    assert started[name].returncode == 0, messages[-3000:]
-    return text
+    return started[name].result(TIMEOUT)
 
 
 def test_mae_from_scratch_is_mimzoos(started):
@@ -81,6 +92,102 @@ def test_targets(started):
     for name in ("HOG", "teacher's features"):
         assert results[name, 2000][1] > pixels[1]
         assert abs(results[name, 2000][0] - pixels[0]) < 2
+
+
+def test_features(started):
+    text = output(started, "features")
+    pattern = r"(.*), (pretrained|random) weights: kNN ([\d.]+)%, linear probe ([\d.]+)%"
+    found = {(n, w): (float(a), float(b)) for n, w, a, b in re.findall(pattern, text)}
+    assert len(found) == 7
+    # What the text says of them.
+    for name in ("MAE", "SimMIM", "MixMIM"):
+        for trained, random in zip(found[name, "pretrained"], found[name, "random"], strict=True):
+            assert trained > random
+    bags = dict(re.findall(r"Bag, (random|MAE): (\d) of 8", text))
+    assert int(bags["MAE"]) > int(bags["random"])
+    blocks = dict(re.findall(r"kNN after each block, (\w+): (.*)", text))
+    trained = [float(value.rstrip("%")) for value in blocks["pretrained"].split()]
+    assert trained[0] < trained[2]
+    # The maps are those of the layers.
+    differences = re.findall(r"at most (\S+) from what the layers compute", text)
+    assert len(differences) == 2
+    assert all(float(value) < 1e-4 for value in differences)
+    (alike,) = re.findall(r"all patches alike: ([\d.]+) pixels", text)
+    far = dict(re.findall(r"(random|pretrained), by block: (.*)", text))
+    assert all(float(value) < float(alike) for value in far["pretrained"].split())
+    assert all(abs(float(value) - float(alike)) < 1 for value in far["random"].split())
+
+
+def test_fine_tuning_well(started):
+    text = output(started, "fine_tuning_well")
+    pattern = r"(\d+) labels, (.*): (\d+)% of its own images, ([\d.]+)% of unseen ones"
+    found = {(name, int(n)): float(unseen) for n, name, _, unseen in re.findall(pattern, text)}
+    names = {name for name, _ in found}
+    assert names >= {"all parts", "no layer decay", "no drop path", "no augmentation", "no EMA"}
+    # What the text says: pretraining helps whatever the number of labels.
+    labels = [n for name, n in found if name == "pretrained"]
+    assert labels
+    assert all(found["pretrained", n] > found["random weights", n] for n in labels)
+    shares = [float(share) for share in re.findall(r"(?m)^  ([\d.]+)  \S+$", text)]
+    assert shares[-1] == 1
+    assert all(abs(a - 0.75 * b) < 0.01 for a, b in itertools.pairwise(shares))
+    (rates,) = re.findall(r"drop path, block by block: (.*)", text)
+    assert rates.startswith("0.00 ")
+    assert rates.endswith(" 0.10")
+
+
+def test_loss_curves(started):
+    text = output(started, "loss_curves")
+    pattern = r"(.*): [\d,]+ weights, training ([\d.]+), validation ([\d.]+), best ([\d.]+) after"
+    runs = {name: (float(a), float(b)) for name, a, b, _ in re.findall(pattern, text)}
+    assert len(runs) == 4
+    assert all(0 < loss < 1 for pair in runs.values() for loss in pair)
+    # What the text says of the published runs.
+    pattern = r"(.*) images, (\w+): [\d.]+ -> [\d.]+, (rises|falls)"
+    ends = {(images, size): end for images, size, end in re.findall(pattern, text)}
+    assert {end for (images, _), end in ends.items() if images == "128,000"} == {"rises"}
+    assert {end for (images, _), end in ends.items() if images == "1.28 million"} == {"falls"}
+    half = {size: end for (images, size), end in ends.items() if images == "641,000"}
+    assert half == {"base": "falls", "large": "falls", "huge": "rises", "giant": "rises"}
+
+
+def test_simmim_and_windows(started):
+    text = output(started, "simmim_and_windows")
+    assert "MAE drops tokens, which a SwinV2Backbone cannot encode" in text
+    pattern = r"units of (\d+) pixels: \d+% hidden, copying ([\d.]+), the network ([\d.]+)"
+    found = {int(n): (float(a), float(b)) for n, a, b in re.findall(pattern, text)}
+    # What the text says of copying and of units that the network was not trained with.
+    assert found[4][0] < found[8][0] < found[16][0]
+    assert found[8][1] < min(found[4][1], found[16][1])
+    assert found[8][1] < found[8][0]
+    # A window; four windows that the shifted one joins; at last everything.
+    seen = [int(n) for n in re.findall(r"after block \d: (\d+) of 256 patches matter", text)]
+    assert seen[:2] == [16, 64]
+    assert seen == sorted(seen)
+    assert seen[-1] == 256
+
+
+def test_mixmim(started):
+    text = output(started, "mixmim")
+    # What the text says of mixtures, of attention and of the ratios.
+    assert "shown by both mixtures: [1]\n" in text
+    assert "50% of the pairs are allowed" in text
+    pattern = r"kept apart: (\d+) results of the same image change, (\d+) of the other image"
+    kept_apart, together = re.findall(pattern, text)
+    assert int(kept_apart[0]) > 0
+    assert int(kept_apart[1]) == 0
+    assert int(together[1]) > 0
+    losses = [float(loss) for loss in re.findall(r"% of the partner: loss ([\d.]+)", text)]
+    assert len(losses) == 3
+    assert losses[1] == min(losses)
+
+
+def test_from_folder_to_hub(started):
+    text = output(started, "from_folder_to_hub")
+    # Faults are found, none is left, and the dry run is good.
+    assert re.findall(r"exit status: (\d)", text) == ["1", "0", "0"]
+    assert "runs/mine/preset/model.weights.h5\n" in text
+    assert re.search(r"(?m)^[\d,]+ weights$", text)
 
 
 @pytest.mark.one_backend
