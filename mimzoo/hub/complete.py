@@ -56,6 +56,10 @@ def check_preset(folder: Path, backbone_cls: type) -> None:
             raise ValueError(
                 f"{error} {AGAIN.capitalize()}; if you changed it on purpose, remove {MANIFEST}."
             ) from error
+    for name in ("image_shape", "embed_dim"):
+        # Without them a backbone of the default size would be built, of 350 MB, to be refused.
+        if name not in config:
+            raise ValueError(f"{folder / CONFIG} has no {name}: {AGAIN}.")
     files = _weight_files(folder)
     _check_files(folder)
     shapes = sum((tensor_shapes(path) for path in files), Counter())

@@ -54,7 +54,8 @@ def build_task(recipe: PretrainRecipe, dtype: str = "float32") -> MIMTask:
 def train_transform(recipe: Recipe) -> Compose:
     """Random crop and flip."""
     if recipe.crop == "crop_pad":
-        crop = [ResizeCrop(recipe.image_size, 1.0), RandomCropPad(recipe.crop_padding)]
+        crop = [ResizeCrop(recipe.image_size, 1.0)]
+        crop += [RandomCropPad(recipe.crop_padding)] if recipe.crop_padding else []
     else:
         crop = [RandomResizedCrop(recipe.image_size, recipe.crop_scale)]
     return Compose([*crop, *([RandomFlip(recipe.flip)] if recipe.flip else [])])
