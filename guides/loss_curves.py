@@ -145,8 +145,7 @@ figure.suptitle("Validation loss (solid) and training loss (dashed)")
 # What to do, in this order: get more images (without labels they are cheap); augment; stop where
 # the validation loss is lowest (`keras.callbacks.EarlyStopping`, or
 # `ModelCheckpoint(save_best_only=True)`); take a smaller network. And if both lines still fall
-# together at the end, train for longer, or take a larger network. Other seeds move the losses a
-# little; which line turns stays the same.
+# together at the end, train for longer, or take a larger network.
 #
 # ## What an overfitted network paints
 #

@@ -10,7 +10,7 @@ import numpy as np
 from mimzoo.data.in_memory import ListSource, ReadySource
 from mimzoo.data.inputs import Inputs, Prepare, Weights, check_labelled
 from mimzoo.data.loader import Loader
-from mimzoo.data.opening import open_source
+from mimzoo.data.opening import open_for_use, open_source
 from mimzoo.data.pixels import rgb_images
 from mimzoo.data.sources import ArraySource, Source
 from mimzoo.data.stream import Stream, to_numpy
@@ -127,7 +127,7 @@ def make_feed(
         return x
     weigh = Weights(class_weight)
     if isinstance(x, str | os.PathLike):
-        x = _open(x, split)
+        x = open_for_use(x, split, open_source)
     if isinstance(x, Loader):
         prepare = Prepare(inputs, weigh, labelled, ready=x.normalize is not None)
         return Feed(_Prepared(x, prepare), steps or x.steps_per_epoch, epochs)
@@ -155,16 +155,6 @@ def make_feed(
             return _until_the_end(stream, epochs)
         return Feed(stream, stream.steps, epochs)
     return Feed(loader, steps or loader.steps_per_epoch, epochs)
-
-
-def _open(name: str | os.PathLike, split: str) -> Source:
-    """The split of a source; all of one that has none, where images are only looked at."""
-    if split == "any":
-        try:
-            return open_source(name, "all")
-        except ValueError:
-            return open_source(name, "test")
-    return open_source(name, split)
 
 
 def _until_the_end(stream: Stream, epochs: int | None) -> Iterator[Any]:

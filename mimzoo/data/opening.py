@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 from mimzoo.data.sources import SPLITS, Source
 
@@ -97,6 +98,23 @@ def choose_split(
         if candidate in splits:
             return splits[candidate]()
     raise ValueError(f"{name} has no split {split!r}, only {', '.join(splits)}")
+
+
+def open_for_use(name: Any, split: str, opener: Callable[..., Source], **options: Any) -> Source:
+    """The split of a source that is named to `fit`, `evaluate` or `predict`.
+
+    Args:
+        name: of the source.
+        split: as in `opener`; "any": all of a source without splits, else its "test".
+        opener: such as `open_source`.
+        **options: of `opener`.
+    """
+    if split == "any":
+        try:
+            return opener(name, "all", **options)
+        except ValueError:
+            split = "test"
+    return opener(name, split, **options)
 
 
 def _check_asked(split: str, holdout: float | None) -> None:

@@ -100,7 +100,7 @@ def recipe_table(found: Contents) -> list[str]:
     rows = []
     for name, (text_of, fields) in _ROWS.items():
         if fields[0] in recipe:
-            rules = [inferred.pop(one) for one in fields if one in inferred]
+            rules = dict.fromkeys(inferred.pop(one) for one in fields if one in inferred)
             rows.append((name, text_of(recipe), "; ".join(rules)))
     for part in recipe.get("task", {}).get("config", {}):
         if "class_name" in str(recipe["task"]["config"][part]):

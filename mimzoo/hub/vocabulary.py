@@ -69,7 +69,8 @@ def length(short: str) -> str:
         return short
     number, unit = float(found[1]), found[2]
     words = {"ep": "epochs", "it": "steps", "k": "steps", "img": "images"}[unit]
-    return f"{number * (1000 if unit == 'k' else 1):,.0f} {words}"
+    number *= 1000 if unit == "k" else 1
+    return f"{number:,.0f} {words if number != 1 else words[:-1]}"
 
 
 def count(number: int) -> str:

@@ -14,6 +14,7 @@ from mimzoo.data.boxes import BoxedPictures, BoxError
 from mimzoo.data.feed import make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
+from mimzoo.data.opening import open_for_use
 from mimzoo.data.sources import Source
 from mimzoo.tasks.detection.suppression import detections
 from mimzoo.tasks.inputs import TaskInputs, fed
@@ -181,7 +182,7 @@ class BoxInputs(TaskInputs):
     def _joined(self, x: Any, y: Any = None, *, split: str) -> Any:
         """Images and boxes as a source of both, where they lie in memory or are named."""
         if isinstance(x, str | os.PathLike):
-            x = _opened(x, split, self.class_names)
+            x = open_for_use(x, split, open_boxes, class_names=self.class_names)
         source = x.source if isinstance(x, Loader) else x
         if isinstance(source, Source):
             if not source.boxed:
@@ -206,16 +207,6 @@ class BoxInputs(TaskInputs):
         converter = getattr(self.preprocessor, "image_converter", None)
         value_range = getattr(converter, "value_range", None)
         return BoxedPictures(x, y, self.num_classes, value_range=value_range)
-
-
-def _opened(name: str | os.PathLike, split: str, class_names: Any) -> Source:
-    """The split of a source; of one that is only looked at, all, or what is for tests."""
-    if split == "any":
-        try:
-            return open_boxes(name, "all", class_names=class_names)
-        except ValueError:
-            split = "test"
-    return open_boxes(name, split, class_names=class_names)
 
 
 def check_targets(targets: Any, num_classes: int, image_shape: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ from mimzoo.data.label_map_files import has_label_maps, open_label_maps
 from mimzoo.data.label_maps import IGNORED, LabelledPictures, check_label_maps
 from mimzoo.data.label_transforms import RandomScaleCrop
 from mimzoo.data.loader import Loader
+from mimzoo.data.opening import open_for_use
 from mimzoo.data.sources import Source
 from mimzoo.tasks.inputs import TaskInputs, fed
 from mimzoo.tasks.segmentation.confusion import Confusion
@@ -186,7 +187,8 @@ class WholeImages(TaskInputs):
     def _joined(self, x: Any, y: Any, split: str) -> tuple[Any, Any]:
         """Images and label maps as a source of both, where they lie in memory or are named."""
         if isinstance(x, str | os.PathLike):
-            return open_label_maps(x, split, self.num_classes, ignore_index=self.ignore_index), None
+            how = {"num_classes": self.num_classes, "ignore_index": self.ignore_index}
+            return open_for_use(x, split, open_label_maps, **how), None
         source = x.source if isinstance(x, Loader) else x
         if isinstance(source, Source) and source.dense and source.num_classes > self.num_classes:
             raise ValueError(

@@ -185,4 +185,6 @@ def _print(outcomes: list[Any], dry_run: bool) -> None:
 
 
 def _lines(text: str) -> str:
-    return "\n".join(map(one_line, text.splitlines()))
+    """The text for a terminal, with the indentation of YAML and BibTeX."""
+    lines = ((line, one_line(line)) for line in text.splitlines())
+    return "\n".join(" " * (len(line) - len(line.lstrip(" "))) + plain for line, plain in lines)
