@@ -192,7 +192,7 @@ def fitting_windows(backbone: Backbone, grid: int) -> dict[str, Any]:
         backbone: of the size, at its own resolution.
         grid: patches along a side of the image.
     """
-    if not hasattr(backbone, "window_size"):
+    if not hasattr(backbone, "depths"):  # a ViT has windows only where it is given them
         return {}
     stages = len(backbone.depths)
     own = window_sizes(backbone.window_size, stages)
