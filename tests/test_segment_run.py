@@ -90,6 +90,7 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
     held = open_label_maps(city, "validation", 2, ignore_index=7)
     values = model.evaluate(held, return_dict=True)
     assert values["mean_iou"] == pytest.approx(result["value"], abs=1e-5)
+    model = ImageSegmenter.from_preset(str(place), ignore_index=7)
     assert model.evaluate(city, return_dict=True) == values
 
     assert cli.main(["evaluate", str(tmp_path / "whole"), "--data", str(city)]) == 0
