@@ -152,7 +152,16 @@ def test_what_is_refused(preset, cells, source, tmp_path, capsys):
     assert "has no boxes: put an XML file" in refused("--data", str(cells / "val/images"), *RECIPE)
     with pytest.raises(ValueError, match="tiny train has no boxes"):
         detect(preset, source, tmp_path / "v", get_recipe("vit_nano_detect_bccd_128"))
-    command = ["finetune", preset, "--data", "x", "--workdir", "y", "--recipe", RECIPE[1]]
+    command = [
+        "finetune",
+        preset,
+        "--data",
+        "x",
+        "--workdir",
+        str(tmp_path / "y"),
+        "--recipe",
+        RECIPE[1],
+    ]
     assert cli.main(command) == 1
     assert "use `mimzoo finetune --task detect`" in capsys.readouterr().err
 

@@ -138,7 +138,19 @@ def test_what_is_refused(preset, city, source, tmp_path, capsys):
     with pytest.raises(ValueError, match="tiny train has no label maps"):
         segment(preset, source, tmp_path / "v", get_recipe("vit_nano_segment_camvid_96"))
     assert (
-        cli.main(["finetune", preset, "--data", "x", "--workdir", "y", "--first-class", "1"]) == 1
+        cli.main(
+            [
+                "finetune",
+                preset,
+                "--data",
+                "x",
+                "--workdir",
+                str(tmp_path / "y"),
+                "--first-class",
+                "1",
+            ]
+        )
+        == 1
     )
     assert "--first-class is for segmentation" in capsys.readouterr().err
     plain = ["finetune", preset, "--data", str(city), "--workdir", str(tmp_path / "u")]
