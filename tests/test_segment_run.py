@@ -73,6 +73,10 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
     assert run(*arguments, "--workdir", tmp_path / "parts") == 0
     assert "resumed at step 7 of 12" in capsys.readouterr().out
     assert_same_state(tensors(tmp_path / "whole", 12), tensors(tmp_path / "parts", 12))
+    begun = json.loads((tmp_path / "whole/recipe.json").read_text())["run"]
+    assert begun["classes"] == ["dark", "bright"]
+    assert begun["start_weights"]
+    assert begun["validation_fingerprint"]
     rows = log_of(tmp_path / "whole")
     assert rows[-1]["val_mean_iou"] == pytest.approx(result["value"], abs=1e-5)
     assert (tmp_path / "whole/overlay_6.png").is_file()

@@ -6,6 +6,7 @@ from typing import Any
 
 from mimzoo_training.arguments import only_for_segmentation
 from mimzoo_training.preset_commands import preset_folder
+from mimzoo_training.run_options import finetune_options, finetune_overridden, overridden
 
 
 def pretrain(args: argparse.Namespace) -> None:
@@ -28,7 +29,7 @@ def pretrain(args: argparse.Namespace) -> None:
         given = args.method, args.backbone, args.size, args.image_size
         recipe = recipe_by_parts(*given, source, args.length)
         devices.voice(print)(f"{recipe.name}:\n{chosen(recipe)}")
-    recipe = _override(
+    recipe = overridden(
         recipe,
         args,
         task=None if args.mask_ratio is None else {"masking": {"mask_ratio": args.mask_ratio}},
@@ -75,14 +76,7 @@ def finetune(args: argparse.Namespace) -> None:
 
     preset = preset_folder(args.preset)
     recipe = get_recipe(args.recipe) if args.recipe else recipe_for(preset)
-    recipe = _override(
-        recipe,
-        args,
-        base_learning_rate=args.learning_rate,
-        layer_decay=args.layer_decay,
-        drop_path_rate=args.drop_path_rate,
-        ema_momentum=args.ema,
-    )
+    recipe = finetune_overridden(recipe, args, ema_momentum=args.ema)
     from mimzoo_training import distribution
     from mimzoo_training.finetune import finetune
 
@@ -91,17 +85,10 @@ def finetune(args: argparse.Namespace) -> None:
         args.data,
         args.workdir,
         recipe,
-        validation=args.validation,
-        num_labels=args.num_labels,
         num_classes=args.num_classes,
-        from_scratch=args.from_scratch,
         linear_probe=args.linear_probe,
-        scale=args.scale,
-        precision=args.precision,
-        validation_every=args.validation_every,
-        checkpoint_seconds=args.checkpoint_seconds,
         devices=distribution.start(args.devices),
-        command=args.command_line,
+        **finetune_options(args),
     )
 
 
@@ -158,14 +145,6 @@ def export_preset(args: argparse.Namespace) -> None:
 
 
 # --- help ---------------------------------------------------------------------------------------
-
-
-def _override(recipe: Any, args: argparse.Namespace, **more: Any) -> Any:
-    if args.length:
-        recipe = recipe.with_length(args.length)
-    return recipe.with_changes(
-        batch_size=args.batch_size, image_size=args.image_size, seed=args.seed, **more
-    )
 
 
 def _check_parts(args: argparse.Namespace) -> None:

@@ -4,24 +4,19 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mimzoo.data import (
-    Compose,
-    Loader,
-    Photometric,
-    RandomFlip,
-    ScaleJitter,
-    Source,
-    open_boxes,
-    take_subset,
-)
-from mimzoo.hub import preset_class, resolve
+from mimzoo.data import Loader, ScaleJitter, Source, open_boxes, take_subset
 from mimzoo.tasks import ObjectDetector
 from mimzoo.tasks.detection import AveragePrecision, DetectionScores
-from mimzoo_training import classify, parts
+from mimzoo_training import parts
 from mimzoo_training.box_overlays import BoxOverlays
 from mimzoo_training.class_table import class_table
-from mimzoo_training.files import weights_of
-from mimzoo_training.recipes import Recipe, get_recipe, list_recipes
+from mimzoo_training.dense import (
+    build_dense,
+    check_classes,
+    chosen_recipe,
+    fill_colour,
+    window_loader,
+)
 from mimzoo_training.recipes.recipe_kinds import DetectRecipe
 from mimzoo_training.supervised import Job, Measured, check_precision, train
 from mimzoo_training.workdir import Workdir, alone_in_workdir
@@ -74,7 +69,7 @@ def detect(
         ImportError: there is something to validate on, and pycocotools is not installed.
     """
     check_precision(precision)
-    recipe = check_recipe(recipe or recipe_for(preset))
+    recipe = chosen_recipe(preset, recipe, "detect")
     place = Workdir(workdir)
     if isinstance(source, str | os.PathLike):
         validation = source if validation is None else validation
@@ -115,9 +110,8 @@ class _Detect(Job):
     infix = "_det_"
 
     def build(self, load_weights: bool, dtype: str) -> ObjectDetector:
-        names = self.source.class_names
         return build_detector(
-            self.preset, self.recipe, self.num_classes, load_weights, dtype, names
+            self.preset, self.recipe, self.num_classes, load_weights, dtype, self.names
         )
 
     def compile(self, model: ObjectDetector, optimizer: Any) -> None:
@@ -137,14 +131,6 @@ class _Detect(Job):
         more["classes"] = scores.classes
         return Measured(METRIC, scores.ap50, METRIC, more, table(scores))
 
-    def facts(self) -> dict[str, Any]:
-        names = self.source.class_names
-        return {
-            "classes": None if names is None else list(names),
-            "validation_fingerprint": parts.fingerprint(self.validation),
-            "start_weights": classify.weights_digest(self.preset),
-        }
-
     def hooks(self, epochs: float) -> list[Any]:
         return [BoxOverlays(self.validation, round(epochs / 10))] if self.validation else []
 
@@ -152,39 +138,11 @@ class _Detect(Job):
 # --- parts of a run -------------------------------------------------------------------------------
 
 
-def recipe_for(preset: str) -> DetectRecipe:
-    """The recipe for detection of a preset's backbone and size.
-
-    Raises:
-        ValueError: an unknown preset, or no recipe for that size.
-    """
-    family, size = classify.family_and_size(preset)
-    names = [n for n in list_recipes("detect") if n.startswith(f"{family}_{size}_")]
-    if not names:
-        raise ValueError(f"there is no recipe for the backbone of {preset}: {_names()}.")
-    return get_recipe(names[0])
-
-
-def check_recipe(recipe: Recipe) -> DetectRecipe:
-    """The recipe; raises ValueError unless it is one for detection."""
-    if recipe.kind != "detect":
-        raise ValueError(f"{recipe.name} is no recipe for detection: {_names()}.")
-    return recipe
-
-
-def _names() -> str:
-    return f"name one with --recipe: {', '.join(list_recipes('detect'))}"
-
-
 def check_source(source: Source, num_classes: int) -> None:
     """Raises ValueError unless a source has boxes of so many classes."""
     if not source.boxed:
         raise ValueError(f"{source.name} has no boxes: open it with mimzoo.data.open_boxes")
-    if source.num_classes != num_classes:
-        raise ValueError(
-            f"{source.name} has {source.num_classes} classes, and the run {num_classes}: give "
-            "both the same"
-        )
+    check_classes(source, num_classes)
 
 
 def build_detector(
@@ -205,47 +163,23 @@ def build_detector(
         dtype: "float32" or "mixed_bfloat16".
         class_names: of the data, if they are known.
     """
-    cls = preset_class(resolve(preset))
-    if cls.family != recipe.backbone:
-        raise ValueError(
-            f"{recipe.name} is a recipe for a backbone {recipe.backbone!r}, and {preset} holds a "
-            f"{cls.__name__}: {_names()}."
-        )
-    with weights_of(preset):
-        return ObjectDetector.from_preset(
-            preset,
-            load_weights=load_weights,
-            image_shape=(recipe.image_size, recipe.image_size, 3),
-            drop_path_rate=recipe.drop_path_rate,
-            dtype=dtype,
-            **recipe.architecture,
-            num_classes=num_classes,
-            class_names=class_names,
-            min_level=recipe.min_level,
-            neck_dim=recipe.neck_dim,
-            head_dim=recipe.head_dim,
-            head_depth=recipe.head_depth,
-            compile=False,
-        )
+    options = ("min_level", "neck_dim", "head_dim", "head_depth")
+    return build_dense(
+        ObjectDetector,
+        preset,
+        recipe,
+        num_classes,
+        load_weights,
+        dtype,
+        class_names,
+        **{name: getattr(recipe, name) for name in options},
+    )
 
 
 def train_loader(recipe: DetectRecipe, source: Source) -> Loader:
     """Augmented windows and the boxes in them, without end."""
     size = (recipe.image_size, recipe.image_size)
-    fill = tuple(round(255 * value) for value in recipe.mean)
-    transforms: list[Any] = [ScaleJitter(size, recipe.crop_scale, fill)]
-    if recipe.flip:
-        transforms.append(RandomFlip(recipe.flip))
-    if recipe.photometric:
-        transforms.append(Photometric())
-    return Loader(
-        source,
-        recipe.batch_size,
-        transform=Compose(transforms),
-        normalize=parts.normalize(recipe),
-        seed=recipe.seed,
-        epochs=None,
-    )
+    return window_loader(recipe, source, ScaleJitter(size, recipe.crop_scale, fill_colour(recipe)))
 
 
 def measure(

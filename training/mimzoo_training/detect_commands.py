@@ -15,8 +15,10 @@ SHOWN = 5
 def finetune(args: argparse.Namespace) -> None:
     """Makes a detector of a preset."""
     from mimzoo_training.arguments import only_for_segmentation
-    from mimzoo_training.detect import check_recipe, detect, recipe_for
+    from mimzoo_training.dense import chosen_recipe
+    from mimzoo_training.detect import detect
     from mimzoo_training.recipes import get_recipe
+    from mimzoo_training.run_options import finetune_options, finetune_overridden
 
     only_for_segmentation(args, "leave it out with --task detect")
     for name in ("ema", "num_classes", "linear_probe"):
@@ -26,30 +28,14 @@ def finetune(args: argparse.Namespace) -> None:
     if args.devices not in (None, 1):
         raise ValueError("detection runs on one device: leave --devices out.")
     preset = preset_folder(args.preset)
-    recipe = check_recipe(get_recipe(args.recipe) if args.recipe else recipe_for(preset))
-    if args.length:
-        recipe = recipe.with_length(args.length)
-    recipe = recipe.with_changes(
-        batch_size=args.batch_size,
-        image_size=args.image_size,
-        seed=args.seed,
-        base_learning_rate=args.learning_rate,
-        layer_decay=args.layer_decay,
-        drop_path_rate=args.drop_path_rate,
-    )
+    recipe = chosen_recipe(preset, get_recipe(args.recipe) if args.recipe else None, "detect")
+    recipe = finetune_overridden(recipe, args)
     detect(
         preset,
         args.data,
         args.workdir,
         recipe,
-        validation=args.validation,
-        num_labels=args.num_labels,
-        from_scratch=args.from_scratch,
-        scale=args.scale,
-        precision=args.precision,
-        validation_every=args.validation_every,
-        checkpoint_seconds=args.checkpoint_seconds,
-        command=args.command_line,
+        **finetune_options(args),
     )
 
 

@@ -124,12 +124,6 @@ def finetune(
 class _Classify(Job):
     metrics = ("accuracy",)
 
-    @property
-    def names(self) -> tuple[str, ...] | None:
-        """Of the classes, where the model has as many as the source."""
-        same = self.num_classes == self.source.num_classes
-        return self.source.class_names if same else None
-
     def build(self, load_weights: bool, dtype: str) -> ImageClassifier:
         return classify.build_classifier(
             self.preset, self.recipe, self.num_classes, load_weights, dtype, self.names
@@ -153,12 +147,7 @@ class _Classify(Job):
         return Measured("accuracy", tested.accuracy, "held-out accuracy", more, tested.text())
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "classes": None if self.names is None else list(self.names),
-            "validation_fingerprint": parts.fingerprint(self.validation),
-            "test": self.test.name if self.test else None,
-            "start_weights": classify.weights_digest(self.preset),
-        }
+        return {"test": self.test.name if self.test else None}
 
     def instead(
         self, model: ImageClassifier, place: Workdir, command: str, say: Callable[[str], None]

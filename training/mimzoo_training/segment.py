@@ -5,23 +5,18 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mimzoo.data import (
-    Compose,
-    Loader,
-    Photometric,
-    RandomFlip,
-    RandomScaleCrop,
-    Source,
-    open_label_maps,
-    take_subset,
-)
-from mimzoo.hub import preset_class, resolve
+from mimzoo.data import Loader, RandomScaleCrop, Source, open_label_maps, take_subset
 from mimzoo.tasks import ImageSegmenter
 from mimzoo.tasks.segmentation.confusion import Confusion
-from mimzoo_training import classify, parts
-from mimzoo_training.files import weights_of
+from mimzoo_training import parts
+from mimzoo_training.dense import (
+    build_dense,
+    check_classes,
+    chosen_recipe,
+    fill_colour,
+    window_loader,
+)
 from mimzoo_training.overlays import Overlays
-from mimzoo_training.recipes import Recipe, get_recipe, list_recipes
 from mimzoo_training.recipes.recipe_kinds import SegmentRecipe
 from mimzoo_training.segment_report import by_class, table
 from mimzoo_training.supervised import Job, Measured, check_precision, train
@@ -78,7 +73,7 @@ def segment(
         ValueError: preset, recipe and data do not fit.
     """
     check_precision(precision)
-    recipe = check_recipe(recipe or recipe_for(preset))
+    recipe = chosen_recipe(preset, recipe, "segment")
     if linear_probe:
         recipe = dataclasses.replace(recipe, head="linear", drop_path_rate=0.0)
     place = Workdir(workdir)
@@ -121,9 +116,8 @@ class _Segment(Job):
     infix = "_seg_"
 
     def build(self, load_weights: bool, dtype: str) -> ImageSegmenter:
-        names = self.source.class_names
         model = build_segmenter(
-            self.preset, self.recipe, self.num_classes, load_weights, dtype, names
+            self.preset, self.recipe, self.num_classes, load_weights, dtype, self.names
         )
         if self.linear_probe:
             model.backbone.trainable = False
@@ -153,30 +147,6 @@ class _Segment(Job):
 # --- parts of a run -------------------------------------------------------------------------------
 
 
-def recipe_for(preset: str) -> SegmentRecipe:
-    """The recipe for segmentation of a preset's backbone and size.
-
-    Raises:
-        ValueError: an unknown preset, or no recipe for that size.
-    """
-    family, size = classify.family_and_size(preset)
-    names = [n for n in list_recipes("segment") if n.startswith(f"{family}_{size}_")]
-    if not names:
-        raise ValueError(f"there is no recipe for the backbone of {preset}: {_names()}.")
-    return get_recipe(names[0])
-
-
-def check_recipe(recipe: Recipe) -> SegmentRecipe:
-    """The recipe; raises ValueError unless it is one for segmentation."""
-    if recipe.kind != "segment":
-        raise ValueError(f"{recipe.name} is no recipe for segmentation: {_names()}.")
-    return recipe
-
-
-def _names() -> str:
-    return f"name one with --recipe: {', '.join(list_recipes('segment'))}"
-
-
 def opened(
     spec: str | os.PathLike, split: str, recipe: SegmentRecipe, num_classes: int | None
 ) -> Source:
@@ -196,11 +166,7 @@ def check_source(source: Source, num_classes: int) -> None:
         raise ValueError(
             f"{source.name} has no label maps: open it with mimzoo.data.open_label_maps"
         )
-    if source.num_classes != num_classes:
-        raise ValueError(
-            f"{source.name} has {source.num_classes} classes, and the run {num_classes}: give "
-            "both the same"
-        )
+    check_classes(source, num_classes)
 
 
 def build_segmenter(
@@ -221,54 +187,29 @@ def build_segmenter(
         dtype: "float32" or "mixed_bfloat16".
         class_names: of the data, if they are known.
     """
-    cls = preset_class(resolve(preset))
-    if cls.family != recipe.backbone:
-        raise ValueError(
-            f"{recipe.name} is a recipe for a backbone {recipe.backbone!r}, and {preset} holds a "
-            f"{cls.__name__}: {_names()}."
-        )
-    with weights_of(preset):
-        return ImageSegmenter.from_preset(
-            preset,
-            load_weights=load_weights,
-            image_shape=(recipe.image_size, recipe.image_size, 3),
-            drop_path_rate=recipe.drop_path_rate,
-            dtype=dtype,
-            **recipe.architecture,
-            num_classes=num_classes,
-            class_names=class_names,
-            head=recipe.head,
-            head_dim=recipe.head_dim,
-            auxiliary_weight=recipe.auxiliary_weight,
-            dropout=recipe.dropout,
-            shorter_side=recipe.shorter_side,
-            compile=False,
-        )
+    options = ("head", "head_dim", "auxiliary_weight", "dropout", "shorter_side")
+    return build_dense(
+        ImageSegmenter,
+        preset,
+        recipe,
+        num_classes,
+        load_weights,
+        dtype,
+        class_names,
+        **{name: getattr(recipe, name) for name in options},
+    )
 
 
 def train_loader(recipe: SegmentRecipe, source: Source) -> Loader:
     """Augmented windows and their label maps, without end."""
-    transforms: list[Any] = [
-        RandomScaleCrop(
-            (recipe.image_size, recipe.image_size),
-            recipe.crop_scale,
-            recipe.shorter_side,
-            recipe.max_share,
-            tuple(round(255 * value) for value in recipe.mean),
-        )
-    ]
-    if recipe.flip:
-        transforms.append(RandomFlip(recipe.flip))
-    if recipe.photometric:
-        transforms.append(Photometric())
-    return Loader(
-        source,
-        recipe.batch_size,
-        transform=Compose(transforms),
-        normalize=parts.normalize(recipe),
-        seed=recipe.seed,
-        epochs=None,
+    window = RandomScaleCrop(
+        (recipe.image_size, recipe.image_size),
+        recipe.crop_scale,
+        recipe.shorter_side,
+        recipe.max_share,
+        fill_colour(recipe),
     )
+    return window_loader(recipe, source, window)
 
 
 def measure(model: ImageSegmenter, source: Source) -> tuple[float, Confusion]:

@@ -12,24 +12,20 @@ from mimzoo_training.preset_commands import preset_folder
 
 def finetune(args: argparse.Namespace) -> None:
     """Makes a segmenter of a preset."""
+    from mimzoo_training.dense import chosen_recipe
     from mimzoo_training.recipes import get_recipe
-    from mimzoo_training.segment import check_recipe, recipe_for, segment
+    from mimzoo_training.run_options import finetune_options, finetune_overridden
+    from mimzoo_training.segment import segment
 
     if args.ema is not None:
         raise ValueError("--ema is for classifiers: leave it out with --task segment.")
     if args.devices not in (None, 1):
         raise ValueError("segmentation runs on one device: leave --devices out.")
     preset = preset_folder(args.preset)
-    recipe = check_recipe(get_recipe(args.recipe) if args.recipe else recipe_for(preset))
-    if args.length:
-        recipe = recipe.with_length(args.length)
-    recipe = recipe.with_changes(
-        batch_size=args.batch_size,
-        image_size=args.image_size,
-        seed=args.seed,
-        base_learning_rate=args.learning_rate,
-        layer_decay=args.layer_decay,
-        drop_path_rate=args.drop_path_rate,
+    recipe = chosen_recipe(preset, get_recipe(args.recipe) if args.recipe else None, "segment")
+    recipe = finetune_overridden(
+        recipe,
+        args,
         ignore_index=args.ignore_index,
         first_class=args.first_class,
         head=args.head,
@@ -39,16 +35,9 @@ def finetune(args: argparse.Namespace) -> None:
         args.data,
         args.workdir,
         recipe,
-        validation=args.validation,
         num_classes=args.num_classes,
-        num_labels=args.num_labels,
-        from_scratch=args.from_scratch,
         linear_probe=args.linear_probe,
-        scale=args.scale,
-        precision=args.precision,
-        validation_every=args.validation_every,
-        checkpoint_seconds=args.checkpoint_seconds,
-        command=args.command_line,
+        **finetune_options(args),
     )
 
 

@@ -70,6 +70,12 @@ class Job:
     columns = ()
     infix = "_ft_"
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Of the classes, where the model has as many as the source."""
+        same = self.num_classes == self.source.num_classes
+        return self.source.class_names if same else None
+
     def build(self, load_weights: bool, dtype: str) -> keras.Model:
         """The model, not compiled, with the preset's weights or new ones."""
         raise NotImplementedError
@@ -146,8 +152,11 @@ def train(
             **parts.identity(source),
             "num_examples": len(source),
             "num_classes": job.num_classes,
+            "classes": None if job.names is None else list(job.names),
             "validation": job.validation.name if job.validation else None,
+            "validation_fingerprint": parts.fingerprint(job.validation),
             "start": _start(job),
+            "start_weights": classify.weights_digest(job.preset),
             "backend": keras.backend.backend(),
             "precision": precision,
             **job.facts(),
