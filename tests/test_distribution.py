@@ -1,4 +1,4 @@
-"""Several devices and processes: jobs as launchers tell them, and the same losses as on one."""
+"""Several devices and processes: jobs as launchers describe them, and the same losses as on one."""
 
 import signal
 import sys

@@ -20,7 +20,7 @@ def random_images(*shape: int) -> np.ndarray:
 
 
 def naive(image: np.ndarray, target: HOGTarget) -> np.ndarray:
-    """(H, W, C) -> (rows, cols, C or 1, bins), pixel by pixel, as the docstring tells."""
+    """(H, W, C) -> (rows, cols, C or 1, bins), pixel by pixel, as the docstring says."""
     height, width, channels = image.shape
     image = image.astype("float64")
     smooth = {"sobel": (1, 2, 1), "central": (0, 1, 0)}[target.gradient]

@@ -29,7 +29,7 @@ def test_published_counts(ratio, count, visible):
 
 @pytest.mark.parametrize(
     ("grid", "patch", "cells", "hidden"),
-    [((48, 48), 4, 36, 22), ((14, 14), 16, 49, 30), ((56, 56), 4, 49, 30)],  # papers.md 6.2
+    [((48, 48), 4, 36, 22), ((14, 14), 16, 49, 30), ((56, 56), 4, 49, 30)],  # SimMIM's
 )
 def test_simmim_hides_whole_cells(grid, patch, cells, hidden):
     masking = RandomMasking(0.6, mask_patch_size=32)

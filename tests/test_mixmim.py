@@ -205,7 +205,7 @@ def test_presets_keep_the_task(mixing_embedding, images, tmp_path):
 
 @pytest.mark.one_backend
 def test_published_parameter_counts():
-    """papers.md 1.5: base 88.34M with its positions (and 1,000 classes), 114.67M in pretraining."""
+    """models_mixmim.py: base 88.34M with positions and 1,000 classes, 114.67M in pretraining."""
     task = MixMIM(MixMIMBackbone.from_size("base"), preprocessor=None, compile=False)
     head = 1024 * 1000 + 1000
     assert (task.backbone.count_params() + head) / 1e6 == pytest.approx(88.34, abs=0.005)

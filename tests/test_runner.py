@@ -307,7 +307,7 @@ def test_an_online_probe_watches_and_changes_nothing(whole, recipe, source, tmp_
     pretrain(recipe, source, tmp_path / "a", validation=source, probe=10, say=quiet[1])
     rows = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
     assert all(0.4 <= row["probe_accuracy"] <= 1 for row in rows if row["val_loss"] is not None)
-    # Dark and light images: a linear layer tells them apart.
+    # Dark and light images: a linear layer separates them.
     assert rows[-1]["probe_accuracy"] > 0.9
     usual = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
     assert [row["loss"] for row in rows] == [row["loss"] for row in usual]

@@ -102,7 +102,7 @@ def test_wrong_names_are_told(tmp_path):
 
 
 def test_published_results_of_the_grid():
-    """The correlation of papers.md 5.1, and what the paper says of it."""
+    """The correlation over the released cells of paper A, and what the paper says of it."""
     rows = published_rows(load_study("simmim_data_scaling"))
     assert len(rows) == 63
     r = correlation(rows, "val_loss", "top1")

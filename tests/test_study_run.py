@@ -1,4 +1,4 @@
-"""A study that is killed goes on, tolerates a cell that fails, and leaves a report."""
+"""A study that is killed resumes, tolerates a cell that fails, and leaves a report."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.one_backend
 
 # `second` takes long enough to be killed; `broken` cannot learn at such a rate.
 SPEC = """
-title = "Killed and gone on with"
+title = "Killed and resumed"
 validation = 64
 test = 64
 validations = 2

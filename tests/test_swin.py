@@ -16,7 +16,7 @@ BACKBONES = [SwinBackbone, SwinV2Backbone]
 SMALL = {"image_shape": SHAPE, **STAGES}
 
 
-# papers.md 1.1, millions.
+# Counts of the sizes of paper A, in millions.
 @pytest.mark.parametrize(
     ("size", "millions"),
     [("small", 48.96), ("base", 86.89), ("large", 195.20), ("huge", 655.21), ("giant", 1060.98)],
@@ -55,7 +55,7 @@ def test_the_formula_counts_what_is_there(sizes):
 
 @pytest.mark.one_backend
 def test_published_parameter_counts_of_v1():
-    """papers.md 1.4: SimMIM's Swin-B at 192 px, window 6, with mask token and decoder."""
+    """mmpretrain's metafile of SimMIM: Swin-B, 192 px, window 6, with mask token and decoder."""
     task = SimMIM(SwinBackbone.from_size("base", image_shape=(192, 192, 3), window_size=6))
     assert task.count_params() / 1e6 == pytest.approx(89.87, abs=0.006)
 
@@ -149,7 +149,7 @@ def test_pyramid():
 
 
 def test_layer_decay_groups_are_simmims():
-    """papers.md section 3: 26 groups for Swin-B, merging with the last block of its stage."""
+    """SimMIM's code: 26 groups for Swin-B, merging with the last block of its stage."""
     backbone = SwinBackbone((64, 64, 3), 4, 16, (2, 2, 18, 2), (1, 1, 1, 1), 4)
     scales = swin_layer_decay_scales((2, 2, 18, 2), 0.8)
     variables = backbone.trainable_variables

@@ -24,7 +24,7 @@ def test_drop_path_acts_in_training_only(images):
     assert not np.allclose(*wild)
 
 
-# papers.md 1.3: classifier with 1000 classes, and pretraining model, in millions.
+# MAE's code: classifier with 1000 classes, and pretraining model, in millions.
 @pytest.mark.parametrize(
     ("size", "classifier", "pretraining"),
     [("base", 86.57, 111.91), ("large", 304.32, 329.54), ("huge", 632.04, 657.07)],
