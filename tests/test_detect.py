@@ -11,9 +11,9 @@ from mimzoo.data.box_transforms import ResizePad
 from mimzoo.data.boxes import BoxedPictures
 from mimzoo.hub.card import card
 from mimzoo.models import ImageClassifier, ObjectDetector, ViTBackbone
+from mimzoo.tasks.class_task import subclasses
 from mimzoo.tasks.detection.anchors import Anchors, anchor_boxes
 from mimzoo.tasks.detection.suppression import detections, moved
-from mimzoo.tasks.image_classifier import subclasses
 
 SHAPE = (16, 24, 3)
 SMALL = {"neck_dim": 8, "head_dim": 8, "head_depth": 1}

@@ -11,9 +11,10 @@ from keras import ops
 from mimzoo.backend import fuse_adam
 from mimzoo.models.flops import backbone_flops
 from mimzoo.tasks import cross_entropy
+from mimzoo.tasks.class_task import ClassTask, make_task_class
 from mimzoo.tasks.inputs import TaskInputs
 from mimzoo.tasks.preprocessing import ImageConverter
-from mimzoo.tasks.task import PresetTask, mark_built
+from mimzoo.tasks.task import mark_built
 
 POOLINGS = ("avg", "token")
 
@@ -27,7 +28,7 @@ class ImageClassifierPreprocessor(keras_hub.models.ImageClassifierPreprocessor):
         return cls(image_converter=cls.image_converter_cls(image_size=image_shape[:2]))
 
 
-class ImageClassifier(TaskInputs, PresetTask, keras_hub.models.ImageClassifier):
+class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
     """Backbone, pooling, one linear layer.
 
     `fit`, `evaluate` and `predict` take labelled images in any form; see `TaskInputs`. Labels are
@@ -84,7 +85,7 @@ class ImageClassifier(TaskInputs, PresetTask, keras_hub.models.ImageClassifier):
     ):
         if class_names is not None and not isinstance(class_names, str):
             class_names = tuple(class_names)
-        if not _fits(class_names, num_classes):
+        if not self.names_fit(class_names, num_classes):
             count = "1000" if isinstance(class_names, str) else len(class_names)
             raise ValueError(
                 f"class_names names {count} classes, num_classes is {num_classes}: give as many, "
@@ -141,23 +142,6 @@ class ImageClassifier(TaskInputs, PresetTask, keras_hub.models.ImageClassifier):
         self.class_names = class_names
         if compile:
             self.compile()
-
-    @classmethod
-    def from_config(cls, config: dict) -> "ImageClassifier":
-        """The inverse of `get_config`; names of another number of classes are forgotten."""
-        # KerasHub's loader puts a new num_classes into the stored configuration.
-        if not _fits(config.get("class_names"), config["num_classes"]):
-            config = {**config, "class_names": None}
-        return super().from_config(config)
-
-    @classmethod
-    def adapt_config(cls, stored: dict, given: dict) -> dict:
-        """Forgets stored class names where a new number of classes is given."""
-        classes = given.get("num_classes", stored.get("num_classes"))
-        names = given.get("class_names", stored.get("class_names"))
-        if "class_names" not in given and not _fits(names, classes):
-            return {**stored, "class_names": None}
-        return stored
 
     def decode_predictions(self, predictions: Any, top: int = 5) -> list[list[tuple[str, float]]]:
         """The most likely classes of each image, with their probabilities.
@@ -236,14 +220,6 @@ class ImageClassifier(TaskInputs, PresetTask, keras_hub.models.ImageClassifier):
             return keras_hub.utils.imagenet_id_to_name(int(number))
         return str(self.class_names[number] if self.class_names else number)
 
-    @classmethod
-    def for_backbone(cls, backbone_cls: type) -> type:
-        """The classifier registered for a backbone class."""
-        for known in subclasses(cls) | {cls}:
-            if known.backbone_cls is backbone_cls:
-                return known
-        raise ValueError(f"mimzoo has no image classifier on {backbone_cls.__name__}.")
-
     def compile(
         self,
         optimizer: Any = "auto",
@@ -279,9 +255,16 @@ class ImageClassifier(TaskInputs, PresetTask, keras_hub.models.ImageClassifier):
             **kwargs,
         )
 
-    def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
-        """The backbone's groups; the head belongs to the last."""
-        return self.backbone.layer_decay_scales(layer_decay)
+    @staticmethod
+    def names_fit(class_names: Sequence[str] | str | None, num_classes: int) -> bool:
+        """Also "imagenet"; one output stands for two classes."""
+        if isinstance(class_names, str):
+            if class_names != "imagenet":
+                raise ValueError(
+                    f'class_names must be a list of names, "imagenet" or None, got {class_names!r}.'
+                )
+            return num_classes == 1000
+        return ClassTask.names_fit(class_names, 2 if num_classes == 1 else num_classes)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
@@ -290,16 +273,6 @@ class ImageClassifier(TaskInputs, PresetTask, keras_hub.models.ImageClassifier):
             policies = {self.output_dense.path: self.output_dense.dtype_policy}
             own["head_dtype"] = keras.dtype_policies.DTypePolicyMap(policy_map=policies)
         return {**super().get_config(), **own}
-
-
-def _fits(class_names: Sequence[str] | str | None, num_classes: int) -> bool:
-    if isinstance(class_names, str):
-        if class_names != "imagenet":
-            raise ValueError(
-                f'class_names must be a list of names, "imagenet" or None, got {class_names!r}.'
-            )
-        return num_classes == 1000
-    return class_names is None or len(class_names) == (2 if num_classes == 1 else num_classes)
 
 
 def make_classifier(backbone_cls: type, module: str) -> type[ImageClassifier]:
@@ -318,20 +291,6 @@ def make_classifier(backbone_cls: type, module: str) -> type[ImageClassifier]:
         ImageClassifierPreprocessor, backbone_cls, module, image_converter_cls=converter
     )
     return make_task_class(ImageClassifier, backbone_cls, module, preprocessor_cls=preprocessor)
-
-
-def make_task_class(base: type, backbone_cls: type, module: str, **attributes: Any) -> type:
-    """A registered subclass of `base` for a backbone class `XBackbone`, called X and its name."""
-    name = backbone_cls.__name__.removesuffix("Backbone") + base.__name__
-    doc = f"{base.__name__} of presets on {backbone_cls.__name__}; see there."
-    attributes |= {"backbone_cls": backbone_cls, "__module__": module, "__doc__": doc}
-    register = keras.saving.register_keras_serializable(package="mimzoo")
-    return register(type(name, (base,), attributes))
-
-
-def subclasses(cls: type) -> set[type]:
-    """All of a class, and of those."""
-    return {s for c in cls.__subclasses__() for s in {c} | subclasses(c)}
 
 
 __all__ = ["ImageClassifier", "ImageClassifierPreprocessor", "ImageConverter"]

@@ -11,21 +11,22 @@ from keras import ops
 from mimzoo.backend import Tensor, fuse_adam
 from mimzoo.models.flops import backbone_flops
 from mimzoo.models.vit import ViTBackbone
+from mimzoo.tasks.class_task import ClassTask, make_task_class
 from mimzoo.tasks.detection.anchors import IGNORED, Anchors, anchor_boxes
 from mimzoo.tasks.detection.heads import BoxHead
 from mimzoo.tasks.detection.inputs import BoxInputs
 from mimzoo.tasks.detection.levels import chosen_levels, given_levels
 from mimzoo.tasks.detection.necks import CoarserLevels, SimpleFeaturePyramid, TopDownPyramid
 from mimzoo.tasks.detection.preprocessor import ObjectDetectorPreprocessor
-from mimzoo.tasks.image_classifier import ImageClassifier, make_task_class, subclasses
+from mimzoo.tasks.image_classifier import ImageClassifier
 from mimzoo.tasks.maps import LevelNorms
-from mimzoo.tasks.task import PresetTask, mark_built
+from mimzoo.tasks.task import mark_built
 
 PRIOR = 0.01  # arXiv 1708.02002, section 4.1
 _SIZES = ("num_classes", "min_level", "max_level", "neck_dim", "head_dim", "head_depth")
 
 
-class ObjectDetector(BoxInputs, PresetTask, keras_hub.models.ObjectDetector):
+class ObjectDetector(BoxInputs, ClassTask, keras_hub.models.ObjectDetector):
     """RetinaNet on a backbone: a pyramid of maps, and two heads with numbers for every anchor.
 
     Lin et al., arXiv 1708.02002. On a ViT the maps are ViTDet's simple feature pyramid (arXiv
@@ -252,37 +253,10 @@ class ObjectDetector(BoxInputs, PresetTask, keras_hub.models.ObjectDetector):
         heads = self.box_head.flops + self.classification_head.flops
         return backbone_flops(self.backbone) + heads
 
-    def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
-        """The backbone's groups; neck and heads belong to the last."""
-        return self.backbone.layer_decay_scales(layer_decay)
-
     def preprocess(self, images: Any) -> np.ndarray:
         """Images as users have them -> float32 (B, H, W, C) as the backbone takes them."""
         images = self.preprocessor(images) if self.preprocessor is not None else images
         return self.input_rules(training=False).checked(ops.convert_to_numpy(images))
-
-    @classmethod
-    def for_backbone(cls, backbone_cls: type) -> type:
-        """The detector registered for a backbone class."""
-        for known in subclasses(cls) | {cls}:
-            if known.backbone_cls is backbone_cls:
-                return known
-        raise ValueError(f"mimzoo has no object detector on {backbone_cls.__name__}.")
-
-    @classmethod
-    def adapt_config(cls, stored: dict, given: dict) -> dict:
-        """Forgets stored class names where a new number of classes is given."""
-        names = stored.get("class_names")
-        count = given.get("num_classes", stored.get("num_classes"))
-        if names is not None and "class_names" not in given and len(names) != count:
-            return {**stored, "class_names": None}
-        return stored
-
-    @classmethod
-    def from_config(cls, config: dict) -> "ObjectDetector":
-        """The inverse of `get_config`; names of another number of classes are forgotten."""
-        # KerasHub's loader puts a new num_classes into the stored configuration.
-        return super().from_config(cls.adapt_config(config, {}))
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

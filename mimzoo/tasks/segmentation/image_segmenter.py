@@ -12,12 +12,13 @@ from mimzoo.backend import Tensor, fuse_adam
 from mimzoo.data.label_maps import IGNORED
 from mimzoo.models.flops import backbone_flops
 from mimzoo.models.vit import ViTBackbone
+from mimzoo.tasks.class_task import ClassTask, make_task_class
 from mimzoo.tasks.cross_entropy import fitted_loss, fitted_metrics
-from mimzoo.tasks.image_classifier import ImageClassifier, make_task_class, subclasses
+from mimzoo.tasks.image_classifier import ImageClassifier
 from mimzoo.tasks.segmentation.heads import HEADS, make_head
 from mimzoo.tasks.segmentation.levels import make_neck, resized, taps
 from mimzoo.tasks.segmentation.whole_images import WholeImages, refuse
-from mimzoo.tasks.task import PresetTask, mark_built
+from mimzoo.tasks.task import mark_built
 
 
 class ImageSegmenterPreprocessor(keras_hub.models.ImageSegmenterPreprocessor):
@@ -29,7 +30,7 @@ class ImageSegmenterPreprocessor(keras_hub.models.ImageSegmenterPreprocessor):
         return cls(image_converter=cls.image_converter_cls(image_size=image_shape[:2]))
 
 
-class ImageSegmenter(WholeImages, PresetTask, keras_hub.models.ImageSegmenter):
+class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
     """Backbone and a head that gives the logits of each pixel.
 
     `model(images)` takes normalised images of the backbone's size and gives (B, H, W, num_classes).
@@ -251,37 +252,10 @@ class ImageSegmenter(WholeImages, PresetTask, keras_hub.models.ImageSegmenter):
         """Floating-point operations of a forward pass over one image, without the neck's."""
         return backbone_flops(self.backbone) + self.head.flops
 
-    def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
-        """The backbone's groups; neck and head belong to the last."""
-        return self.backbone.layer_decay_scales(layer_decay)
-
     def preprocess(self, images: Any) -> np.ndarray:
         """Images as users have them -> float32 (B, H, W, C) as the backbone takes them."""
         images = self.preprocessor(images) if self.preprocessor is not None else images
         return super().input_rules(training=False).checked(ops.convert_to_numpy(images))
-
-    @classmethod
-    def for_backbone(cls, backbone_cls: type) -> type:
-        """The segmenter registered for a backbone class."""
-        for known in subclasses(cls) | {cls}:
-            if known.backbone_cls is backbone_cls:
-                return known
-        raise ValueError(f"mimzoo has no image segmenter on {backbone_cls.__name__}.")
-
-    @classmethod
-    def adapt_config(cls, stored: dict, given: dict) -> dict:
-        """Forgets stored class names where a new number of classes is given."""
-        names = stored.get("class_names")
-        count = given.get("num_classes", stored.get("num_classes"))
-        if names is not None and "class_names" not in given and len(names) != count:
-            return {**stored, "class_names": None}
-        return stored
-
-    @classmethod
-    def from_config(cls, config: dict) -> "ImageSegmenter":
-        """The inverse of `get_config`; names of another number of classes are forgotten."""
-        # KerasHub's loader puts a new num_classes into the stored configuration.
-        return super().from_config(cls.adapt_config(config, {}))
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

@@ -1,0 +1,67 @@
+"""Tasks with classes: classifiers, segmenters, detectors. A registered class for each backbone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from mimzoo.tasks.task import PresetTask
+
+
+class ClassTask(PresetTask):
+    """Mixin of tasks whose results are `num_classes` classes with `class_names`.
+
+    Attributes:
+        backbone_cls: of a registered class, what it stands on.
+    """
+
+    backbone_cls: type | None
+
+    @staticmethod
+    def names_fit(class_names: Sequence[str] | str | None, num_classes: int) -> bool:
+        """Whether these are names of so many classes; None always is."""
+        return class_names is None or len(class_names) == num_classes
+
+    @classmethod
+    def for_backbone(cls, backbone_cls: type) -> type:
+        """The class of this task that is registered for a backbone class.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for known in subclasses(cls) | {cls}:
+            if known.backbone_cls is backbone_cls:
+                return known
+        raise ValueError(f"mimzoo has no {cls.__name__} on {backbone_cls.__name__}.")
+
+    @classmethod
+    def adapt_config(cls, stored: dict, given: dict) -> dict:
+        """Forgets stored class names where a new number of classes is given."""
+        count = given.get("num_classes", stored.get("num_classes"))
+        if "class_names" in given or cls.names_fit(stored.get("class_names"), count):
+            return stored
+        return {**stored, "class_names": None}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "ClassTask":
+        """The inverse of `get_config`; names of another number of classes are forgotten."""
+        # KerasHub's loader puts a new num_classes into the stored configuration.
+        return super().from_config(cls.adapt_config(config, {}))
+
+    def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
+        """The backbone's groups; what stands on it belongs to the last."""
+        return self.backbone.layer_decay_scales(layer_decay)
+
+
+def make_task_class(base: type, backbone_cls: type, module: str, **attributes: Any) -> type:
+    """A registered subclass of `base` for a backbone class `XBackbone`, called X and its name."""
+    name = backbone_cls.__name__.removesuffix("Backbone") + base.__name__
+    doc = f"{base.__name__} of presets on {backbone_cls.__name__}; see there."
+    attributes |= {"backbone_cls": backbone_cls, "__module__": module, "__doc__": doc}
+    register = keras.saving.register_keras_serializable(package="mimzoo")
+    return register(type(name, (base,), attributes))
+
+
+def subclasses(cls: type) -> set[type]:
+    """All of a class, and of those."""
+    return {s for c in cls.__subclasses__() for s in {c} | subclasses(c)}
