@@ -114,7 +114,7 @@ def test_a_killed_study_goes_on(tmp_path):
     printed = {entry["metric"]: entry["value"] for entry in preset.results}
     assert printed == {
         "masked loss, masks of seed 0": rows[2]["val_loss"],
-        "accuracy, fine-tuned on 100 labels for 1 epochs": rows[2]["finetune_100"],
+        "accuracy, fine-tuned on 100 labels for 1 epoch": rows[2]["finetune_100"],
         "accuracy, linear probe on 20 labels, mean-pooled features": rows[2]["probe_20"],
         "accuracy, 20 nearest neighbours on 20 labels, mean-pooled features": rows[2]["knn_20"],
     }
