@@ -98,7 +98,7 @@ def losses(task, steps=5):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_one_graph_a_chain_no_break_no_recompilation_and_the_same_losses(name, compiled):
+def test_one_graph_a_kind_no_break_no_recompilation_and_the_same_losses(name, compiled):
     eager = losses(compile_task(make(name), run_eagerly=True))
     traced = losses(compile_task(make(name), jit_compile=False))
     np.testing.assert_allclose(traced, eager, rtol=1e-6)
@@ -106,8 +106,8 @@ def test_one_graph_a_chain_no_break_no_recompilation_and_the_same_losses(name, c
     task = compile_task(make(name), jit_compile=True)
     first = losses(task, 1)
     graphs_of_first = compiled["stats"]["unique_graphs"]
-    # Encoder, and decoder or the teacher's blocks.
-    assert 1 <= graphs_of_first <= 3
+    # Blocks of the encoder, and of a decoder or teacher; norms and the layer after them.
+    assert 1 <= graphs_of_first <= 5
     np.testing.assert_allclose(first, eager[:1], rtol=1e-6)
     with dynamo.config.patch(error_on_recompile=True):
         more = losses(task)
@@ -139,14 +139,14 @@ def test_recomputed_blocks_run_as_graphs(compiled):
     expected = losses(compile_task(make("mae"), run_eagerly=True), 3)
     found = losses(compile_task(make("mae", remat=True), jit_compile=True), 3)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert compiled["stats"]["unique_graphs"] == 1  # the decoder
+    assert compiled["stats"]["unique_graphs"] == 2  # the decoder's block and norm
 
 
 def test_any_number_of_batch_sizes(compiled):
     task = compile_task(make("finetune", depth=1), jit_compile=True)
     for count in range(1, 11):  # more than the variants of a function that torch keeps
         keras.Model.predict_on_batch(task, batch(task, count=count)[0])
-    assert compiled["stats"]["unique_graphs"] == 10
+    assert compiled["stats"]["unique_graphs"] == 2 * 10  # the block and the norm
 
 
 def test_hooks_are_called_and_then_graphs_run_again(compiled):
@@ -212,7 +212,7 @@ def test_a_layer_that_cannot_be_traced_runs_without_a_graph(compiled, monkeypatc
         monkeypatch.setattr(block.mlp, "call", lambda x, f=usual: f(x) * float(x.sum() != 0))
     found = losses(task, 2)
     assert np.isfinite(found).all()
-    assert "TransformerBlock runs layer by layer: it cannot be traced" in caplog.text
+    assert "TransformerBlock runs operation by operation: it cannot be traced" in caplog.text
 
 
 def test_no_logits_are_kept_for_the_backward_pass():

@@ -31,7 +31,8 @@ torch = pytest.importorskip("torch")
 TABLE = {
     "_flatten_layers": (
         keras.layers.Layer,
-        "a preprocessor's layers are marked as built, or Keras on torch runs each batch twice",
+        "a preprocessor's layers are marked as built, or Keras on torch runs each batch twice; and "
+        "hooks are looked for in all layers of a model",
     ),
     "_parallel_update_step": (adam, "the step of all variables at once, fused or scaled"),
     "_momentums": (adam, "the fused step of Adam reads and writes its slots"),

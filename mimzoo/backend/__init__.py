@@ -15,6 +15,7 @@ from mimzoo.backend.operations import (
     l2_normalize,
     relative_to_absolute,
 )
+from mimzoo.backend.step_graph import StepGraph
 from mimzoo.backend.tracing import is_tensorflow_symbol, is_traced
 from mimzoo.backend.training import (
     TorchParameters,
@@ -29,6 +30,7 @@ from mimzoo.backend.training import (
 __all__ = [
     "Constant",
     "Graphs",
+    "StepGraph",
     "Tensor",
     "TorchParameters",
     "active_graphs",

@@ -1,13 +1,11 @@
-"""torch: a chain of layers as one graph of their weights and inputs, traced once and compiled.
+"""torch: each kind of layer as one graph of its weights and inputs, traced once and compiled.
 
 A step in eager Keras is slow on the host: each layer's call walks its arguments, scopes and
 metadata. And `torch.compile` around Keras' training step, which is what Keras offers, follows all
 of that for every block, guards it, and compiles anew whenever the step counter changes. So a layer
 is run once under `make_fx`, which records torch operations only; all layers of a kind share the
-record, each with its own weights. A chain of them runs as it is, or is compiled as one graph.
-(`torch.compiler.nested_compile_region` would compile each kind once, but with torch 2.13 the
-gradients of such a chain are wrong.) JAX and TensorFlow trace whole steps: there nothing of this is
-used.
+record, each with its own weights. It runs as it is, or compiled. JAX and TensorFlow trace whole
+steps: there nothing of this is used.
 """
 
 import logging
@@ -15,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FunctionType
+from typing import Any
 
 import keras
 
 from mimzoo.backend.constant import Tensor
+from mimzoo.backend.step_graph import StepGraph, has_hooks
 from mimzoo.backend.tracing import in_stateless_scope, is_traced
 
 logger = logging.getLogger("mimzoo")
@@ -34,7 +34,7 @@ class Graphs:
 
     Args:
         jit_compile: of `keras.Model.compile`: True compiles, "auto" compiles on CUDA; else graphs
-            run as they were traced.
+            run as they were traced. On CUDA what is compiled is replayed as whole steps, too.
         run_eagerly: True: no graphs, Keras' layers are called one by one.
     """
 
@@ -45,8 +45,7 @@ class Graphs:
     def _forget(self) -> None:
         self._layers: dict[Callable, _Layer] = {}
         self._kinds: dict[tuple, int] = {}
-        self._traced: dict[tuple, Callable] = {}
-        self._chains: dict[tuple, Callable | None] = {}
+        self._traced: dict[tuple, Callable | None] = {}
 
     def __getstate__(self) -> dict:
         return {"jit_compile": self.jit_compile, "run_eagerly": self.run_eagerly}
@@ -81,69 +80,69 @@ class Graphs:
     def run(
         self, links: Sequence[Link], x: Tensor, training: bool, compiled: bool = True
     ) -> Tensor:
-        """`for method, more in links: x = method(x, *more)`, as a graph if that can be traced.
+        """`for method, more in links: x = method(x, *more)`, as graphs where they can be traced.
 
         Args:
             links: methods of layers, for which `can_run`.
             x: input of the first.
             training: whether that is for training.
-            compiled: False: the graph runs as it was traced.
+            compiled: False: graphs run as they were traced.
         """
-        layers = [self._layers[method] for method, _ in links]
-        pairs = zip(layers, links, strict=True)
-        forms = [(layer.number, *map(_form, more)) for layer, (_, more) in pairs]
-        compiled = compiled and (
-            self.jit_compile is True or (self.jit_compile == "auto" and x.device.type == "cuda")
-        )
-        key = (training, compiled, _form(x), *forms)
-        if key not in self._chains:
-            self._chains[key] = self._make(links, layers, x, training, compiled)
-        chain = self._chains[key]
-        if chain is None:
-            for method, more in links:
-                x = method(x, *more)
-            return x
-        values = []
-        for layer, (_, more) in zip(layers, links, strict=True):
-            values += layer.values(more)
-        return chain(x, *values)
+        compiled = compiled and self.compiles(x.device.type)
+        for method, more in links:
+            layer = self._layers[method]
+            key = (training, compiled, layer.number, _form(x), *map(_form, more))
+            if key not in self._traced:
+                self._traced[key] = self._make(method, layer, x, more, compiled)
+            traced = self._traced[key]
+            x = method(x, *more) if traced is None else traced(x, *layer.values(more))
+        return x
+
+    def compiles(self, device: str) -> bool:
+        """Whether what runs on a device is compiled."""
+        return self.jit_compile is True or (self.jit_compile == "auto" and device == "cuda")
 
     def _make(
         self,
-        links: Sequence[Link],
-        layers: list["_Layer"],
+        method: Callable,
+        layer: "_Layer",
         x: Tensor,
-        training: bool,
+        more: Sequence[Tensor | None],
         compiled: bool,
     ) -> Callable | None:
         import torch
 
-        parts, first = [], 0
         try:
             with torch.no_grad():
-                for (method, more), layer in zip(links, layers, strict=True):
-                    key = (training, layer.number, _form(x), *map(_form, more))
-                    if key not in self._traced:
-                        self._traced[key] = _trace(method, layer, x, more)
-                    traced, given = self._traced[key], layer.values(more)
-                    parts.append((traced, slice(first, first := first + len(given))))
-                    x = traced(x, *given)
+                traced = _trace(method, layer, x, more)
         except Exception as error:
             name = type(method.__self__).__name__
-            logger.warning("%s runs layer by layer: it cannot be traced (%s)", name, error)
+            logger.warning("%s runs operation by operation: it cannot be traced (%s)", name, error)
             return None
+        if not compiled:
+            return traced
 
-        def chain(x: Tensor, *values: Tensor) -> Tensor:
-            for traced, given in parts:
-                x = traced(x, *values[given])
-            return x
+        def block(x: Tensor, *values: Tensor) -> Tensor:
+            return traced(x, *values)
 
-        if compiled:
-            # torch keeps what it compiled with the code, and few variants of each: one a chain.
-            code = chain.__code__.replace(co_name=f"chain_{len(self._chains)}")
-            chain = FunctionType(code, chain.__globals__, closure=chain.__closure__)
-            chain = torch.compile(chain, fullgraph=True, dynamic=False)
-        return chain
+        # torch keeps what it compiled with the code, and few variants of each: one a kind.
+        code = block.__code__.replace(co_name=f"block_{len(self._traced)}")
+        block = FunctionType(code, block.__globals__, closure=block.__closure__)
+        return torch.compile(block, fullgraph=True, dynamic=False)
+
+    def whole_step(self, model: keras.Model, step: Callable[[Any], dict]) -> Callable[[Any], dict]:
+        """`step` of a model on CUDA as one graph; see StepGraph. Else, or if not wanted, `step`.
+
+        Nor a step that is split over processes, or that a subclass wrote: that may do anything.
+        """
+        if keras.config.backend() != "torch" or self.run_eagerly:
+            return step
+        import torch
+
+        written = type(model).train_step is not keras.Model.train_step
+        split = torch.distributed.is_available() and torch.distributed.is_initialized()
+        on_cuda = model.variables[0]._value.is_cuda and self.compiles("cuda")
+        return StepGraph(model, step) if on_cuda and not written and not split else step
 
 
 class _Layer:
@@ -164,11 +163,8 @@ class _Layer:
 
     def is_plain(self) -> bool:
         """See `Graphs.can_run`."""
-        for part in self.parts:
-            if part._forward_hooks or part._forward_pre_hooks:
-                return False
-            if part._backward_hooks or part._backward_pre_hooks:
-                return False
+        if has_hooks(self.parts):
+            return False
         changed = [part.lora_enabled for part in self.changeable] != self.adapted
         return not changed and not any(part.quantization_mode for part in self.changeable)
 

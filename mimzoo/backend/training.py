@@ -1,5 +1,6 @@
 """What differs in training: parameters, shares of a batch, gradients, optimizers."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -44,8 +45,12 @@ def uniform_rows(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:
     Each device draws for the whole batch and keeps its rows, so that a run draws the same numbers
     on one device and on many.
     """
-    backend, (number, count) = keras.config.backend(), _PART
-    if backend == "tensorflow":
+    rows, *rest = shape
+    if keras.config.backend() == "torch":
+        drawn = draw_rows([seed], rows, math.prod(rest))[0]
+        return ops.reshape(ops.transpose(drawn), shape)
+    number, count = 0, 1
+    if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 
         context = tf.distribute.get_replica_context()
@@ -53,8 +58,7 @@ def uniform_rows(shape: tuple, seed: keras.random.SeedGenerator) -> Tensor:
             number, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
     if count == 1:
         return keras.random.uniform(shape, seed=seed)
-    rows = shape[0]
-    drawn = keras.random.uniform((rows * count, *shape[1:]), seed=seed)
+    drawn = keras.random.uniform((rows * count, *rest), seed=seed)
     return drawn[number * rows : (number + 1) * rows]
 
 

@@ -11,13 +11,13 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from mimzoo.backend import Tensor, is_traced, share_of_replica
+from mimzoo.backend import StepGraph, Tensor, is_traced, share_of_replica
 from mimzoo.optimizers import AdamW
 from mimzoo.pretraining.ema import Teacher
 from mimzoo.pretraining.pictures import Pictures
 from mimzoo.pretraining.targets import Step, Target
 from mimzoo.tasks.image_classifier import ImageClassifier
-from mimzoo.tasks.inputs import TaskInputs, is_fed
+from mimzoo.tasks.inputs import TaskInputs, fed, is_fed
 from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.task import PresetTask, mark_built
 
@@ -172,6 +172,20 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
         if not is_fed() and not any(map(is_traced, keras.tree.flatten(inputs))):
             self.check_inputs(inputs)
         return super().__call__(inputs, training=training, **kwargs)
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Keras' step; inputs that are given by hand are checked before it may be replayed."""
+        super().make_train_function(force)
+        step = self.train_function
+        if isinstance(step, StepGraph):
+
+            def checked(data: Any) -> dict:
+                if not is_fed():
+                    self.check_inputs(data[0][0])
+                with fed():
+                    return step(data)
+
+            self.train_function = checked
 
     def compile(self, optimizer: Any = "auto", **kwargs) -> None:
         """`keras.Model.compile` without a loss: the target brings it.

@@ -162,6 +162,12 @@ class PresetTask(TorchParameters):
         with self.graphs.active():
             return super().__call__(*args, **kwargs)
 
+    def make_train_function(self, force: bool = False) -> None:
+        """Keras' step; on CUDA torch replays it as a graph."""
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            self.train_function = self.graphs.whole_step(self, self.train_function)
+
     def compile_from_config(self, config: dict) -> None:
         """Compiles as a `.keras` file says: Keras does not where `compile` is overridden."""
         self.compile(**keras.saving.deserialize_keras_object(config))
