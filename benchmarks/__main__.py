@@ -14,7 +14,10 @@ import argparse
 import csv
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from benchmarks import train_step
 
 # name -> arguments of `benchmarks.train_step`.
 ROWS = {
@@ -38,14 +41,19 @@ ROWS = {
 }
 OFFICIAL = {"mixmim base": "--case mixmim --size base --batch-size 4 --no-compile"}
 
-# On a GPU, in bfloat16; those that matter most first.
-GPU_ROWS = {
-    "mae large, 64": "--case mae --size large --batch-size 64",
-    "simmim base, 32": "--case simmim --size base --batch-size 32",
-    "mixmim base, 32": "--case mixmim --size base --batch-size 32",
-    "finetune_vit base, 128": "--case finetune_vit_drop_path --size base --batch-size 128",
-    "mae large, 256": "--case mae --size large --batch-size 256",
-}
+# On a GPU, in bfloat16. Rows of a group compile side by side and fit its memory together.
+GPU_GROUPS = (
+    {
+        "simmim base, 32": "--case simmim --size base --batch-size 32",
+        "finetune_vit base, 128": "--case finetune_vit_drop_path --size base --batch-size 128",
+    },
+    {
+        "mae large, 64": "--case mae --size large --batch-size 64",
+        "mixmim base, 32": "--case mixmim --size base --batch-size 32 --no-compile",
+    },
+    {"mae large, 256": "--case mae --size large --batch-size 256"},
+)
+GPU_ROWS = {name: row for group in GPU_GROUPS for name, row in group.items()}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -64,29 +72,59 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.csv = args.csv or Path(f"benchmarks/results{'_gpu' * args.gpu}.csv")
     args.backends = args.backends or ["torch", "jax"] + ["tensorflow"] * (not args.gpu)
-    rows, failed = ROWS | {k: f"{v} --official {args.official}" for k, v in OFFICIAL.items()}, 0
-    if args.gpu:
-        rows = {name: f"{row} --bf16 --rounds 12" for name, row in GPU_ROWS.items()}
-        if args.official:
-            rows = {name: f"{row} --official {args.official}" for name, row in rows.items()}
-    for name, arguments in rows.items():
-        if args.only not in name or args.draw or (name in OFFICIAL and not args.official):
-            continue
-        changed = {k: v for k in ("size", "batch_size", "rounds") if (v := getattr(args, k))}
-        if "size" in changed or "batch_size" in changed:
-            name = f"{name} as {' '.join(changed.values())}"
-        for backend in args.backends:
-            if args.again or not known(args.csv, name, backend):
-                command = [sys.executable, "-m", "benchmarks.train_step", *arguments.split()]
-                command += ["--backends", backend, "--csv", str(args.csv), "--row", name]
-                for option, value in changed.items():
-                    command += [f"--{option.replace('_', '-')}", value]
-                if subprocess.run(command, check=False).returncode:
-                    failed += 1
-                    print(f"{name} on {backend} failed", file=sys.stderr)
+    failed = 0 if args.draw else sum(not done for done in (on_gpu if args.gpu else on_cpu)(args))
     if args.csv.exists():
         draw(list(csv.DictReader(args.csv.open(encoding="utf-8"))), args.csv.with_suffix(".png"))
     raise SystemExit(failed > 0)
+
+
+def on_cpu(args: argparse.Namespace) -> Iterator[bool]:
+    """Measures each row on each backend by itself; gives whether it could."""
+    for name, arguments in {**ROWS, **OFFICIAL}.items():
+        if args.only not in name or (name in OFFICIAL and not args.official):
+            continue
+        name, more = changed(args, name, arguments)
+        for backend in args.backends:
+            if args.again or not known(args.csv, name, backend):
+                command = [sys.executable, "-m", "benchmarks.train_step", *more]
+                command += ["--backends", backend, "--csv", str(args.csv), "--row", name]
+                done = not subprocess.run(command, check=False).returncode
+                if not done:
+                    print(f"{name} on {backend} failed", file=sys.stderr)
+                yield done
+
+
+def on_gpu(args: argparse.Namespace) -> Iterator[bool]:
+    """Measures a group of rows at a time, all backends and peers of a row side by side."""
+    for group in GPU_GROUPS:
+        rows = []
+        for name, arguments in group.items():
+            name, more = changed(args, name, f"{arguments} --bf16 --compiled-only --rounds 12")
+            missing = any(not known(args.csv, name, backend) for backend in args.backends)
+            if args.only in name and (args.again or missing):
+                more += ["--row", name]
+                rows.append((train_step.parse(more), more, args.backends))
+        if not rows:
+            continue
+        try:
+            for found in train_step.measure(rows):
+                train_step.show(found)
+                train_step.add_rows(found, args.csv)
+            yield True
+        except SystemExit as error:
+            print(error, file=sys.stderr)
+            yield False
+
+
+def changed(args: argparse.Namespace, name: str, arguments: str) -> tuple[str, list[str]]:
+    """Name and arguments of a row, with what the command line changes in it."""
+    given = {k: v for k in ("size", "batch_size", "rounds") if (v := getattr(args, k))}
+    if "size" in given or "batch_size" in given:
+        name = f"{name} as {' '.join(given.values())}"
+    if args.official:
+        given["official"] = args.official
+    more = [text for k, v in given.items() for text in (f"--{k.replace('_', '-')}", v)]
+    return name, [*arguments.split(), *more]
 
 
 def known(path: Path, name: str, backend: str) -> bool:

@@ -30,6 +30,7 @@ class Options:
         bf16: mixed precision on both sides.
         jit: compile ours on torch, too (on JAX and TensorFlow it always is).
         compiled: add torch.compile'd peers.
+        compiled_only: leave out what these are faster than, and ours in float32.
         official: folder of the official code, for cases that need it.
     """
 
@@ -39,6 +40,7 @@ class Options:
     bf16: bool = False
     jit: bool = False
     compiled: bool = True
+    compiled_only: bool = False
     official: str | None = None
 
 
@@ -96,10 +98,11 @@ def mim_case(o: Options, task: Callable[[], Any], peers: dict[str, Callable]) ->
         return step_flops(task(), o.batch)
 
     contenders: dict[str, Callable[[], Step]] = {"mimzoo": ours}
-    if o.bf16:
+    if o.bf16 and not o.compiled_only:
         contenders["mimzoo float32"] = in_float32
     for name, make in peers.items():
-        contenders[name] = lambda make=make: torch_step(*make(masks()), o, compiled=False)
+        if not (o.compiled and o.compiled_only):
+            contenders[name] = lambda make=make: torch_step(*make(masks()), o, compiled=False)
         if o.compiled:
             contenders[f"{name} compiled"] = lambda make=make: torch_step(
                 *make(masks()), o, compiled=True
@@ -258,7 +261,7 @@ def classifier_case(
     for name, make in keras_peers.items():
         contenders[name] = lambda make=make: keras_contender(make, keras_optimizer)
     for name, make in peers.items():
-        for compiled in (False, True) if o.compiled else (False,):
+        for compiled in {o.compiled_only and o.compiled, o.compiled}:
 
             def contender(make: Callable = make, compiled: bool = compiled) -> Step:
                 inputs = {"pixel_values": pixels(o, "first")}

@@ -25,7 +25,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.cases import CASES, Options
@@ -35,6 +35,7 @@ from benchmarks.device import (
     child_environment,
     kernel_seconds,
     matrix_peak,
+    torch_device,
 )
 from benchmarks.side_by_side import interleave
 
@@ -51,6 +52,7 @@ def options_of(args: argparse.Namespace, backend: str) -> Options:
         args.bf16,
         args.jit,
         compiled=not args.no_compile and backend == "torch",
+        compiled_only=args.compiled_only,
         official=args.official,
     )
 
@@ -80,7 +82,7 @@ def serve(args: argparse.Namespace) -> None:
     memory.forget_peak()
     step = case.contenders[args.contender]()
     commands = {
-        "first\n": lambda: timed(step),
+        "first\n": lambda: first_step(step),
         "step\n": step,
         "kernels\n": lambda: kernel_seconds(step),
         "memory\n": lambda: memory.bytes() / 1e6,
@@ -92,11 +94,14 @@ def serve(args: argparse.Namespace) -> None:
         print(ANSWER + json.dumps(commands[line]()), flush=True)
 
 
-def timed(step: Callable[[], None]) -> float:
-    """Seconds of a step."""
+def first_step(step: Callable[[], None]) -> float:
+    """Seconds of the first step. On a GPU three more follow; then ours on torch is a graph."""
     start = time.perf_counter()
     step()
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    for _ in range(3 if torch_device().type == "cuda" else 0):
+        step()
+    return seconds
 
 
 class Process:
@@ -105,7 +110,7 @@ class Process:
     def __init__(self, argv: list[str], backend: str, contender: str) -> None:
         command = [sys.executable, "-m", "benchmarks.train_step", *argv, "--contender", contender]
         env = child_environment(backend if of_keras(contender) else "torch")
-        self.name = contender
+        self.name, self.backend = contender, backend if of_keras(contender) else "torch"
         self.process = subprocess.Popen(
             [*command, "--backends", backend],
             env=env,
@@ -132,7 +137,7 @@ class Process:
         return self.answer()
 
 
-def first_steps(processes: list[Process]) -> dict[str, float]:
+def first_steps(processes: list[Process]) -> dict[Process, float]:
     """Seconds of each contender's first step, all side by side; without those that failed."""
     started, seconds = [], {}
     for process in processes:
@@ -142,7 +147,7 @@ def first_steps(processes: list[Process]) -> dict[str, float]:
             started.append(process)
     for process in started:
         with left_out():
-            seconds[process.name] = process.answer()
+            seconds[process] = process.answer()
     return seconds
 
 
@@ -155,49 +160,84 @@ def left_out() -> Iterator[None]:
         print(f"left out: {error}", file=sys.stderr, flush=True)
 
 
-def measure(args: argparse.Namespace, argv: list[str], backend: str) -> list[dict]:
-    """Rows of the table for a backend."""
-    names = CASES[args.case][0](options_of(args, backend)).contenders
-    processes = [Process(argv, backend, name) for name in names]
-    try:
-        first = first_steps(processes)
-        running = [p for p in processes if p.name in first]
-        if not running:
-            raise SystemExit(f"{args.case} on {backend}: every contender failed.")
-        steps = {p.name: functools.partial(p.ask, "step") for p in running}
-        timings = interleave(steps, args.rounds, warmup=0, untimed=1)
-        taken = {p.name: p.ask("memory") for p in running}
-        kernels = {p.name: p.ask("kernels") for p in running}
-        flops, peak = running[0].ask("flops"), max(p.ask("peak") for p in running)
-    finally:
-        for p in processes:
+class Row:
+    """The contenders of a case, each in its process.
+
+    Args:
+        args: of the command line.
+        argv: they as they were given.
+        backends: those of ours and of other Keras models; the others run once.
+    """
+
+    def __init__(self, args: argparse.Namespace, argv: list[str], backends: Sequence[str]) -> None:
+        self.args, self.processes = args, []
+        for number, backend in enumerate(backends):
+            for name in CASES[args.case][0](options_of(args, backend)).contenders:
+                if of_keras(name) or not number:
+                    self.processes.append(Process(argv, backend, name))
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for p in self.processes:
             p.process.kill()
             p.process.wait()
-    peers = [name for name in taken if not name.startswith("mimzoo")] or ["mimzoo"]
-    best = min(t.median for t in timings if t.name in peers)
-    least = min(taken[name] for name in peers)
-    return [
-        {
-            "case": args.row or f"{args.case} {args.size}{' bf16' if args.bf16 else ''}",
-            "backend": backend,
-            "contender": t.name,
-            "ratio to best peer": round(best / t.median, 3),
-            "spread": round(t.spread, 3),
-            "images/s": round(args.batch_size / t.median, 2),
-            "ms": round(1e3 * t.median, 1),
-            "kernels, ms": kernels[t.name] and round(1e3 * kernels[t.name], 1),
-            "first step, s": round(first[t.name], 1),
-            "GFLOP/s": round(flops / t.median / 1e9, 1),
-            "of peak": round(flops / t.median / peak, 3),
-            "MB": round(taken[t.name]),
-            "memory ratio": round(taken[t.name] / least, 3),
-        }
-        for t in timings
-    ]
+
+    def lines(self, first: dict["Process", float]) -> list[dict]:
+        """Rows of the table.
+
+        Args:
+            first: seconds of the first step of each that took one.
+        """
+        args = self.args
+        running = [p for p in self.processes if p in first]
+        if not running:
+            raise SystemExit(f"{args.case}: every contender failed.")
+        steps = {p: functools.partial(p.ask, "step") for p in running}
+        timings = interleave(steps, args.rounds, warmup=0, untimed=1)
+        taken = {p: p.ask("memory") for p in running}
+        kernels = {p: p.ask("kernels") for p in running}
+        flops, peak = running[0].ask("flops"), max(p.ask("peak") for p in running)
+        peers = [p for p in running if not p.name.startswith("mimzoo")] or running
+        best = min(t.median for t in timings if t.name in peers)
+        least = min(taken[p] for p in peers)
+        return [
+            {
+                "case": args.row or f"{args.case} {args.size}{' bf16' if args.bf16 else ''}",
+                "backend": t.name.backend,
+                "contender": t.name.name,
+                "ratio to best peer": round(best / t.median, 3),
+                "spread": round(t.spread, 3),
+                "images/s": round(args.batch_size / t.median, 2),
+                "ms": round(1e3 * t.median, 1),
+                "kernels, ms": kernels[t.name] and round(1e3 * kernels[t.name], 1),
+                "first step, s": round(first[t.name], 1),
+                "GFLOP/s": round(flops / t.median / 1e9, 1),
+                "of peak": round(flops / t.median / peak, 3),
+                "MB": round(taken[t.name]),
+                "memory ratio": round(taken[t.name] / least, 3),
+            }
+            for t in timings
+        ]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Measures each backend in a process of its own and prints one table."""
+def measure(
+    rows: Sequence[tuple[argparse.Namespace, list[str], Sequence[str]]],
+) -> Iterator[list[dict]]:
+    """The lines of each of several cases: all take their first steps side by side."""
+    started: list[Row] = []
+    try:
+        started.extend(Row(*row) for row in rows)
+        first = first_steps([p for row in started for p in row.processes])
+        for row in started:
+            yield row.lines(first)
+            row.close()
+    finally:
+        for row in started:
+            row.close()
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments of a row."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", choices=tuple(CASES), default="mae")
     parser.add_argument("--size", default="tiny")
@@ -208,17 +248,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=BACKENDS)
     parser.add_argument("--bf16", action="store_true", help="mixed precision, both sides")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--compiled-only", action="store_true", help="peers as fast as they get")
     parser.add_argument("--jit", action="store_true", help="compile ours on torch, too")
     parser.add_argument("--official", help="folder of MixMIM's official code, for its case")
     parser.add_argument("--csv", type=Path, help="add the rows to this table")
     parser.add_argument("--row", help="name of the rows in the table, default: case and size")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures each backend in a process of its own and prints one table."""
     argv = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args(argv)
+    args = parse(argv)
     if args.contender:
         serve(args)
         return
-    rows = [row for backend in args.backends for row in measure(args, argv, backend)]
+    each = ([(args, argv, [backend])] for backend in args.backends)
+    rows = [line for row in each for lines in measure(row) for line in lines]
     show(rows)
     if args.csv:
         add_rows(rows, args.csv)
