@@ -200,6 +200,32 @@ def simmim_v1(o: Options) -> Case:
     return simmim(o, version=1)
 
 
+def official_mixmim() -> Any:
+    """The module of MixMIM's official code, with timm 0.5 as it was when that was written."""
+    vars(np).setdefault("float", float)
+    import models_mixmim
+    from timm.models import swin_transformer as swin
+
+    class Merging(swin.PatchMerging):
+        def __init__(self, resolution: tuple, dim: int, norm_layer: Any) -> None:
+            super().__init__(dim, norm_layer=norm_layer)
+            self.resolution = resolution
+
+        def forward(self, x: Any) -> Any:
+            grid = x.reshape(len(x), *self.resolution, -1)
+            return super().forward(grid).flatten(1, 2)
+
+    def cut(x: Any, size: int) -> Any:
+        return swin.window_partition(x, (size, size))
+
+    def join(windows: Any, size: int, height: int, width: int) -> Any:
+        return swin.window_reverse(windows, (size, size), height, width)
+
+    models_mixmim.PatchMerging = Merging
+    models_mixmim.window_partition, models_mixmim.window_reverse = cut, join
+    return models_mixmim
+
+
 def mixmim(o: Options) -> Case:
     """MixMIM beside its official code, of which `--official` names the folder."""
 
@@ -214,7 +240,7 @@ def mixmim(o: Options) -> Case:
         import torch
 
         sys.path.insert(0, o.official)
-        import models_mixmim
+        models_mixmim = official_mixmim()
 
         class Peer(torch.nn.Module):
             def __init__(self) -> None:

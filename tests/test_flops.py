@@ -112,3 +112,28 @@ def test_the_formula_counts_what_counters_count(make):
     # XLA counts softmax, norms and GELU, too, which are a part of so small a model.
     limits = (0.98, 1.02) if keras.config.backend() == "torch" else (1.0, 1.25)
     assert limits[0] < counted(task, batch) / by_formula < limits[1]
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="XLA's own count of a step")
+def test_a_step_of_wide_layers_is_what_xla_counts():
+    """To 5 %: forward and backward pass of two blocks of ViT-B and one of the decoder."""
+    import jax
+
+    backbone = ViTBackbone((224, 224, 3), 16, 768, depth=2, num_heads=12)
+    task = MAE(backbone, decoder=MAEDecoder(512, 1, 16, name="decoder"), preprocessor=None)
+    images = np.zeros((2, 224, 224, 3), "float32")
+    batch = {"images": images, **task.draw(np.arange(2))}
+    trained, others = task.trainable_variables, task.non_trainable_variables
+
+    def loss(trained_values, other_values):
+        found, _ = task.stateless_call(trained_values, other_values, batch, training=True)
+        pairs = [
+            *zip(trained, trained_values, strict=True),
+            *zip(others, other_values, strict=True),
+        ]
+        with keras.StatelessScope(pairs):
+            return task.compute_loss(x=batch, y_pred=found)
+
+    values = [v.value for v in trained], [v.value for v in others]
+    counted = jax.jit(jax.grad(loss)).lower(*values).cost_analysis()["flops"]
+    assert 0.95 < counted / flops.step_flops(task, 2) < 1.05
