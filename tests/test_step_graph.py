@@ -1,6 +1,7 @@
 """torch: what has to be true of a training step for a CUDA graph to hold it, seen on a CPU."""
 
 import contextlib
+import warnings
 
 import keras
 import numpy as np
@@ -204,3 +205,22 @@ def test_a_step_that_python_changes_is_not_captured(graphed, caplog):
     assert np.all(np.diff(found) > 0.5)
     assert "Python changes a number in it" in caplog.text
     assert not graphed.captured
+
+
+def test_a_step_that_reads_from_the_gpu_is_not_captured(graphed, caplog):
+    task = compile_task(make("finetune"))
+    usual = task.compute_loss
+
+    def compute_loss(*args, **kwargs):
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)  # as torch does
+        warnings.warn("something else", stacklevel=1)
+        return usual(*args, **kwargs)
+
+    task.compute_loss = compute_loss
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert np.isfinite(losses(graphed(task), 6)).all()
+    assert "test_step_graph.py, line" in caplog.text
+    assert "reads from the GPU" in caplog.text
+    assert not graphed.captured
+    assert sum("something else" in str(warning.message) for warning in seen) == 7  # once to build

@@ -210,20 +210,19 @@ def _syncs() -> Iterator[list[str]]:
     import torch
 
     found: list[str] = []
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")  # which warns that it is a prototype
+        try:
             yield found
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     for warning in seen:
-        if "synchronizing" in str(warning.message):
-            found.append(f"{warning.filename}, line {warning.lineno}, reads from the GPU")
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
+        text, place = str(warning.message), (warning.filename, warning.lineno)
+        if "called a synchronizing" in text:
+            found.append("{}, line {}, reads from the GPU".format(*place))
+        elif "debug mode is a prototype" not in text:
+            warnings.warn_explicit(warning.message, warning.category, *place)
 
 
 def has_hooks(layers: Iterable[keras.Layer]) -> bool:
