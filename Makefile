@@ -9,8 +9,6 @@ JOBS ?= 2
 PIP := $(RUN)/python -m pip install --quiet --disable-pip-version-check
 # Without a pin, pip takes torch with several gigabytes of CUDA libraries.
 TORCH ?= torch==2.13.0
-# The client of the Hub, of the major before: tests/test_hub_loading.py runs both.
-HUB_BEFORE := $(VENV)/huggingface_hub_1
 
 # The page of the grid explorer is bundled by node; without npm its tests are skipped.
 NODE_MODULES := explorer/node_modules/.stamp
@@ -35,8 +33,6 @@ $(VENV)/quickstart.stamp: pyproject.toml
 $(VENV)/test.stamp: pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH) --editable ".[jax,torch,tensorflow,test]"
-	rm -rf $(HUB_BEFORE)
-	$(PIP) --target $(HUB_BEFORE) "huggingface_hub<2"
 	touch $@
 
 quickstart: $(VENV)/quickstart.stamp

@@ -386,8 +386,6 @@ from mimzoo.hub import resolve
 print(resolve("hf://a/b@v1"))
 """
 WITHOUT_KERAS = {"MIMZOO_REGISTER": "0"}
-# Where `make test` puts the client of the major before.
-BEFORE = Path(sys.prefix) / "huggingface_hub_1"
 
 
 @pytest.mark.one_backend
@@ -403,22 +401,4 @@ def test_a_killed_download_leaves_nothing_wrong(hub, folder, tmp_path):
     hub.faults.remove(fault)
     path = resolve("hf://a/b@v1")
     assert (path / "model.weights.h5").read_bytes() == (folder / "model.weights.h5").read_bytes()
-    sound(tmp_path / "home")
-
-
-@pytest.mark.one_backend
-@pytest.mark.skipif(not BEFORE.is_dir(), reason="`make test` installs it")
-def test_the_client_of_the_major_before(hub, folder, tmp_path):
-    root = Path(__file__).parent.parent
-    path = os.pathsep.join(map(str, (BEFORE, root, root / "training")))
-    for wanted in (hub.add("a/b", folder, tag="v1"), hub.repositories["a/b"].tags["v1"]):
-        done = subprocess.run(
-            [sys.executable, "-c", CLIENT],
-            env=os.environ | WITHOUT_KERAS | {"PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-        )
-        assert Path(done.stdout.strip()).name == wanted, done.stderr
-    # The token stays with the Hub.
-    assert not any(entry.authorized for entry in hub.requests("GET /_cdn/"))
     sound(tmp_path / "home")
