@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import pytest
 from mimzoo_training import cli, parts
+from mimzoo_training.arguments import build_parser
 from mimzoo_training.by_parts import chosen, fitting_batch, fitting_patch, measure, recipe_by_parts
 from mimzoo_training.recipes import get_recipe, recipe_from_json
+from mimzoo_training.run_options import overridden
 from PIL import Image
 from runs import _pico, at_step  # noqa: F401
 
@@ -88,6 +90,15 @@ def test_every_method_gets_a_recipe(method, backbone, size, near, source):
     rules = chosen(recipe)
     for name in ("masking", "decoder", "target", "batch_size", "mean", "warmup", "length"):
         assert f"{name} " in rules
+
+
+@pytest.mark.one_backend
+def test_a_learning_rate_of_ones_own(source):
+    given = ["pretrain", "--data", "photos", "--workdir", "run", "--learning-rate", "1e-3"]
+    inferred = recipe_by_parts("mae", "vit", "nano", 32, source)
+    recipe = overridden(inferred, build_parser().parse_args(given))
+    assert recipe.peak_learning_rate == pytest.approx(1e-3 * recipe.batch_size / 256)
+    assert "base_learning_rate 0.001: set for this run" in chosen(recipe)
 
 
 @pytest.mark.one_backend

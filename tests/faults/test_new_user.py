@@ -145,6 +145,7 @@ def test_any_size_gets_a_fine_tuning_recipe(backbone, near, tmp_path):
         ("--scale nan", "scale must lie in (0, 1], got nan"),
         ("--batch-size 0", "--batch-size must be at least 1, got 0"),
         ("--image-size -3", "--image-size must be at least 1, got -3"),
+        ("--learning-rate -1", "--learning-rate must be above 0, got -1"),
         ("--checkpoint-seconds nan", "--checkpoint-seconds must be at least 0"),
     ],
 )

@@ -222,6 +222,13 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
         "--scale", type=float, metavar="F", help="this share of the run's steps, for a trial"
     )
     command.add_argument("--batch-size", type=int, metavar="N", help="over all devices")
+    command.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="LR",
+        help="at the batch that the recipe's is for, such as 256 of MAE and 512 of SimMIM; scaled "
+        "in proportion",
+    )
     command.add_argument("--image-size", type=int, metavar="PIXELS")
     command.add_argument("--seed", type=int, metavar="N")
     command.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
@@ -279,7 +286,6 @@ def _finetune(command: argparse.ArgumentParser) -> None:
         "--num-labels", type=int, metavar="N", help="train on N labelled images, evenly by class"
     )
     command.add_argument("--num-classes", type=int, metavar="N", help="default: those of --data")
-    command.add_argument("--learning-rate", type=float, metavar="LR", help="at a batch of 256")
     command.add_argument("--layer-decay", type=float, metavar="D", help="in (0, 1]")
     command.add_argument("--drop-path-rate", type=float, metavar="P", help="in [0, 1)")
     command.add_argument("--ema", type=float, metavar="M", help="momentum of averaged weights")

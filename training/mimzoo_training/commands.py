@@ -28,7 +28,6 @@ def pretrain(args: argparse.Namespace) -> None:
         source, validation = open_source(args.data, "train"), validation or args.data
         given = args.method, args.backbone, args.size, args.image_size
         recipe = recipe_by_parts(*given, source, args.length)
-        devices.voice(print)(f"{recipe.name}:\n{chosen(recipe)}")
     recipe = overridden(
         recipe,
         args,
@@ -36,6 +35,8 @@ def pretrain(args: argparse.Namespace) -> None:
         sampling=args.sampling,
         min_score=args.min_score,
     )
+    if not args.recipe:
+        devices.voice(print)(f"{recipe.name}:\n{chosen(recipe)}")
     from mimzoo.data import read_scores
     from mimzoo_training.runner import pretrain
 
@@ -194,6 +195,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
         value = getattr(args, name, None)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
+    if args.learning_rate is not None and not args.learning_rate > 0:
+        raise ValueError(f"--learning-rate must be above 0, got {args.learning_rate:g}.")
     if not args.checkpoint_seconds >= 0:
         raise ValueError(
             f"--checkpoint-seconds must be at least 0, got {args.checkpoint_seconds:g}."

@@ -9,7 +9,11 @@ def overridden(recipe: Any, args: argparse.Namespace, **more: Any) -> Any:
     if args.length:
         recipe = recipe.with_length(args.length)
     return recipe.with_changes(
-        batch_size=args.batch_size, image_size=args.image_size, seed=args.seed, **more
+        batch_size=args.batch_size,
+        base_learning_rate=args.learning_rate,
+        image_size=args.image_size,
+        seed=args.seed,
+        **more,
     )
 
 
@@ -18,7 +22,6 @@ def finetune_overridden(recipe: Any, args: argparse.Namespace, **more: Any) -> A
     return overridden(
         recipe,
         args,
-        base_learning_rate=args.learning_rate,
         layer_decay=args.layer_decay,
         drop_path_rate=args.drop_path_rate,
         **more,
