@@ -6,6 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 from box_files import HEIGHT, NAMES, OBJECTS, WIDTH, coco, picture, png, write, write_voc, xml
+from mimzoo_training import cli
 
 from mimzoo.data import (
     BoxedPictures,
@@ -20,9 +21,11 @@ from mimzoo.data import (
     open_boxes,
     take_subset,
 )
+from mimzoo.data.box_files import has_boxes
 from mimzoo.data.boxes import CROWD, DIFFICULT
 from mimzoo.data.feed import make_feed
 from mimzoo.data.inputs import Inputs
+from mimzoo.data.label_map_files import has_label_maps
 from mimzoo.data.random import uniform
 from mimzoo.data.voc_files import parse_xml
 
@@ -63,6 +66,18 @@ def test_a_folder_of_xml_files_and_a_tar_of_it(voc, tmp_path):
     text = (voc / "train/annotations/0.xml").read_text().replace("<xmin>3<", "<xmin>4<")
     (voc / "train/annotations/0.xml").write_text(text)
     assert open_boxes(voc).fingerprint() != before
+
+
+def test_what_seems_to_have_boxes(voc, tmp_path, capsys):
+    write(tmp_path / "maps/images/1.png", png(picture(OBJECTS[0])))
+    write(tmp_path / "maps/labels/1.png", png(picture(OBJECTS[0])))
+    assert has_boxes(voc)
+    assert not has_label_maps(voc)
+    assert has_label_maps(tmp_path / "maps")
+    for other in (tmp_path / "maps", tmp_path / "gone", "embedded", voc / "train/images"):
+        assert not has_boxes(other)
+    assert cli.main(["finetune", "p", "--data", str(voc), "--workdir", str(tmp_path / "w")]) == 1
+    assert "has boxes beside its images: add --task detect" in capsys.readouterr().err
 
 
 def test_xml_beside_images(tmp_path):

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from mimzoo.data.pairs import Pair, Side, by_split, named_classes, pair_files, s
 from mimzoo.data.sources import Source
 
 IMAGES = ("images", "image", "imgs", "img")
+VOC_IMAGES = ("jpegimages",)
 MAPS = ("labels", "label", "annotations", "masks", "mask")
 _LARGE = 2**30
 _FEW, _SEEN = 8, 1000
@@ -79,14 +80,14 @@ def open_label_maps(
 def has_label_maps(spec: object) -> bool:
     """Whether a path seems to hold images and label maps: cheap, also for very many images.
 
-    A folder is known by the names of its folders, a .tar file of up to 1 GB by its members.
+    A folder is known by its folders and the first files in them, a .tar file of up to 1 GB by its
+    members.
     """
     if not isinstance(spec, str | os.PathLike):
         return False
     path = os.path.expanduser(os.fspath(spec))
     if os.path.isdir(path):
-        names = {name.lower() for name in _folders(path)}
-        return bool(names & set(IMAGES)) and bool(names & set(MAPS))
+        return annotated_by(path, _is_png)
     if not os.path.isfile(path) or os.path.getsize(path) > _LARGE:
         return False
     try:
@@ -95,15 +96,30 @@ def has_label_maps(spec: object) -> bool:
         return False
 
 
+def annotated_by(path: str, fits: Callable[[str], bool]) -> bool:
+    """Whether a folder has one of images, and beside it one of annotations whose files fit."""
+    folders = {folder: os.path.basename(folder).lower() for folder in _folders(path)}
+    if not set(folders.values()) & {*IMAGES, *VOC_IMAGES}:
+        return False
+    maps = [folder for folder, name in folders.items() if name in MAPS]
+    return any(
+        fits(name)
+        for folder in maps
+        for name in itertools.islice(
+            (name for _, _, names in os.walk(folder) for name in names), _SEEN
+        )
+    )
+
+
 def _folders(path: str) -> list[str]:
-    """Names of the folders in a folder and, where these are few, in those."""
+    """The folders in a folder and, where these are few, in those."""
     with os.scandir(path) as entries:
-        inner = [entry for entry in entries if entry.is_dir()]
-    names = [entry.name for entry in inner]
-    for entry in inner if len(inner) <= _FEW else ():
-        with os.scandir(entry.path) as entries:
-            names += [one.name for one in itertools.islice(entries, _SEEN) if one.is_dir()]
-    return names
+        inner = [entry.path for entry in entries if entry.is_dir()]
+    found = list(inner)
+    for folder in inner if len(inner) <= _FEW else ():
+        with os.scandir(folder) as entries:
+            found += [one.path for one in itertools.islice(entries, _SEEN) if one.is_dir()]
+    return found
 
 
 def pairs_by_split(names: Iterable[str], where: str) -> dict[str, list[Pair]]:

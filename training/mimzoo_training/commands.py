@@ -71,6 +71,7 @@ def finetune(args: argparse.Namespace) -> None:
         return
     only_for_segmentation(args, "add --task segment")
     _refuse_label_maps(args.data, "add --task segment to learn the class of each pixel")
+    _refuse_boxes(args.data)
     import mimzoo  # noqa: F401 (registers the classes)
     from mimzoo_training.classify import recipe_for
     from mimzoo_training.recipes import get_recipe
@@ -201,6 +202,14 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--checkpoint-seconds must be at least 0, got {args.checkpoint_seconds:g}."
         )
+
+
+def _refuse_boxes(data: str) -> None:
+    """Raises ValueError for images with boxes, whose folder would be taken for a class."""
+    from mimzoo.data.box_files import has_boxes
+
+    if has_boxes(data):
+        raise ValueError(f"{data} has boxes beside its images: add --task detect to learn them.")
 
 
 def _refuse_label_maps(data: str, advice: str) -> None:
