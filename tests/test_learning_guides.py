@@ -19,6 +19,7 @@ GUIDES = (
     "features",
     "mixmim",
     "from_folder_to_hub",
+    "presets_and_conversion",
     "simmim_and_windows",
     "loss_curves",
     "fine_tuning_well",
@@ -180,6 +181,18 @@ def test_mixmim(started):
     losses = [float(loss) for loss in re.findall(r"% of the partner: loss ([\d.]+)", text)]
     assert len(losses) == 3
     assert losses[1] == min(losses)
+
+
+def test_presets_and_conversion(started):
+    text = output(started, "presets_and_conversion")
+    assert text.count("the same features: True") == 2
+    losses = dict(re.findall(r"(\d\d) px: loss ([\d.]+)", text))
+    assert float(losses["28"]) < float(losses["56"]) < 1
+    assert "'layout': 'mae_encoder_only', 'tensors': 78, 'ignored': 0" in text
+    assert len(re.findall(r"78 tensors; 32 of the decoder|mimzoo's ViTBackbone", text)) == 2
+    for error in ("lacks blocks.3.mlp.fc1.bias", "no place for blocks.0.gate", "drop_path_rate"):
+        assert error in text
+    assert "has sha256" in text
 
 
 def test_from_folder_to_hub(started):
