@@ -35,6 +35,21 @@ class Transposed(Same):
         return (ours[0].T,)
 
 
+class ConvKernel(Same):
+    """torch keeps the kernel of a convolution (out, in, h, w), Keras (h, w, in, out).
+
+    Of a transposed convolution both have input and output swapped, so the rule is the same.
+    """
+
+    def to_ours(self, *theirs: np.ndarray) -> Arrays:
+        """(out, in, h, w) -> (h, w, in, out)."""
+        return (theirs[0].transpose(2, 3, 1, 0),)
+
+    def to_theirs(self, *ours: np.ndarray) -> Arrays:
+        """(h, w, in, out) -> (out, in, h, w)."""
+        return (ours[0].transpose(3, 2, 0, 1),)
+
+
 @dataclass(frozen=True)
 class PatchKernel(Same):
     """A convolution whose stride is its kernel is a linear layer on (row, col, channel) patches.
