@@ -1,8 +1,8 @@
-"""mmsegmentation's UPerNet through its files, against transformers' models, which are made of them.
+"""Dense models of other libraries through their files, against transformers' own.
 
 Names are those of transformers' conversion scripts (convert_swin_upernet_to_pytorch.py,
 convert_beit_unilm_to_pytorch.py) and of mmsegmentation (mmseg/models/backbones/swin.py, beit.py,
-mae.py, necks/featurepyramid.py).
+mae.py, necks/featurepyramid.py); of detectron2 those of modeling/backbone/vit.py.
 """
 
 import re
@@ -21,10 +21,11 @@ from test_segment_reference import (
     random_upernet,
     resized_auxiliary,
 )
-from transformers import BeitConfig, BeitForSemanticSegmentation
+from transformers import BeitConfig, BeitForSemanticSegmentation, VitDetConfig, VitDetModel
 
 from mimzoo.convert import convert, export
-from mimzoo.models import ImageSegmenter
+from mimzoo.convert.importing import load
+from mimzoo.models import ImageSegmenter, ViTBackbone
 
 # Part of a name in transformers' files -> in mmsegmentation's.
 HEADS = (
@@ -175,3 +176,65 @@ def test_vit(positions, tmp_path):
         lambda x: (theirs(x).logits, theirs.auxiliary_head(maps[-1])),
         images(64, 64),
     )
+
+
+VITDET = (
+    ("embeddings.position_embeddings", "pos_embed"),
+    ("embeddings.projection", "patch_embed.proj"),
+    ("encoder.layer", "blocks"),
+    ("attention.", "attn."),
+)
+
+
+def vitdet(folder, relative: bool) -> tuple[VitDetModel, dict[str, np.ndarray]]:
+    config = VitDetConfig(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        pretrain_image_size=24,
+        image_size=(40, 56),
+        patch_size=4,
+        window_size=4,
+        window_block_indices=[0, 2],
+        use_relative_position_embeddings=relative,
+    )
+    theirs = VitDetModel(config).eval()
+    randomize(theirs)
+    theirs.save_pretrained(folder)
+    state = {f"backbone.net.{name}": value for name, value in renamed(folder, VITDET).items()}
+    heads = ("backbone.simfp_2.0.weight", "roi_heads.box_head.fc1.weight", "pixel_mean")
+    return theirs, state | dict.fromkeys(heads, np.ones(2, "float32"))
+
+
+def test_vitdet(tmp_path):
+    theirs, state = vitdet(tmp_path, False)
+    assert state["backbone.net.pos_embed"][0, 0].all()  # the row that ViTDet does not read
+    path = write(state, tmp_path / "x.safetensors")
+    entry = convert(path, tmp_path / "preset", num_heads=2, window_size=4)
+    assert (entry["layout"], entry["ignored"]) == ("detectron2_vitdet", 3)
+    ours = ViTBackbone.from_preset(
+        str(tmp_path / "preset"), image_shape=(40, 56, 3), global_attention_blocks=(1, 3)
+    )
+    assert ours.window_size == 4
+    x = images(40, 56)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(x).permute(0, 3, 1, 2)).last_hidden_state
+    found = ours.feature_map(forward(ours, x))
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-4)
+
+
+@pytest.mark.one_backend
+def test_what_differs_is_refused(tmp_path):
+    _, state = vitdet(tmp_path, True)
+    with pytest.raises(
+        ValueError, match=r"decomposed relative positions \(backbone\.net\.blocks\.0"
+    ):
+        load([write(state, tmp_path / "x.safetensors")], None, {"num_heads": 2})
+    random_upernet(128, 160).save_pretrained(tmp_path)
+    state = of_swin(tmp_path)
+    path = write(state, tmp_path / "y.safetensors")
+    with pytest.raises(ValueError, match="64x96 has 2x3 tokens in the last stage, no more than"):
+        load([path], None, {"image_size": (64, 96)})
+    state["auxiliary_head.convs.1.conv.weight"] = np.ones((6, 6, 3, 3), "float32")
+    with pytest.raises(ValueError, match=r"no place for auxiliary_head\.convs\.1"):
+        load([write(state, tmp_path / "z.safetensors")], None, {"image_size": 128})

@@ -107,6 +107,12 @@ MODELS |= {
     "mixmim_pretrain": (lambda: mixmim(), {"decoder_num_heads": 4}),
     "mixmim_classifier": (lambda: classifier(mixmim_backbone()), {}),
     "mmpretrain_mixmim": (lambda: mixmim(), {"decoder_num_heads": 4}),
+    "detectron2_vitdet": (
+        lambda: vit(
+            class_token=False, position_embedding="learned", final_norm=False, window_size=2
+        ),
+        {"num_heads": 3, "window_size": 2},
+    ),
     "mmseg_vit_upernet": (
         lambda: segmenter(
             vit(

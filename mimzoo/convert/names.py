@@ -41,7 +41,7 @@ class BlockNames:
 
 @dataclass(frozen=True)
 class ViTNames:
-    """Names of a ViT. `prefix` stands before all of the encoder's."""
+    """Names of a ViT. `prefix` stands before all of the encoder's; "" as `class_token`: none."""
 
     prefix: str = ""
     patch: str = "patch_embed.proj"

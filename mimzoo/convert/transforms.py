@@ -128,6 +128,17 @@ class Positions(Same):
         return (np.concatenate([first, rest], axis=1),)
 
 
+class UnusedClassRow(Positions):
+    """Positions with a row for a class token that the model does not have, and never reads.
+
+    detectron2's ViT keeps the row of its pretraining (modeling/backbone/utils.py, `get_abs_pos`).
+    """
+
+    def to_ours(self, *theirs: np.ndarray) -> Arrays:
+        """(1, 1 + N, D) -> (rows, cols, D)."""
+        return (theirs[0][0, 1:].reshape(*self.grid, -1),)
+
+
 @dataclass(frozen=True)
 class PatchPositions(Same):
     """Positions without a class token: (1, N, D) -> (rows, cols, D).
