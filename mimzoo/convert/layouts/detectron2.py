@@ -1,7 +1,7 @@
 """facebookresearch/detectron2, projects/ViTDet: the backbone of its detectors.
 
-Feature pyramid, proposals and heads are those of Mask R-CNN, which mimzoo has not: they are ignored
-and counted. The table of positions is that of the pretraining, and so is the image size; blocks
+Feature pyramid, proposals and heads belong to Mask R-CNN, which mimzoo lacks: they are ignored and
+counted. The table of positions is that of the pretraining, and so is the image size; blocks
 attend inside windows, but for the last of each quarter (configs/common/models/mask_rcnn_vitdet.py).
 """
 
@@ -22,8 +22,8 @@ def _configure(names: ViTNames, tensors: Tensors, hints: ConversionHints) -> dic
     table = f"{names.prefix}{names.block}.attn.rel_pos_h".format(0)
     if table in tensors:
         raise ValueError(
-            f"the file has ViTDet's decomposed relative positions ({table}), which mimzoo's ViT does "
-            "not: only models that were trained without them, use_rel_pos=False, can be converted."
+            f"the file has ViTDet's decomposed relative positions ({table}), which mimzoo's ViT "
+            "lacks: only models trained without them (use_rel_pos=False) can be converted."
         )
     window_size = hints.get("window_size", default=14)
     return {**vit.configure(names, tensors, hints), "window_size": window_size}
