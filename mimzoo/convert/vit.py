@@ -11,7 +11,7 @@ from mimzoo.convert.names import ViTNames, block_rows, table_row
 from mimzoo.convert.table import Row, norm, row
 from mimzoo.convert.transforms import PatchKernel, Positions, UnusedClassRow
 from mimzoo.layers.positions import sincos_table
-from mimzoo.models.vit.vit_backbone import VIT_SIZES
+from mimzoo.models.vit.sizes import VIT_SIZES
 
 # Width -> heads of the published sizes, which no shape shows.
 HEADS = {width: heads for width, _, heads, _ in VIT_SIZES.values()}

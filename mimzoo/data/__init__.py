@@ -9,7 +9,7 @@ from typing import Any
 _HOMES = {
     "ArraySource": "sources",
     "BoxSource": "boxes",
-    "BoxedPictures": "boxes",
+    "BoxedPictures": "boxed_pictures",
     "Compose": "transforms",
     "IMAGENET_MEAN": "transforms",
     "IMAGENET_STD": "transforms",
