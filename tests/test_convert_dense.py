@@ -133,6 +133,7 @@ def test_swin(tmp_path):
     theirs.save_pretrained(tmp_path)
     state = of_swin(tmp_path)
     ours = converted(state, tmp_path, image_size=(128, 160))
+    assert (ours.shorter_side, ours.auxiliary_weight) == (128, 0.4)
     compare(
         ours,
         lambda x: (theirs(x).logits, theirs.auxiliary_head(theirs.backbone(x).feature_maps)),

@@ -34,7 +34,10 @@ def build_segmenter(
         preprocessor=cls.preprocessor_cls(image_converter=image_converter),
         head_dim=tensors.shape(f"{names.decode}.bottleneck.conv.weight")[0],
         auxiliary_dim=auxiliary_dim,
-        auxiliary_weight=0.4 if auxiliary_dim else 0.0,  # all of mmsegmentation's configurations
+        # As all of mmsegmentation's configurations for ADE20K have it
+        # (configs/_base_/datasets/ade20k.py and ade20k_640x640.py).
+        auxiliary_weight=0.4 if auxiliary_dim else 0.0,
+        shorter_side=min(backbone.image_shape[:2]),
     )
 
 
