@@ -82,6 +82,10 @@ def test_what_seems_to_have_label_maps(folder, tmp_path):
     assert has_label_maps(str(tmp_path / "city.tar"))
     for other in (folder / "train/images", tmp_path / "gone", "embedded", np.zeros(3)):
         assert not has_label_maps(other)
+    for images in folder.glob("*/images"):
+        images.rename(images.with_name("JPEGImages"))
+    assert has_label_maps(folder)
+    assert len(open_label_maps(folder)) == 3
 
 
 def test_splits_inside_and_none(tmp_path):
