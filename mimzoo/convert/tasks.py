@@ -25,6 +25,7 @@ from mimzoo.pretraining import (
 )
 from mimzoo.pretraining.task import MIMPreprocessor
 from mimzoo.tasks import ImageClassifier
+from mimzoo.tasks.preprocessing import ImageConverter
 
 
 class Task(NamedTuple):
@@ -37,7 +38,7 @@ class Task(NamedTuple):
 
 def converter(backbone: Any, hints: ConversionHints) -> Any:
     """The image converter of a backbone, with the file's mean and standard deviation."""
-    cls = ImageClassifier.for_backbone(type(backbone)).preprocessor_cls.image_converter_cls
+    cls = ImageConverter.for_backbone(type(backbone))
     mean, std = hints.get("mean", default=IMAGENET_MEAN), hints.get("std", default=IMAGENET_STD)
     return cls(image_size=backbone.image_shape[:2], mean=mean, std=std)
 
