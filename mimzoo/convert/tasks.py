@@ -10,7 +10,7 @@ from mimzoo.convert.names import DecoderNames, block_rows
 from mimzoo.convert.table import Row, linear, norm, row
 from mimzoo.convert.transforms import PatchPositions, Positions, Shuffled, ShuffledKernel
 from mimzoo.convert.vit import mlp_ratio
-from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD
 from mimzoo.models import Backbone
 from mimzoo.pretraining import (
     MAE,

@@ -7,8 +7,9 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import is_tensorflow_symbol, is_traced
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from mimzoo.data.pixels import rgb_images
-from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Normalize, ResizeCrop
+from mimzoo.data.transforms import ResizeCrop
 from mimzoo.tasks.class_task import make_task_class, subclasses
 
 
