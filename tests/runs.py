@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import signal
 
 import numpy as np
 import pytest
-from mimzoo_training import loop
+from mimzoo_training import cli, loop
 from mimzoo_training.recipes import get_recipe
 from mimzoo_training.runner import pretrain
 from safetensors.numpy import load_file
@@ -120,6 +121,21 @@ def at_step(monkeypatch, step, act):
         usual(self, batch, logs)
 
     monkeypatch.setattr(loop._Steps, "on_train_batch_end", watched)
+
+
+def killed_at(patch, step, run, *arguments):
+    """Runs a command that gets SIGTERM when it has done `step` steps."""
+    at_step(patch, step, lambda: signal.raise_signal(signal.SIGTERM))
+    assert run(*arguments) == 143
+
+
+def assert_keeps_its_images(workdir, image, capsys):
+    """`predict` writes no pictures into the folder of its images."""
+    before = image.read_bytes()
+    command = ["predict", str(workdir), str(image), "--out", str(image.parent)]
+    assert cli.main(command) == 1
+    assert "which could be overwritten: name another" in capsys.readouterr().err
+    assert image.read_bytes() == before
 
 
 def crash():

@@ -88,12 +88,15 @@ METRICS = {
     "IN1K top-1 of released fine-tuned ckpt": "top1_file",
     "IN1K top-5 of released fine-tuned ckpt": "top5_file",
     "IN1K val loss of released fine-tuned ckpt": "loss_file",
+    "ADE20K mIoU (UPerNet)": "miou",
+    "COCO box AP (ViTDet)": "box_ap",
+    "COCO mask AP (ViTDet)": "mask_ap",
 }
 
 
 def test_the_other_grids_have_the_published_results():
     seen = set()
-    for row in rows("results.csv"):
+    for row in [*rows("results.csv"), *rows("dense.csv")]:
         model, length, key = row["model"], row["length"], METRICS.get(row["metric"])
         if row["paper"].startswith(("A", "BEiT")) or model not in MODELS or key is None:
             continue
@@ -206,6 +209,10 @@ def test_a_grid_is_a_table(monkeypatch):
     # mmpretrain's 83.5 is of another training than the one that is loaded.
     assert mixed["vit_base_mae_in1k_1600ep"]["top1"] == 83.6
     assert mixed["vit_base_mae_in1k_400ep"]["top1"] == 83.3
+    assert mixed["vit_base_mae_in1k_1600ep"]["miou"] == 48.13
+    dense = {e["key"]: e["source"] for e in catalogue()["vit_base_mae_in1k_1600ep"].published}
+    assert "mmsegmentation" in dense["miou"]
+    assert "detectron2" in dense["box_ap"]
     with pytest.raises(ValueError, match="unknown grid 'simmin': there are coyo_data_scaling"):
         mimzoo.grid("simmin")
 

@@ -11,6 +11,7 @@ from mimzoo.convert.exporting import to_tensors
 from mimzoo.convert.importing import load
 from mimzoo.models import (
     ImageClassifier,
+    ImageSegmenter,
     MixMIMBackbone,
     SwinBackbone,
     SwinV2Backbone,
@@ -29,8 +30,8 @@ from mimzoo.pretraining import (
 FACTS = {"num_heads": 3, "decoder_num_heads": 4}
 
 
-def vit(**kwargs) -> ViTBackbone:
-    return ViTBackbone((16, 16, 3), 4, 24, 2, 3, name="backbone", **kwargs)
+def vit(side: int = 16, patch_size: int = 4, **kwargs) -> ViTBackbone:
+    return ViTBackbone((side, side, 3), patch_size, 24, 2, 3, name="backbone", **kwargs)
 
 
 def simmim_vit(**kwargs) -> ViTBackbone:
@@ -57,6 +58,11 @@ def simmim(backbone) -> SimMIM:
 
 def classifier(backbone, **kwargs):
     return ImageClassifier.for_backbone(type(backbone))(backbone, 5, **kwargs)
+
+
+def segmenter(backbone):
+    cls = ImageSegmenter.for_backbone(type(backbone))
+    return cls(backbone, 5, head_dim=6, auxiliary_dim=4)
 
 
 # Layout -> a small model of it, and the settings that no tensor shows.
@@ -101,6 +107,26 @@ MODELS |= {
     "mixmim_pretrain": (lambda: mixmim(), {"decoder_num_heads": 4}),
     "mixmim_classifier": (lambda: classifier(mixmim_backbone()), {}),
     "mmpretrain_mixmim": (lambda: mixmim(), {"decoder_num_heads": 4}),
+    "detectron2_vitdet": (
+        lambda: vit(
+            class_token=False, position_embedding="learned", final_norm=False, window_size=2
+        ),
+        {"num_heads": 3, "window_size": 2},
+    ),
+    "mmseg_vit_upernet": (
+        lambda: segmenter(
+            vit(
+                64,
+                16,
+                position_embedding="learned",
+                relative_position_bias="per_block",
+                layer_scale_init=0.1,
+                final_norm=False,
+            )
+        ),
+        {},
+    ),
+    "mmseg_swin_upernet": (lambda: segmenter(swin4(128)), {"image_size": 128}),
     "mmpretrain_mixmim_classifier": (lambda: classifier(mixmim_backbone()), {}),
 }
 
@@ -113,9 +139,9 @@ def mixmim() -> MixMIM:
     return MixMIM(mixmim_backbone(), decoder=MixMIMDecoder(16, 1, 4), preprocessor=None)
 
 
-def swin4() -> SwinBackbone:
+def swin4(side: int = 64) -> SwinBackbone:
     # mmpretrain's final norm is named after the fourth stage.
-    return SwinBackbone((64, 64, 3), 4, 4, (1, 1, 1, 1), (1, 1, 1, 1), 2, name="backbone")
+    return SwinBackbone((side, side, 3), 4, 4, (1, 1, 1, 1), (1, 1, 1, 1), 2, name="backbone")
 
 
 class Memory(dict):

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from contracts import FAMILIES
 
-from mimzoo.data import Loader, Normalize
+from mimzoo.data import BoxedPictures, Loader, Normalize
 from mimzoo.data.box_transforms import ResizePad
-from mimzoo.data.boxes import BoxedPictures
 from mimzoo.hub.card import card
 from mimzoo.models import ImageClassifier, ObjectDetector, ViTBackbone
 from mimzoo.tasks.class_task import subclasses

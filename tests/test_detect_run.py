@@ -4,19 +4,20 @@
 
 import dataclasses
 import json
-import signal
 
 import numpy as np
 import pytest
 from box_files import OBJECTS, picture, png, write, xml
 from mimzoo_training import cli
-from mimzoo_training.detect import build_detector, detect, measure
+from mimzoo_training.dense import build_dense
+from mimzoo_training.detect import detect, measure
 from mimzoo_training.recipes import get_recipe, list_recipes, recipe_from_json
 from PIL import Image
 from runs import (
     _pico,
+    assert_keeps_its_images,
     assert_same_state,
-    at_step,
+    killed_at,
     log_of,
     preset,
     recipe,
@@ -60,6 +61,7 @@ def _small(monkeypatch):
 
 
 RECIPE = "--recipe", "vit_nano_detect_bccd_128"
+START = "vit_nano_mae_fmnist_20ep"
 
 
 def test_a_run_by_command_resumes_and_leaves_a_preset(preset, cells, tmp_path, capsys, monkeypatch):
@@ -72,8 +74,7 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, cells, tmp_path, c
     assert f"box AP50 {result['value']:.4f} on 2 images" in said
     assert "objects" in said
     with monkeypatch.context() as patch:
-        at_step(patch, 7, lambda: signal.raise_signal(signal.SIGTERM))
-        assert run(*arguments, "--workdir", tmp_path / "parts") == 143
+        killed_at(patch, 7, run, *arguments, "--workdir", tmp_path / "parts")
     assert cli.main(["finish", str(tmp_path / "parts")]) == 0
     assert run(*arguments, "--workdir", tmp_path / "parts") == 0
     assert "resumed at step 7 of 10" in capsys.readouterr().out
@@ -101,11 +102,7 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, cells, tmp_path, c
     assert cli.main(["predict", str(tmp_path / "whole"), str(image), "--out", str(out)]) == 0
     assert Image.open(out / "1_overlay.png").size[0] > 100
     assert "overlays of 1 images" in capsys.readouterr().out
-    before = image.read_bytes()
-    where = ["predict", str(tmp_path / "whole"), str(image), "--out", str(image.parent)]
-    assert cli.main(where) == 1
-    assert "which could be overwritten: name another" in capsys.readouterr().err
-    assert image.read_bytes() == before
+    assert_keeps_its_images(tmp_path / "whole", image, capsys)
 
 
 @pytest.mark.one_backend
@@ -176,7 +173,7 @@ def test_recipes_build_what_they_say():
     nano = get_recipe("vit_nano_detect_bccd_128")
     for architecture in (nano.architecture, recipe.architecture):
         small = dataclasses.replace(nano, image_size=64, architecture=architecture)
-        model = build_detector("vit_nano_mae_fmnist_20ep", small, 3, False, "float32")
+        model = build_dense(ObjectDetector, START, small, 3, False, "float32")
         assert model.backbone.image_shape == (64, 64, 3)
         assert model.backbone.window_size == architecture.get("window_size")
         assert (model.min_level, model.head_depth) == (2, 1)

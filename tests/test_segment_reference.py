@@ -43,6 +43,12 @@ def random_upernet(height: int, width: int) -> UperNetForSemanticSegmentation:
     )
     theirs = UperNetForSemanticSegmentation(config)
     randomize(theirs)
+    random_statistics(theirs)
+    return theirs.eval()
+
+
+def random_statistics(theirs: torch.nn.Module) -> None:
+    """Convolutions that keep the size of what they get, batch norms that differ."""
     for module in theirs.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
@@ -50,7 +56,6 @@ def random_upernet(height: int, width: int) -> UperNetForSemanticSegmentation:
     for name, value in theirs.named_buffers():
         if name.endswith(("running_mean", "running_var")):
             value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-    return theirs.eval()
 
 
 def test_upernet_is_transformers_upernet(tmp_path):

@@ -3,7 +3,6 @@
 # ruff: noqa: F401, F811 (imported fixtures)
 
 import json
-import signal
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ from mimzoo_training.segment import segment
 from PIL import Image
 from runs import (
     _pico,
+    assert_keeps_its_images,
     assert_same_state,
-    at_step,
+    killed_at,
     log_of,
     preset,
     quiet,
@@ -68,8 +68,7 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
     assert f"mean IoU {result['value']:.4f} on 4 images" in said
     assert "class" in said
     with monkeypatch.context() as patch:
-        at_step(patch, 7, lambda: signal.raise_signal(signal.SIGTERM))
-        assert run(*arguments, "--workdir", tmp_path / "parts") == 143
+        killed_at(patch, 7, run, *arguments, "--workdir", tmp_path / "parts")
     assert run(*arguments, "--workdir", tmp_path / "parts") == 0
     assert "resumed at step 7 of 12" in capsys.readouterr().out
     assert_same_state(tensors(tmp_path / "whole", 12), tensors(tmp_path / "parts", 12))
@@ -107,11 +106,7 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
     )
     assert Image.open(out / "1_overlay.png").size[0] > 100
     assert " %  " in capsys.readouterr().out
-    before = image.read_bytes()
-    where = ["predict", str(tmp_path / "whole"), str(image), "--out", str(image.parent)]
-    assert cli.main(where) == 1
-    assert "which could be overwritten: name another" in capsys.readouterr().err
-    assert image.read_bytes() == before
+    assert_keeps_its_images(tmp_path / "whole", image, capsys)
     assert cli.main(["predict", preset, str(image), "--out", str(out)]) == 1
     assert "is no segmenter: `mimzoo finetune --task segment`" in capsys.readouterr().err
 
@@ -141,21 +136,8 @@ def test_what_is_refused(preset, city, source, tmp_path, capsys):
     assert "names 2 classes, and num_classes is 3" in refused("--num-classes", 3)
     with pytest.raises(ValueError, match="tiny train has no label maps"):
         segment(preset, source, tmp_path / "v", get_recipe("vit_nano_segment_camvid_96"))
-    assert (
-        cli.main(
-            [
-                "finetune",
-                preset,
-                "--data",
-                "x",
-                "--workdir",
-                str(tmp_path / "y"),
-                "--first-class",
-                "1",
-            ]
-        )
-        == 1
-    )
+    other = ["finetune", preset, "--data", "x", "--workdir", str(tmp_path / "y")]
+    assert cli.main([*other, "--first-class", "1"]) == 1
     assert "--first-class is for segmentation" in capsys.readouterr().err
     plain = ["finetune", preset, "--data", str(city), "--workdir", str(tmp_path / "u")]
     assert cli.main(plain) == 1

@@ -20,7 +20,8 @@ class Layout:
         origin: whose files these are.
         licence: of the released weights; "unknown" where the layout does not decide it.
         backbone: our class.
-        task: what the file holds: "backbone", "classifier", "mae", "simmim" or "mixmim".
+        task: what the file holds: "backbone", "classifier", "segmenter", "mae", "simmim" or
+            "mixmim".
         configure: (names, tensors, hints) -> the backbone's arguments.
         rows: (names, backbone) -> the encoder's table.
         names: the family's names in this layout.

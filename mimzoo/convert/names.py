@@ -41,7 +41,7 @@ class BlockNames:
 
 @dataclass(frozen=True)
 class ViTNames:
-    """Names of a ViT. `prefix` stands before all of the encoder's."""
+    """Names of a ViT. `prefix` stands before all of the encoder's; "" as `class_token`: none."""
 
     prefix: str = ""
     patch: str = "patch_embed.proj"
@@ -56,6 +56,7 @@ class ViTNames:
     head_norm: str = "fc_norm"
     pixels: str = "decoder.0"
     decoder: "DecoderNames | None" = None
+    segmenter: "UPerNetNames | None" = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,24 @@ class DecoderNames:
     inside: BlockNames = BlockNames()
     norm: str = "decoder_norm"
     prediction: str = "decoder_pred"
+
+
+@dataclass(frozen=True)
+class UPerNetNames:
+    """Names of UPerNet's tensors; defaults are mmsegmentation's.
+
+    Attributes:
+        decode: of the head (mmseg/models/decode_heads/uper_head.py).
+        auxiliary: of the auxiliary head (fcn_head.py).
+        upsampling: of the transposed convolutions of a ViT's maps, by the power of two
+            (mmseg/models/necks/featurepyramid.py).
+        stage_norm: of the norm of a stage's map (mmseg/models/backbones/swin.py).
+    """
+
+    decode: str = "decode_head"
+    auxiliary: str = "auxiliary_head"
+    upsampling: tuple[str, str] = ("neck.upsample_2x", "neck.upsample_4x")
+    stage_norm: str = "backbone.norm{}"
 
 
 @dataclass(frozen=True)
@@ -95,6 +114,7 @@ class SwinNames:
     head_norm: str = "fc_norm"
     pixels: str = "decoder.0"
     decoder: DecoderNames | None = None
+    segmenter: UPerNetNames | None = None
 
 
 def block_rows(names: BlockNames, theirs: str, ours: str, block: Any) -> list[Row]:

@@ -1,4 +1,7 @@
-"""The part of a file beside the encoder: a classifier's head, or a MIM method's decoder."""
+"""The part of a file beside the encoder: a classifier's head, or a MIM method's decoder.
+
+That of a segmenter is in `segmenters.py`.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,11 +10,12 @@ from mimzoo.convert.files import Tensors
 from mimzoo.convert.hints import ConversionHints
 from mimzoo.convert.layout import Layout
 from mimzoo.convert.names import DecoderNames, block_rows
+from mimzoo.convert.segmenters import build_segmenter, segmenter_rows
 from mimzoo.convert.table import Row, linear, norm, row
 from mimzoo.convert.transforms import PatchPositions, Positions, Shuffled, ShuffledKernel
 from mimzoo.convert.vit import mlp_ratio
 from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD
-from mimzoo.models import Backbone
+from mimzoo.models import Backbone, ImageSegmenter
 from mimzoo.pretraining import (
     MAE,
     MAEDecoder,
@@ -148,9 +152,14 @@ def _simmim_rows(names: Any, task: Any) -> list[Row]:
     ]
 
 
+def _segmenter(layout: Layout, backbone: Any, tensors: Tensors, hints: ConversionHints) -> Any:
+    return build_segmenter(layout, backbone, tensors, converter(backbone, hints))
+
+
 TASKS = {
     "backbone": Task(Backbone, lambda layout, backbone, *_: backbone, lambda *_: []),
     "classifier": Task(ImageClassifier, _classifier, _classifier_rows),
+    "segmenter": Task(ImageSegmenter, _segmenter, segmenter_rows),
     "mae": Task(MAE, _mae, _mae_rows),
     "simmim": Task(SimMIM, _simmim, _simmim_rows),
     "mixmim": Task(MixMIM, _mixmim, _mixmim_rows),

@@ -35,6 +35,21 @@ class Transposed(Same):
         return (ours[0].T,)
 
 
+class ConvKernel(Same):
+    """torch keeps the kernel of a convolution (out, in, h, w), Keras (h, w, in, out).
+
+    Of a transposed convolution both have input and output swapped, so the rule is the same.
+    """
+
+    def to_ours(self, *theirs: np.ndarray) -> Arrays:
+        """(out, in, h, w) -> (h, w, in, out)."""
+        return (theirs[0].transpose(2, 3, 1, 0),)
+
+    def to_theirs(self, *ours: np.ndarray) -> Arrays:
+        """(h, w, in, out) -> (out, in, h, w)."""
+        return (ours[0].transpose(3, 2, 0, 1),)
+
+
 @dataclass(frozen=True)
 class PatchKernel(Same):
     """A convolution whose stride is its kernel is a linear layer on (row, col, channel) patches.
@@ -111,6 +126,17 @@ class Positions(Same):
         rest = ours[0].reshape(1, -1, ours[0].shape[-1])
         first = ours[1] if self.class_row else np.zeros_like(rest[:, :1])
         return (np.concatenate([first, rest], axis=1),)
+
+
+class UnusedClassRow(Positions):
+    """Positions with a row for a class token that the model does not have, and never reads.
+
+    detectron2's ViT keeps the row of its pretraining (modeling/backbone/utils.py, `get_abs_pos`).
+    """
+
+    def to_ours(self, *theirs: np.ndarray) -> Arrays:
+        """(1, 1 + N, D) -> (rows, cols, D)."""
+        return (theirs[0][0, 1:].reshape(*self.grid, -1),)
 
 
 @dataclass(frozen=True)

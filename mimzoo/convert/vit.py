@@ -9,9 +9,9 @@ from mimzoo.convert.files import Tensors
 from mimzoo.convert.hints import ConversionHints
 from mimzoo.convert.names import ViTNames, block_rows, table_row
 from mimzoo.convert.table import Row, norm, row
-from mimzoo.convert.transforms import PatchKernel, Positions
+from mimzoo.convert.transforms import PatchKernel, Positions, UnusedClassRow
 from mimzoo.layers.positions import sincos_table
-from mimzoo.models.vit.vit_backbone import VIT_SIZES
+from mimzoo.models.vit.sizes import VIT_SIZES
 
 # Width -> heads of the published sizes, which no shape shows.
 HEADS = {width: heads for width, _, heads, _ in VIT_SIZES.values()}
@@ -109,27 +109,34 @@ def is_sincos(table: np.ndarray, grid: tuple[int, int]) -> bool:
     return any(np.allclose(table, known, atol=tolerance) for known in (fixed, rows_first))
 
 
+def _position_row(theirs: str, backbone: Any) -> Row:
+    paths = ["backbone.positions.table"]
+    if not backbone.class_token:
+        return row(theirs, paths, UnusedClassRow(backbone.grid))
+    learned = backbone.position_embedding == "learned"
+    paths += ["backbone.class_token_layer.token_position"] * learned
+    return row(theirs, paths, Positions(backbone.grid, learned))
+
+
 def rows(names: ViTNames, backbone: Any) -> list[Row]:
     """The table of the encoder.
 
     Raises:
         ValueError: a backbone that these names cannot describe.
     """
-    if not backbone.class_token:
-        raise ValueError("this layout has a class token, the model has none.")
+    if backbone.class_token != bool(names.class_token):
+        layout, model = ("no", "one") if backbone.class_token else ("a", "none")
+        raise ValueError(f"this layout has {layout} class token, the model has {model}.")
     prefix = names.prefix
     patch = PatchKernel(backbone.patch_size)
     found = [
         row(f"{prefix}{names.patch}.weight", "backbone.patch_embed.projection.kernel", patch),
         row(f"{prefix}{names.patch}.bias", "backbone.patch_embed.projection.bias"),
-        row(prefix + names.class_token, "backbone.class_token_layer.token"),
     ]
+    if backbone.class_token:
+        found.append(row(prefix + names.class_token, "backbone.class_token_layer.token"))
     if backbone.positions is not None:
-        learned = backbone.position_embedding == "learned"
-        paths = ["backbone.positions.table"] + [
-            "backbone.class_token_layer.token_position"
-        ] * learned
-        found.append(row(prefix + names.positions, paths, Positions(backbone.grid, learned)))
+        found.append(_position_row(prefix + names.positions, backbone))
     if backbone.shared_bias is not None:
         shared = prefix + names.shared_table
         found.append(table_row(shared, "backbone.shared_bias", backbone.shared_bias))

@@ -9,7 +9,7 @@ from typing import Any
 _HOMES = {
     "ArraySource": "sources",
     "BoxSource": "boxes",
-    "BoxedPictures": "boxes",
+    "BoxedPictures": "boxed_pictures",
     "Compose": "transform",
     "IMAGENET_MEAN": "normalize",
     "IMAGENET_STD": "normalize",

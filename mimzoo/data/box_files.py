@@ -9,7 +9,7 @@ from mimzoo.data.boxes import BoxError, BoxSource, checked
 from mimzoo.data.coco_files import json_by_split, locate, read_coco, unknown_class
 from mimzoo.data.formats import is_hidden, is_image_name, suffix
 from mimzoo.data.ids import printable
-from mimzoo.data.label_map_files import IMAGES, MAPS, VOC_IMAGES, annotated_by
+from mimzoo.data.label_map_files import IMAGES, MAPS, annotated_by
 from mimzoo.data.objects import Objects
 from mimzoo.data.opening import choose_split
 from mimzoo.data.pairs import Files, Pair, Side, by_split, named_classes, pair_files, stored_files
@@ -90,11 +90,9 @@ Splits = dict[str, Callable[[], Source]]
 
 
 def _voc_splits(files: Files, where: str, class_names: Sequence[str] | None) -> Splits:
-    images = Side((*IMAGES, *VOC_IMAGES), is_image_name, "image")
-    xml = Side(MAPS, _is_xml, "XML file")
     lists = listed_splits(files.names, files.read)
     known = lists.__contains__ if lists else None
-    pairs = pair_files(files.names, where, images, xml, _REMEDY, beside=True, known=known)
+    pairs = pair_files(files.names, where, *VOC_SIDES, _REMEDY, beside=True, known=known)
     if lists:
         if lacking := sorted(set(lists) - set(pairs)):
             raise BoxError(
@@ -129,6 +127,9 @@ def _voc_splits(files: Files, where: str, class_names: Sequence[str] | None) -> 
 
 def _is_xml(name: str) -> bool:
     return suffix(name) == ".xml"
+
+
+VOC_SIDES = Side(IMAGES, is_image_name, "image"), Side(MAPS, _is_xml, "XML file")
 
 
 def _annotations(source: EncodedSource) -> list[Annotation]:

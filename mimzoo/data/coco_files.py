@@ -174,7 +174,25 @@ def unknown_class(text: str, class_names: Sequence[str], name: str) -> BoxError:
 def locate(
     files: Sequence[str], names: Iterable[str], json_file: str, split: str, where: str
 ) -> list[str]:
-    """The path of each image of a JSON file.
+    """The path of each image of a JSON file; see `find_images`.
+
+    Raises:
+        BoxError: an image that is missing, or is there more than once.
+    """
+    found = find_images(files, names, json_file, split, where)
+    missing = [file for file, path in zip(files, found, strict=True) if path is None]
+    if missing:
+        raise BoxError(
+            f"{printable(where)}: {len(missing)} of {len(files)} images of {printable(json_file)} "
+            f"are missing, such as {printable(missing[0])}: add them, or remove them from the file"
+        )
+    return found
+
+
+def find_images(
+    files: Sequence[str], names: Iterable[str], json_file: str, split: str, where: str
+) -> list[str | None]:
+    """The path of each image of a JSON file, or None.
 
     That is the file whose path ends with the image's name; of several, the one in a folder of the
     split or beside the JSON file.
@@ -187,12 +205,12 @@ def locate(
         where: what errors call the folder.
 
     Raises:
-        BoxError: an image that is missing, or is there more than once.
+        BoxError: an image that is there more than once.
     """
     by_end: dict[str, list[str]] = {}
     for path in names:
         by_end.setdefault(path.rpartition("/")[2], []).append(path)
-    found, missing = [], []
+    found: list[str | None] = []
     for file in files:
         file = file.replace("\\", "/").removeprefix("./").lstrip("/")
         ends = [p for p in by_end.get(file.rpartition("/")[2], ()) if f"/{p}".endswith(f"/{file}")]
@@ -207,11 +225,5 @@ def locate(
                 f"{printable(where)}: {printable(file)} of {printable(json_file)} may be {few}: "
                 "name folders in file_name, or move one away"
             )
-        found += ends
-        missing += [] if ends else [file]
-    if missing:
-        raise BoxError(
-            f"{printable(where)}: {len(missing)} of {len(files)} images of {printable(json_file)} "
-            f"are missing, such as {printable(missing[0])}: add them, or remove them from the file"
-        )
+        found.append(ends[0] if ends else None)
     return found

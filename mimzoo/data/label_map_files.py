@@ -12,8 +12,7 @@ from mimzoo.data.opening import choose_split
 from mimzoo.data.pairs import Pair, Side, by_split, named_classes, pair_files, stored_files
 from mimzoo.data.sources import Source
 
-IMAGES = ("images", "image", "imgs", "img")
-VOC_IMAGES = ("jpegimages",)
+IMAGES = ("images", "image", "imgs", "img", "jpegimages")
 MAPS = ("labels", "label", "annotations", "masks", "mask")
 _LARGE = 2**30
 _FEW, _SEEN = 8, 1000
@@ -31,10 +30,10 @@ def open_label_maps(
 ) -> Source:
     """Opens images with label maps.
 
-    A folder or .tar file has `images/` and `labels/` (also annotations/ or masks/) with files of
-    equal stems: `images/a/1.jpg` and `labels/a/1.png`. Folders train/, validation/ and test/, above
-    or inside of the two, are the splits. Label maps are PNG files of grey values, or of a palette,
-    whose indices count.
+    A folder or .tar file has `images/` (or JPEGImages/) and `labels/` (also annotations/ or masks/)
+    with files of equal stems: `images/a/1.jpg` and `labels/a/1.png`. Folders train/, validation/
+    and test/, above or inside of the two, are the splits. Label maps are PNG files of grey values,
+    or of a palette, whose indices count.
 
     Args:
         spec: the path of the folder or .tar file.
@@ -99,7 +98,7 @@ def has_label_maps(spec: object) -> bool:
 def annotated_by(path: str, fits: Callable[[str], bool]) -> bool:
     """Whether a folder has one of images, and beside it one of annotations whose files fit."""
     folders = {folder: os.path.basename(folder).lower() for folder in _folders(path)}
-    if not set(folders.values()) & {*IMAGES, *VOC_IMAGES}:
+    if not set(folders.values()) & set(IMAGES):
         return False
     maps = [folder for folder, name in folders.items() if name in MAPS]
     return any(
@@ -132,10 +131,12 @@ def pairs_by_split(names: Iterable[str], where: str) -> dict[str, list[Pair]]:
     Raises:
         ValueError: no pairs, or a file without its other half.
     """
-    images, maps = Side(IMAGES, is_image_name, "image"), Side(MAPS, _is_png, "label map")
     remedy = "put images into images/ and PNG files of the same names into labels/"
-    return by_split(pair_files(names, where, images, maps, remedy))
+    return by_split(pair_files(names, where, *SIDES, remedy))
 
 
 def _is_png(name: str) -> bool:
     return suffix(name) == ".png"
+
+
+SIDES = Side(IMAGES, is_image_name, "image"), Side(MAPS, _is_png, "label map")

@@ -107,6 +107,32 @@ def pair_files(
     Raises:
         ValueError: no pairs, or a file without its other half.
     """
+    found = matched_files(names, where, images, targets, beside, known)
+    one, two = found
+    if not one or not two:
+        raise ValueError(f"{printable(where)} has no {targets.what}s: {remedy}")
+    for those, others, side in ((one, two, targets), (two, one, images)):
+        if alone := sorted(set(those) - set(others)):
+            raise ValueError(
+                f"{printable(where)}: {len(alone)} files have no {side.what}, such as "
+                f"{printable(those[alone[0]])}: add it, or move them away"
+            )
+    return {key: Pair(one[key], two[key]) for key in sorted(one)}
+
+
+def matched_files(
+    names: Iterable[str],
+    where: str,
+    images: Side,
+    targets: Side,
+    beside: bool = False,
+    known: Callable[[str], bool] | None = None,
+) -> list[dict[str, str]]:
+    """The files of both kinds by their key, with or without the other half; see `pair_files`.
+
+    Raises:
+        ValueError: two files of one kind with one key.
+    """
     names = [name for name in sorted(names) if not is_hidden(name)]
     taken: set[str] = set()
     found = []
@@ -123,16 +149,7 @@ def pair_files(
             files[key] = name
         taken |= set(files.values())
         found.append(files)
-    one, two = found
-    if not one or not two:
-        raise ValueError(f"{printable(where)} has no {targets.what}s: {remedy}")
-    for those, others, side in ((one, two, targets), (two, one, images)):
-        if alone := sorted(set(those) - set(others)):
-            raise ValueError(
-                f"{printable(where)}: {len(alone)} files have no {side.what}, such as "
-                f"{printable(those[alone[0]])}: add it, or move them away"
-            )
-    return {key: Pair(one[key], two[key]) for key in sorted(one)}
+    return found
 
 
 def by_split(pairs: dict[str, Pair]) -> dict[str, list[Pair]]:

@@ -226,8 +226,9 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
         "--learning-rate",
         type=float,
         metavar="LR",
-        help="at the batch that the recipe's is for, such as 256 of MAE and 512 of SimMIM; scaled "
-        "in proportion",
+        help="at the batch that the recipe's rate is for, scaled in proportion to --batch-size: "
+        "256 of MAE, MixMIM and data2vec, 512 of SimMIM, 16 of segmentation, 8 of detection, 64 of "
+        "ViTDet",
     )
     command.add_argument("--image-size", type=int, metavar="PIXELS")
     command.add_argument("--seed", type=int, metavar="N")

@@ -10,6 +10,7 @@ from mimzoo.hub import preset_class, resolve
 from mimzoo_training import classify, parts
 from mimzoo_training.files import weights_of
 from mimzoo_training.recipes import Recipe, get_recipe, list_recipes
+from mimzoo_training.recipes.recipe_kinds import DetectRecipe, SegmentRecipe
 
 TASKS = {"segment": "segmentation", "detect": "detection"}  # kind of a recipe -> what it is for
 
@@ -52,12 +53,11 @@ def check_classes(source: Source, num_classes: int) -> None:
 def build_dense(
     task_cls: type,
     preset: str,
-    recipe: Recipe,
+    recipe: SegmentRecipe | DetectRecipe,
     num_classes: int,
     load_weights: bool,
     dtype: str,
-    class_names: Sequence[str] | None,
-    **options: Any,
+    class_names: Sequence[str] | None = None,
 ) -> keras.Model:
     """The model, not compiled.
 
@@ -69,7 +69,6 @@ def build_dense(
         load_weights: False: new weights.
         dtype: "float32" or "mixed_bfloat16".
         class_names: of the data, if they are known.
-        **options: of the task, from its recipe.
     """
     cls = preset_class(resolve(preset))
     if cls.family != recipe.backbone:
@@ -88,7 +87,7 @@ def build_dense(
             num_classes=num_classes,
             class_names=class_names,
             compile=False,
-            **options,
+            **recipe.head_options,
         )
 
 

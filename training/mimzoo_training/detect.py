@@ -1,7 +1,7 @@
 """Detection: a preset, images with boxes and a folder give a detector."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from mimzoo.data import Loader, ScaleJitter, Source, open_boxes, take_subset
@@ -110,9 +110,8 @@ class _Detect(Job):
     infix = "_det_"
 
     def build(self, load_weights: bool, dtype: str) -> ObjectDetector:
-        return build_detector(
-            self.preset, self.recipe, self.num_classes, load_weights, dtype, self.names
-        )
+        shape = self.num_classes, load_weights, dtype, self.names
+        return build_dense(ObjectDetector, self.preset, self.recipe, *shape)
 
     def compile(self, model: ObjectDetector, optimizer: Any) -> None:
         model.compile(optimizer)
@@ -143,37 +142,6 @@ def check_source(source: Source, num_classes: int) -> None:
     if not source.boxed:
         raise ValueError(f"{source.name} has no boxes: open it with mimzoo.data.open_boxes")
     check_classes(source, num_classes)
-
-
-def build_detector(
-    preset: str,
-    recipe: DetectRecipe,
-    num_classes: int,
-    load_weights: bool,
-    dtype: str,
-    class_names: Sequence[str] | None = None,
-) -> ObjectDetector:
-    """The detector, not compiled.
-
-    Args:
-        preset: name or folder.
-        recipe: says how.
-        num_classes: of the data.
-        load_weights: False: new weights.
-        dtype: "float32" or "mixed_bfloat16".
-        class_names: of the data, if they are known.
-    """
-    options = ("min_level", "neck_dim", "head_dim", "head_depth")
-    return build_dense(
-        ObjectDetector,
-        preset,
-        recipe,
-        num_classes,
-        load_weights,
-        dtype,
-        class_names,
-        **{name: getattr(recipe, name) for name in options},
-    )
 
 
 def train_loader(recipe: DetectRecipe, source: Source) -> Loader:

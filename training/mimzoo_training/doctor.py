@@ -1,26 +1,19 @@
 """`mimzoo doctor`: what is wrong with images, a preset or a work directory."""
 
 import argparse
-import dataclasses
 import glob
-import hashlib
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from rich.text import Text
 
+from mimzoo_training.doctor_boxes import check_boxes, has_boxes
+from mimzoo_training.doctor_images import Split, check_images, print_splits
+from mimzoo_training.doctor_label_maps import check_label_maps, has_label_maps
 from mimzoo_training.doctor_runs import check_preset, check_workdir, is_preset, is_workdir
-from mimzoo_training.findings import Findings, report, table_of
-from mimzoo_training.progress import counting
-
-MIN_SIDE = 16
-_CHUNK = 256
-_MAX_CLASSES = 30
+from mimzoo_training.findings import Findings, print_counts, report
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -36,33 +29,6 @@ def doctor(args: argparse.Namespace) -> int:
     return next(check for matches, check in KINDS if matches(args.path))(args)
 
 
-@dataclasses.dataclass
-class Split:
-    """What is in one split.
-
-    Attributes:
-        source: its images.
-        sides: (height, width) of those that were decoded.
-        size: their bytes.
-        read: how many were tried.
-    """
-
-    source: Any
-    sides: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    size: int = 0
-    read: int = 0
-
-
-@dataclasses.dataclass
-class Image:
-    """One image, examined: the bytes' digest and number, the shape, or the error."""
-
-    digest: bytes = b""
-    size: int = 0
-    shape: tuple[int, int] | None = None
-    error: str | None = None
-
-
 def check_data(args: argparse.Namespace) -> int:
     """Reads every image of a source, or `args.sample` of them, and prints tables."""
     from mimzoo.data.opening import own_splits
@@ -74,11 +40,10 @@ def check_data(args: argparse.Namespace) -> int:
         spec = _spec(args.path)
         splits = {name: Split(opened()) for name, opened in own_splits(spec).items()}
         _check_sources(splits, findings)
-        least = MIN_SIDE if args.min_side is None else args.min_side
-        _check_images(splits, findings, least, args.sample)
+        check_images(splits, findings, args.min_side, args.sample)
     finally:
         logger.setLevel(level)
-    _print_splits(spec, splits)
+    print_splits(spec, splits)
     _print_classes(splits, findings)
     return report(findings)
 
@@ -111,98 +76,7 @@ def _check_sources(splits: dict[str, Split], findings: Findings) -> None:
             findings.add("index", f"{index.folder} is damaged: remove this folder")
 
 
-def _check_images(
-    splits: dict[str, Split], findings: Findings, min_side: int, sample: int | None
-) -> None:
-    first: dict[bytes, tuple[str, str, str]] = {}
-    total = sum(_number(split, sample) for split in splits.values())
-    done = 0
-    with counting("images") as progress:
-        for name, split in splits.items():
-            for index, image in _examined(split.source, _number(split, sample)):
-                done += 1
-                split.read += 1
-                progress(done, total)
-                split.size += image.size
-                where = split.source.example_name(index) if image.error is None else image.error
-                if image.error is not None:
-                    findings.add("cannot be read", where)
-                    continue
-                split.sides.append(image.shape)
-                if min(image.shape) < min_side:
-                    findings.add("too small", f"{where} ({image.shape[0]} x {image.shape[1]})")
-                known = name, _class(split.source, index), where
-                _check_duplicate(first.setdefault(image.digest, known), known, findings)
-
-
-def _number(split: Split, sample: int | None) -> int:
-    return len(split.source) if sample is None else min(sample, len(split.source))
-
-
-def _examined(source: Any, number: int) -> Iterator[tuple[int, Image]]:
-    """Images of a source, spread evenly, with their numbers."""
-    indices = np.arange(number) * len(source) // max(number, 1)
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for start in range(0, number, _CHUNK):
-            part = indices[start : start + _CHUNK].tolist()
-            yield from zip(part, pool.map(lambda i: _examine(source, i), part), strict=True)
-
-
-def _examine(source: Any, index: int) -> Image:
-    from mimzoo.data.images import ImageError, decode_image
-
-    try:
-        file = source.encoded(index)
-        if file is None:
-            pixels = source.image(index)
-            data: Any = np.ascontiguousarray(pixels)
-        else:
-            data, name = file
-            pixels = decode_image(data, name=name)
-    except ImageError as error:
-        return Image(error=str(error))
-    digest = hashlib.blake2b(data, digest_size=16).digest()
-    return Image(digest, memoryview(data).nbytes, pixels.shape[:2])
-
-
-def _class(source: Any, index: int) -> str:
-    if not source.labelled:
-        return ""
-    label = int(source.labels[index])
-    return source.class_names[label] if source.class_names else str(label)
-
-
-def _check_duplicate(
-    first: tuple[str, str, str], other: tuple[str, str, str], findings: Findings
-) -> None:
-    if first is other:
-        return
-    text = f"{other[2]} = {first[2]}"
-    if first[0] != other[0]:
-        findings.add("same image in two splits", text)
-    elif first[1] != other[1]:
-        findings.add("same image in two classes", text)
-    else:
-        findings.add("same image twice", text)
-
-
 # === Tables ===
-
-
-def _print_splits(spec: str, splits: dict[str, Split]) -> None:
-    from mimzoo.data.ids import printable
-    from mimzoo.hub.cache import readable
-    from mimzoo_training.listing import _console
-
-    _console().print(Text(printable(spec)))
-    table = table_of("split", "images", "read", "bytes read", "smallest", "median", "largest")
-    for name, split in splits.items():
-        sides = sorted(split.sides, key=lambda side: side[0] * side[1])
-        picked = [sides[0], sides[len(sides) // 2], sides[-1]] if sides else []
-        shown = [f"{height} x {width}" for height, width in picked] or ["", "", ""]
-        count = len(split.source)
-        table.add_row(name, str(count), str(split.read), readable(split.size), *shown)
-    _console().print(table)
 
 
 def _print_classes(splits: dict[str, Split], findings: Findings) -> None:
@@ -222,17 +96,14 @@ def _print_classes(splits: dict[str, Split], findings: Findings) -> None:
     if not counts:
         _console().print("no labels")
         return
-    table = table_of("class", *splits)
-    for label in list(counts)[:_MAX_CLASSES]:
-        table.add_row(Text(label), *(str(counts[label][name]) for name in splits))
-    _console().print(table)
-    if len(counts) > _MAX_CLASSES:
-        _console().print(f"and {len(counts) - _MAX_CLASSES} more classes")
+    print_counts("class", list(splits), counts)
 
 
 # Which check belongs to which path; the first one that matches counts.
 KINDS: list[tuple[Callable[[str], bool], Callable[[argparse.Namespace], int]]] = [
     (is_workdir, check_workdir),
     (is_preset, check_preset),
+    (has_boxes, check_boxes),
+    (has_label_maps, check_label_maps),
     (lambda path: True, check_data),
 ]

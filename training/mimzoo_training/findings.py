@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 _SHOWN = 3
+_MAX_ROWS = 30
 
 
 @dataclasses.dataclass
@@ -32,6 +33,18 @@ def table_of(first: str, *others: str) -> Table:
     for name in others:
         table.add_column(name, justify="right")
     return table
+
+
+def print_counts(what: str, splits: list[str], counts: dict[str, Counter]) -> None:
+    """Prints a table: of each class how often it is in each split."""
+    from mimzoo_training.listing import _console
+
+    table = table_of(what, *splits)
+    for label in list(counts)[:_MAX_ROWS]:
+        table.add_row(Text(label), *(str(counts[label][name]) for name in splits))
+    _console().print(table)
+    if len(counts) > _MAX_ROWS:
+        _console().print(f"and {len(counts) - _MAX_ROWS} more")
 
 
 def report(findings: Findings) -> int:

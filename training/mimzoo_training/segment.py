@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from mimzoo.data import Loader, RandomScaleCrop, Source, open_label_maps, take_subset
@@ -116,9 +116,8 @@ class _Segment(Job):
     infix = "_seg_"
 
     def build(self, load_weights: bool, dtype: str) -> ImageSegmenter:
-        model = build_segmenter(
-            self.preset, self.recipe, self.num_classes, load_weights, dtype, self.names
-        )
+        shape = self.num_classes, load_weights, dtype, self.names
+        model = build_dense(ImageSegmenter, self.preset, self.recipe, *shape)
         if self.linear_probe:
             model.backbone.trainable = False
         return model
@@ -167,37 +166,6 @@ def check_source(source: Source, num_classes: int) -> None:
             f"{source.name} has no label maps: open it with mimzoo.data.open_label_maps"
         )
     check_classes(source, num_classes)
-
-
-def build_segmenter(
-    preset: str,
-    recipe: SegmentRecipe,
-    num_classes: int,
-    load_weights: bool,
-    dtype: str,
-    class_names: Sequence[str] | None = None,
-) -> ImageSegmenter:
-    """The segmenter, not compiled.
-
-    Args:
-        preset: name or folder.
-        recipe: says how.
-        num_classes: of the data.
-        load_weights: False: new weights.
-        dtype: "float32" or "mixed_bfloat16".
-        class_names: of the data, if they are known.
-    """
-    options = ("head", "head_dim", "auxiliary_weight", "dropout", "shorter_side")
-    return build_dense(
-        ImageSegmenter,
-        preset,
-        recipe,
-        num_classes,
-        load_weights,
-        dtype,
-        class_names,
-        **{name: getattr(recipe, name) for name in options},
-    )
 
 
 def train_loader(recipe: SegmentRecipe, source: Source) -> Loader:

@@ -31,6 +31,20 @@ _SWIN_BLOCK = BlockNames(
     **FFN,
 )
 
+# mmpretrain/models/backbones/swin_transformer.py; mmsegmentation's, too.
+SWIN = SwinNames(
+    prefix="backbone.",
+    patch="patch_embed.projection",
+    block="stages.{}.blocks.{}",
+    inside=_SWIN_BLOCK,
+    merging="stages.{}.downsample",
+    unfolded_merging=True,
+    # The norm of the fourth and last stage.
+    norm="norm3",
+    head="head.fc",
+    pixels="neck.decoder.0",
+)
+
 _MAE = Layout(
     name="mmpretrain_mae",
     origin="open-mmlab/mmpretrain, MAE",
@@ -59,18 +73,7 @@ _SWIN = replace(
     task="simmim",
     configure=swin.configure,
     rows=swin.rows,
-    names=SwinNames(
-        prefix="backbone.",
-        patch="patch_embed.projection",
-        block="stages.{}.blocks.{}",
-        inside=_SWIN_BLOCK,
-        merging="stages.{}.downsample",
-        unfolded_merging=True,
-        # The norm of the fourth and last stage.
-        norm="norm3",
-        head="head.fc",
-        pixels="neck.decoder.0",
-    ),
+    names=SWIN,
     keys=("backbone.patch_embed.norm.weight", "backbone.norm3.weight", "neck.decoder.0.weight"),
 )
 

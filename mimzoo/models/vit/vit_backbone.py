@@ -13,6 +13,9 @@ from mimzoo.layers.positions import PositionEmbedding
 from mimzoo.layers.transformer_block import TransformerBlock
 from mimzoo.models.backbone import Backbone, check_image_shape
 from mimzoo.models.layer_decay import vit_layer_decay_scales
+from mimzoo.models.vit.pyramid import scaled_maps
+from mimzoo.models.vit.shared_bias import with_own_biases
+from mimzoo.models.vit.sizes import vit_size
 from mimzoo.models.vit.windows import block_windows
 
 POSITIONS = ("sincos", "learned", "none")
@@ -37,30 +40,6 @@ _ARGUMENTS = (
     "window_size",
     "global_attention_blocks",
 )
-
-# embed_dim, depth, num_heads, patch_size. Ti and S: DeiT (arXiv 2012.12877); B, L, H: MAE
-# (models_mae.py); nano: ours, for 28 px images.
-VIT_SIZES = {
-    "nano": (128, 6, 4, 4),
-    "tiny": (192, 12, 3, 16),
-    "small": (384, 12, 6, 16),
-    "base": (768, 12, 12, 16),
-    "large": (1024, 24, 16, 16),
-    "huge": (1280, 32, 16, 14),
-}
-
-
-def vit_size(size: str) -> dict:
-    """`embed_dim`, `depth`, `num_heads`, `patch_size` of nano, tiny, small, base, large, huge.
-
-    Raises:
-        ValueError: an unknown size.
-    """
-    if size not in VIT_SIZES:
-        raise ValueError(f"unknown ViT size {size!r}: choose one of {', '.join(VIT_SIZES)}.")
-    return dict(
-        zip(("embed_dim", "depth", "num_heads", "patch_size"), VIT_SIZES[size], strict=True)
-    )
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -225,7 +204,7 @@ class ViTBackbone(Backbone):
         self.stride = patch_size
         self.output_dim = embed_dim
         self.intermediate_outputs = tuple(intermediates[:depth])
-        self.pyramid_outputs = self._pyramid(outputs)
+        self.pyramid_outputs = scaled_maps(self.feature_map(outputs), patch_size)
 
     @classmethod
     def from_size(cls, size: str, **kwargs) -> "ViTBackbone":
@@ -238,23 +217,7 @@ class ViTBackbone(Backbone):
         name = "relative_position_bias"
         if (stored.get(name), changes.get(name)) != ("shared", "per_block"):
             return None
-        names = ("window_size", "global_attention_blocks")
-        windows = {k: v for k, v in changes.items() if k in names}
-        others = {k: v for k, v in changes.items() if k not in names}
-        shared = cls.from_preset(folder, **{**others, name: "shared"})
-        own = cls.from_config({**shared.get_config(), name: "per_block", **windows})
-        table = shared.shared_bias
-        moved = {id(v) for v in table.weights}
-        biases = [block.attention.relative_position_bias for block in own.blocks]
-        new = {id(v) for bias in biases for v in bias.weights}
-        rest = [v for v in own.weights if id(v) not in new]
-        old = [v for v in shared.weights if id(v) not in moved]
-        for target, source in zip(rest, old, strict=True):
-            target.assign(source)
-        for bias in biases:
-            values = map(ops.convert_to_numpy, table.weights)
-            bias.load_own_variables({str(n): value for n, value in enumerate(values)})
-        return own
+        return with_own_biases(cls, folder, changes)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim).
@@ -311,24 +274,6 @@ class ViTBackbone(Backbone):
         """Tokens of a whole image as a map: (B, [1 +] N, D) -> (B, rows, cols, D)."""
         patches = tokens[:, 1:] if self.class_token else tokens
         return ops.reshape(patches, (-1, *self.grid, self.embed_dim))
-
-    def _pyramid(self, tokens: Tensor) -> dict[str, Tensor]:
-        # ViTDet (arXiv 2203.16527) makes all levels from the last map; without weights of its
-        # own that is bilinear up-sampling and average pooling.
-        level = self.patch_size.bit_length() - 1
-        if self.patch_size != 2**level or level < 2:
-            return {}
-        outputs, last = {}, self.feature_map(tokens)
-        for n in range(2, level + 2):
-            if n < level:
-                outputs[f"P{n}"] = keras.layers.UpSampling2D(
-                    2 ** (level - n), interpolation="bilinear", name=f"pyramid_{n}"
-                )(last)
-            elif n == level:
-                outputs[f"P{n}"] = last
-            elif min(self.grid) > 1:
-                outputs[f"P{n}"] = keras.layers.AveragePooling2D(2, name=f"pyramid_{n}")(last)
-        return outputs
 
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
         """MAE's groups (util/lr_decay.py): embedding 0, block k -> k + 1, the rest depth + 1."""

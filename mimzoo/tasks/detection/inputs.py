@@ -10,7 +10,8 @@ import numpy as np
 
 from mimzoo.data.box_files import open_boxes
 from mimzoo.data.box_transforms import ResizePad
-from mimzoo.data.boxes import BoxedPictures, BoxError
+from mimzoo.data.boxed_pictures import BoxedPictures
+from mimzoo.data.boxes import BoxError
 from mimzoo.data.feed import make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader

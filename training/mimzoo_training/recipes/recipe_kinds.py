@@ -125,6 +125,12 @@ class SegmentRecipe(Recipe):
     ignore_index: int = 255
     ema_momentum: float | None = None
 
+    @property
+    def head_options(self) -> dict[str, Any]:
+        """Arguments of the segmenter."""
+        names = ("head", "head_dim", "auxiliary_weight", "dropout", "shorter_side")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectRecipe(Recipe):
@@ -150,6 +156,12 @@ class DetectRecipe(Recipe):
     head_depth: int = 4
     photometric: bool = False
     ema_momentum: float | None = None
+
+    @property
+    def head_options(self) -> dict[str, Any]:
+        """Arguments of the detector."""
+        names = ("min_level", "neck_dim", "head_dim", "head_depth")
+        return {name: getattr(self, name) for name in names}
 
 
 AnyRecipe = PretrainRecipe | FinetuneRecipe | SegmentRecipe | DetectRecipe
