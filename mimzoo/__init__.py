@@ -30,6 +30,8 @@ __all__ = [
     "tasks",
 ]
 
+_TASKS = ("classifiers", "segmentation", "detection")
+
 
 def _convert(*arguments: Any, **how: Any) -> Any:
     """`mimzoo.convert.cache.converted`, imported when a checkpoint is first loaded."""
@@ -47,7 +49,7 @@ def __getattr__(name: str) -> Any:
 
 def register() -> None:
     """Registers mimzoo's classes with Keras, as importing mimzoo does by default."""
-    for name in ("models", "optimizers", "tasks"):
+    for name in ("models", "optimizers", *(f"tasks.{x}" for x in _TASKS)):
         importlib.import_module(f"mimzoo.{name}")
 
 

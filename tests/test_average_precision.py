@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mimzoo.data import Objects
-from mimzoo.data.boxes import CROWD, DIFFICULT
+from mimzoo.data.objects import CROWD, DIFFICULT
 from mimzoo.tasks.detection import AveragePrecision
 
 pytest.importorskip("pycocotools")

@@ -8,7 +8,7 @@ from mimzoo_training.overlays import colours
 from PIL import Image
 
 from mimzoo.data import BoxedPictures
-from mimzoo.data.boxes import CROWD, Objects
+from mimzoo.data.objects import CROWD, Objects
 
 pytestmark = pytest.mark.one_backend
 

@@ -8,7 +8,7 @@ import pytest
 from box_files import HEIGHT, OBJECTS, WIDTH, picture
 
 from mimzoo.data import Loader, match_classes, open_boxes, open_source
-from mimzoo.data.boxes import CROWD
+from mimzoo.data.objects import CROWD
 
 tfds = pytest.importorskip("tensorflow_datasets")
 

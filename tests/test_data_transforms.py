@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from mimzoo.data.random import uniform
-from mimzoo.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Compose,
-    Normalize,
-    RandomCropPad,
-    RandomFlip,
-    RandomResizedCrop,
-    ResizeCrop,
-)
+from mimzoo.data.transform import Compose
+from mimzoo.data.transforms import RandomCropPad, RandomFlip, RandomResizedCrop, ResizeCrop
 
 
 def pictures(count=6, height=28, width=28):

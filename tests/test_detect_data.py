@@ -22,10 +22,10 @@ from mimzoo.data import (
     take_subset,
 )
 from mimzoo.data.box_files import has_boxes
-from mimzoo.data.boxes import CROWD, DIFFICULT
 from mimzoo.data.feed import make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.label_map_files import has_label_maps
+from mimzoo.data.objects import CROWD, DIFFICULT
 from mimzoo.data.random import uniform
 from mimzoo.data.voc_files import parse_xml
 

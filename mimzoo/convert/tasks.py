@@ -14,7 +14,7 @@ from mimzoo.convert.segmenters import build_segmenter, segmenter_rows
 from mimzoo.convert.table import Row, linear, norm, row
 from mimzoo.convert.transforms import PatchPositions, Positions, Shuffled, ShuffledKernel
 from mimzoo.convert.vit import mlp_ratio
-from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD
 from mimzoo.models import Backbone, ImageSegmenter
 from mimzoo.pretraining import (
     MAE,
@@ -29,6 +29,7 @@ from mimzoo.pretraining import (
 )
 from mimzoo.pretraining.task import MIMPreprocessor
 from mimzoo.tasks import ImageClassifier
+from mimzoo.tasks.preprocessing import ImageConverter
 
 
 class Task(NamedTuple):
@@ -41,7 +42,7 @@ class Task(NamedTuple):
 
 def converter(backbone: Any, hints: ConversionHints) -> Any:
     """The image converter of a backbone, with the file's mean and standard deviation."""
-    cls = ImageClassifier.for_backbone(type(backbone)).preprocessor_cls.image_converter_cls
+    cls = ImageConverter.for_backbone(type(backbone))
     mean, std = hints.get("mean", default=IMAGENET_MEAN), hints.get("std", default=IMAGENET_STD)
     return cls(image_size=backbone.image_shape[:2], mean=mean, std=std)
 

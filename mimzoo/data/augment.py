@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from mimzoo.data.keras_augment import KerasAugment, OneOf
-from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["KerasAugment", "OneOf", "finetune_augment", "rand_augment"]
 

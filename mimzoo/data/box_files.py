@@ -5,11 +5,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mimzoo.data.boxes import BoxError, BoxSource, Objects, checked
+from mimzoo.data.boxes import BoxError, BoxSource, checked
 from mimzoo.data.coco_files import json_by_split, locate, read_coco, unknown_class
 from mimzoo.data.formats import is_hidden, is_image_name, suffix
 from mimzoo.data.ids import printable
 from mimzoo.data.label_map_files import IMAGES, MAPS, annotated_by
+from mimzoo.data.objects import Objects
 from mimzoo.data.opening import choose_split
 from mimzoo.data.pairs import Files, Pair, Side, by_split, named_classes, pair_files, stored_files
 from mimzoo.data.sources import EncodedSource, Source
@@ -48,7 +49,7 @@ def open_boxes(
             of TensorFlow Datasets those it has.
 
     Returns:
-        A source whose examples have "objects" (`mimzoo.data.boxes.Objects`), corners x1, y1, x2, y2
+        A source whose examples have "objects" (`mimzoo.data.Objects`), corners x1, y1, x2, y2
         in pixels.
 
     Raises:

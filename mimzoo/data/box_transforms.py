@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mimzoo.data.boxes import Objects, clipped
 from mimzoo.data.label_transforms import BILINEAR, MEAN_COLOUR, cut
-from mimzoo.data.transforms import Example
+from mimzoo.data.objects import Objects, clipped
+from mimzoo.data.transform import Example
 
 MIN_SIDE = 1.0
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.data.boxes import NO_OBJECT, BoxCheck, Boxed, BoxError, Objects
+from mimzoo.data.boxes import BoxCheck, Boxed, BoxError
 from mimzoo.data.fingerprint import hash_array, hash_parts
 from mimzoo.data.ids import printable
+from mimzoo.data.objects import NO_OBJECT, Objects
 from mimzoo.data.pixels import ValueRange, rgb_images
 
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mimzoo.data.boxes import COUNTED, CROWD, BoxError, Objects
+from mimzoo.data.boxes import BoxError
 from mimzoo.data.formats import is_hidden
 from mimzoo.data.ids import printable
+from mimzoo.data.objects import COUNTED, CROWD, Objects
 from mimzoo.data.splits import split_of, splits_in
 
 # Of COCO's own files, those that hold no boxes of things, or the same ones again.

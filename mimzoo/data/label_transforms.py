@@ -8,9 +8,10 @@ import dataclasses
 
 import numpy as np
 
-from mimzoo.data.boxes import Objects
 from mimzoo.data.label_maps import IGNORED
-from mimzoo.data.transforms import IMAGENET_MEAN, Example
+from mimzoo.data.normalize import IMAGENET_MEAN
+from mimzoo.data.objects import Objects
+from mimzoo.data.transform import Example
 
 _TRIES = 10
 MEAN_COLOUR = tuple(round(255 * value) for value in IMAGENET_MEAN)

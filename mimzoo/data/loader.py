@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.data.boxes import Objects, padded
 from mimzoo.data.loader_check import check_loader
+from mimzoo.data.normalize import Normalize
+from mimzoo.data.objects import Objects, padded
 from mimzoo.data.random import MAX_SORTED, permutation, shuffled, uniform
 from mimzoo.data.reader import Reader
 from mimzoo.data.sources import Source
-from mimzoo.data.transforms import Normalize, Transform
+from mimzoo.data.transform import Transform
 
 Draw = Callable[[np.ndarray, int], dict[str, np.ndarray]]
 BatchTransform = Callable[[dict[str, np.ndarray], int], dict[str, np.ndarray]]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mimzoo.data.transforms import boxes_left_behind
+from mimzoo.data.transform import boxes_left_behind
 
 
 def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:

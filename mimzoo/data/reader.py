@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mimzoo.data.boxes import Objects
 from mimzoo.data.images import ImageError
+from mimzoo.data.objects import Objects
 from mimzoo.data.sources import Source
-from mimzoo.data.transforms import Transform
+from mimzoo.data.transform import Transform
 
 # Its own, since what it says concerns one image each: the command line counts them.
 logger = logging.getLogger("mimzoo.data.reader")
@@ -43,7 +43,7 @@ class Reader:
     Args:
         source: where examples come from.
         max_corrupt: the greatest share of corrupt examples among those tried so far.
-        transform: of each image, see `mimzoo.data.transforms.Transform`.
+        transform: of each image, see `mimzoo.data.transform.Transform`.
 
     Raises:
         TooManyCorruptError: the source itself already lacks more than `max_corrupt`.

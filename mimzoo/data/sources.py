@@ -48,7 +48,7 @@ class Source:
         skipped: name -> reason, of images that were found and cannot be part of it.
         max_held_out: images that `open_source` holds back at most by default, or None.
         dense: whether images are (H, W, 4), the fourth number the class of the pixel.
-        boxed: whether examples have "objects"; see `mimzoo.data.boxes.Objects`.
+        boxed: whether examples have "objects"; see `mimzoo.data.Objects`.
         max_objects: the most that an image has to learn from.
     """
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.data.boxes import COUNTED, CROWD, DIFFICULT, BoxError, BoxSource, Objects, checked
+from mimzoo.data.boxes import BoxError, BoxSource, checked
 from mimzoo.data.coco_files import matched
 from mimzoo.data.images import opened
+from mimzoo.data.objects import COUNTED, CROWD, DIFFICULT, Objects
 from mimzoo.data.sources import Source
 from mimzoo.data.tfds import TfdsSource, prepared
 

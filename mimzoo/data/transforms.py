@@ -1,136 +1,16 @@
-"""Augmentation that follows from given random numbers, and from nothing else.
-
-A transform is a frozen dataclass, so that its repr records it. It is called with one image
-(H, W, 3) uint8 and `u`, the `draws` uniform numbers of that example, which the loader takes from
-`mimzoo.data.random.uniform(seed, epoch, index, draws, stream="augment")`. `batch` does the same
-to (B, H, W, 3) images of one size with `u` (B, draws).
-"""
+"""Crops, flips and resizing; see `mimzoo.data.transform` for how they are called."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
-from mimzoo.data.boxes import Objects
-from mimzoo.data.images import decode_crop, decode_image, opened, pixels, upright
+from mimzoo.data.images import decode_crop, opened, pixels, upright
+from mimzoo.data.objects import Objects
+from mimzoo.data.transform import Example
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 _TRIES = 10
 _MAX_RESIZED = 4  # times the pixels that ResizeCrop needs at least
-
-
-class Transform(Protocol):
-    """What the loader asks of a transform; `Example` gives all but `__call__`."""
-
-    draws: int
-    min_size: int | None
-
-    def __call__(self, image: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """One (H, W, 3) uint8 image and its (draws,) numbers -> (H', W', 3) uint8."""
-
-    def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) uint8 and (B, draws) -> (B, H', W', 3) uint8."""
-
-    def from_file(self, data: bytes, name: str, u: np.ndarray) -> np.ndarray:
-        """One image file and its (draws,) numbers -> (H', W', 3) uint8."""
-
-
-class Example:
-    """Base of transforms that work image by image.
-
-    `draws` is how many uniform numbers an image takes. `min_size` is the least side that a
-    decoder may shrink a large photograph to without the transform losing detail; None forbids.
-    """
-
-    draws = 0
-    min_size: int | None = None
-
-    def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) uint8 images and (B, draws) numbers -> (B, H', W', 3) uint8."""
-        return np.stack([self(image, row) for image, row in zip(images, u, strict=True)])
-
-    def from_file(self, data: bytes, name: str, u: np.ndarray) -> np.ndarray:
-        """The bytes of an image file, its name in errors, (draws,) -> (H', W', 3) uint8."""
-        return self(decode_image(data, name=name, min_size=self.min_size), u)
-
-    def with_boxes(
-        self, image: np.ndarray, objects: Objects, u: np.ndarray
-    ) -> tuple[np.ndarray, Objects]:
-        """(H, W, 3) uint8, its objects and (draws,) -> (H', W', 3) uint8 and the objects there.
-
-        Raises:
-            ValueError: the transform has no rule for boxes.
-        """
-        raise ValueError(boxes_left_behind(self))
-
-
-def boxes_left_behind(transform: object) -> str:
-    """The error of a transform that moves pixels and no boxes."""
-    return (
-        f"{type(transform).__name__} does not move boxes with the pixels: use ScaleJitter, "
-        "ResizePad, RandomFlip and Photometric"
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Compose(Example):
-    """Transforms in a row.
-
-    Args:
-        transforms: the first is applied first.
-    """
-
-    transforms: Sequence[Transform]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "transforms", tuple(self.transforms))
-
-    @property
-    def draws(self) -> int:
-        """The sum of what the transforms draw."""
-        return sum(transform.draws for transform in self.transforms)
-
-    @property
-    def min_size(self) -> int | None:
-        """That of the first transform, which alone sees the decoded image."""
-        return self.transforms[0].min_size if self.transforms else None
-
-    def __call__(self, image: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """(H, W, 3) and (draws,) -> (H', W', 3)."""
-        for transform in self.transforms:
-            image = transform(image, u[: transform.draws])
-            u = u[transform.draws :]
-        return image
-
-    def from_file(self, data: bytes, name: str, u: np.ndarray) -> np.ndarray:
-        """The first transform may spare itself a part of the decoding."""
-        if not self.transforms or not hasattr(self.transforms[0], "from_file"):
-            return super().from_file(data, name, u)
-        first, *others = self.transforms
-        image = first.from_file(data, name, u[: first.draws])
-        return Compose(others)(image, u[first.draws :])
-
-    def with_boxes(
-        self, image: np.ndarray, objects: Objects, u: np.ndarray
-    ) -> tuple[np.ndarray, Objects]:
-        """Each moves the boxes of the one before."""
-        for transform in self.transforms:
-            if not hasattr(transform, "with_boxes"):
-                raise ValueError(boxes_left_behind(transform))
-            image, objects = transform.with_boxes(image, objects, u[: transform.draws])
-            u = u[transform.draws :]
-        return image, objects
-
-    def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) and (B, draws) -> (B, H', W', 3)."""
-        for transform in self.transforms:
-            images = transform.batch(images, u[:, : transform.draws])
-            u = u[:, transform.draws :]
-        return images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,44 +234,6 @@ class ResizeCrop(Example):
         x, y = image.width / width, image.height / height
         box = left * x, top * y, min(right * x, image.width), min(bottom * y, image.height)
         return image.resize((cols, rows), filter_, box)
-
-
-@dataclasses.dataclass(frozen=True)
-class Normalize:
-    """(image / 255 - mean) / std, in float32.
-
-    Args:
-        mean: of each channel, on the scale 0..1.
-        std: of each channel, on the scale 0..1.
-    """
-
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-
-    def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean and std must be three numbers each, std positive: {self!r}")
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """(..., H, W, 3) uint8 or float of 0..255 -> (..., H, W, 3) float32."""
-        *front, width, channels = images.shape
-        scale, shift = _scale_and_shift(self.mean, self.std, width)
-        # Rows of W * 3 numbers: broadcasting along an axis of 3 would be many times slower.
-        result = np.multiply(images.reshape(*front, width * channels), scale, dtype=np.float32)
-        result -= shift
-        return result.reshape(images.shape)
-
-
-@functools.lru_cache(maxsize=64)
-def _scale_and_shift(mean: tuple, std: tuple, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of one row of pixels, each (W * 3,) float32."""
-    divisor = 255.0 * np.array(std)
-    numbers = 1 / divisor, 255.0 * np.array(mean) / divisor
-    scale, shift = (np.tile(x, width).astype(np.float32) for x in numbers)
-    scale.flags.writeable = shift.flags.writeable = False
-    return scale, shift
 
 
 def _check_size(size: int) -> None:

@@ -7,8 +7,9 @@ from xml.parsers import expat
 
 import numpy as np
 
-from mimzoo.data.boxes import COUNTED, DIFFICULT, BoxError
+from mimzoo.data.boxes import BoxError
 from mimzoo.data.ids import printable
+from mimzoo.data.objects import COUNTED, DIFFICULT
 
 MAX_XML_BYTES = 2**24  # some 50,000 objects
 _LISTS = {"train": "train", "val": "validation", "test": "test", "trainval": "train"}
@@ -20,7 +21,7 @@ class Annotation(NamedTuple):
     Attributes:
         names: of the classes, one for each object.
         boxes: (N, 4) float32 corners.
-        kinds: (N,) uint8, see `mimzoo.data.boxes.Objects`.
+        kinds: (N,) uint8, see `mimzoo.data.Objects`.
         size: (height, width) of the image, or None.
     """
 

@@ -5,9 +5,10 @@ or not.
 """
 
 from mimzoo.models.layer_decay import vit_layer_decay_scales
-from mimzoo.optimizers.adamw import AdamW, LayerDecayAdamW
+from mimzoo.optimizers.adamw import AdamW
 from mimzoo.optimizers.groups import no_weight_decay
 from mimzoo.optimizers.layer_decay import LayerDecay
+from mimzoo.optimizers.layer_decay_adamw import LayerDecayAdamW
 from mimzoo.optimizers.schedules import WarmupCosine, WarmupLinear, WarmupMultiStep
 from mimzoo.run_length import scaled_learning_rate, steps
 

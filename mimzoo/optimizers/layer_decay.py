@@ -25,7 +25,7 @@ import keras
 from keras import ops
 
 from mimzoo.backend import fuse_adam
-from mimzoo.optimizers import groups
+from mimzoo.optimizers.groups import Scales, check_each_matches, is_vector, matches_any, multipliers
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -63,7 +63,7 @@ class LayerDecay(keras.optimizers.Optimizer):
     def __init__(
         self,
         optimizer: keras.optimizers.Optimizer,
-        scales: groups.Scales,
+        scales: Scales,
         no_weight_decay: Sequence[str] = (),
         decay_vectors: bool = True,
         name: str | None = None,
@@ -171,11 +171,10 @@ class LayerDecay(keras.optimizers.Optimizer):
             ValueError: a variable that no regex matches, or a regex that matches no variable.
         """
         self._grouped.clear()
-        self._multipliers = tuple(groups.multipliers(variables, self.scales))
-        groups.check_each_matches(self.no_weight_decay, variables, "no_weight_decay")
+        self._multipliers = tuple(multipliers(variables, self.scales))
+        check_each_matches(self.no_weight_decay, variables, "no_weight_decay")
         self._decayed = tuple(
-            (self.decay_vectors or not groups.is_vector(v))
-            and not groups.matches_any(v, self.no_weight_decay)
+            (self.decay_vectors or not is_vector(v)) and not matches_any(v, self.no_weight_decay)
             for v in variables
         )
         self.inner_optimizer.build(variables)

@@ -12,11 +12,10 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import StepGraph, Tensor, is_traced, share_of_replica
-from mimzoo.optimizers import AdamW
+from mimzoo.optimizers.adamw import AdamW
 from mimzoo.pretraining.ema import Teacher
 from mimzoo.pretraining.pictures import Pictures
 from mimzoo.pretraining.targets import Step, Target
-from mimzoo.tasks.image_classifier import ImageClassifier
 from mimzoo.tasks.inputs import TaskInputs, fed, is_fed
 from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.task import PresetTask, mark_built
@@ -72,8 +71,8 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
         # of every classifier in the process.
         super().__init__(**kwargs)
         if preprocessor == "auto":
-            converter_cls = self._converter_cls(type(backbone))
-            preprocessor = MIMPreprocessor(converter_cls(image_size=backbone.image_shape[:2]))
+            converter = ImageConverter.for_backbone(type(backbone))
+            preprocessor = MIMPreprocessor(converter(image_size=backbone.image_shape[:2]))
         self.backbone = backbone
         self.preprocessor = preprocessor
         mark_built(preprocessor)
@@ -108,10 +107,6 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
     def frozen_variables(self) -> list[keras.Variable]:
         """Variables that a step reads and no file holds: those of a frozen teacher."""
         return self.teacher.held if self.teacher is not None and not self.teacher.saved else []
-
-    @staticmethod
-    def _converter_cls(backbone_cls: type) -> type:
-        return ImageClassifier.for_backbone(backbone_cls).preprocessor_cls.image_converter_cls
 
     # --- inputs -------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import keras_hub
 import numpy as np
 from keras import ops
 
-from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD
 from mimzoo.hub import preset_class, resolve
 from mimzoo.hub.errors import is_offline
 from mimzoo.hub.escape import one_line

@@ -1,41 +1,36 @@
-"""What is trained: `fit` over any input, presets of whole tasks; the tasks that need labels."""
+"""What is trained: `fit` over any input, presets of whole tasks; the tasks that need labels.
 
-from mimzoo.tasks.classifiers import (
-    MixMIMImageClassifier,
-    SwinImageClassifier,
-    SwinV2ImageClassifier,
-    ViTImageClassifier,
-)
-from mimzoo.tasks.detection import (
-    MixMIMObjectDetector,
-    ObjectDetector,
-    SwinObjectDetector,
-    SwinV2ObjectDetector,
-    ViTObjectDetector,
-)
-from mimzoo.tasks.image_classifier import ImageClassifier
-from mimzoo.tasks.segmentation import (
-    ImageSegmenter,
-    MixMIMImageSegmenter,
-    SwinImageSegmenter,
-    SwinV2ImageSegmenter,
-    ViTImageSegmenter,
-)
+A task is loaded when its name is first used, so that none brings the others.
+"""
 
-__all__ = [
-    "ImageClassifier",
-    "ImageSegmenter",
-    "MixMIMImageClassifier",
-    "MixMIMImageSegmenter",
-    "MixMIMObjectDetector",
-    "ObjectDetector",
-    "SwinImageClassifier",
-    "SwinImageSegmenter",
-    "SwinObjectDetector",
-    "SwinV2ImageClassifier",
-    "SwinV2ImageSegmenter",
-    "SwinV2ObjectDetector",
-    "ViTImageClassifier",
-    "ViTImageSegmenter",
-    "ViTObjectDetector",
-]
+import importlib
+from typing import Any
+
+_HOMES = {
+    "ImageClassifier": "image_classifier",
+    "ImageSegmenter": "segmentation",
+    "MixMIMImageClassifier": "classifiers",
+    "MixMIMImageSegmenter": "segmentation",
+    "MixMIMObjectDetector": "detection",
+    "ObjectDetector": "detection",
+    "SwinImageClassifier": "classifiers",
+    "SwinImageSegmenter": "segmentation",
+    "SwinObjectDetector": "detection",
+    "SwinV2ImageClassifier": "classifiers",
+    "SwinV2ImageSegmenter": "segmentation",
+    "SwinV2ObjectDetector": "detection",
+    "ViTImageClassifier": "classifiers",
+    "ViTImageSegmenter": "segmentation",
+    "ViTObjectDetector": "detection",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -286,9 +286,11 @@ def make_classifier(backbone_cls: type, module: str) -> type[ImageClassifier]:
     Returns:
         The classifier's class.
     """
-    converter = make_task_class(ImageConverter, backbone_cls, module)
     preprocessor = make_task_class(
-        ImageClassifierPreprocessor, backbone_cls, module, image_converter_cls=converter
+        ImageClassifierPreprocessor,
+        backbone_cls,
+        module,
+        image_converter_cls=ImageConverter.for_backbone(backbone_cls),
     )
     return make_task_class(ImageClassifier, backbone_cls, module, preprocessor_cls=preprocessor)
 

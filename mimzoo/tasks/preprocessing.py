@@ -7,8 +7,10 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import is_tensorflow_symbol, is_traced
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
 from mimzoo.data.pixels import rgb_images
-from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Normalize, ResizeCrop
+from mimzoo.data.transforms import ResizeCrop
+from mimzoo.tasks.class_task import make_task_class, subclasses
 
 
 class ImageConverter(keras_hub.layers.ImageConverter):
@@ -67,6 +69,12 @@ class ImageConverter(keras_hub.layers.ImageConverter):
         self.std = tuple(std)
         self.crop_fraction = float(crop_fraction)
         self.value_range = None if value_range is None else tuple(value_range)
+
+    @classmethod
+    def for_backbone(cls, backbone_cls: type) -> type["ImageConverter"]:
+        """The registered class `XImageConverter` of an `XBackbone`, as KerasHub names them."""
+        known = (c for c in subclasses(ImageConverter) if c.backbone_cls is backbone_cls)
+        return next(known, None) or make_task_class(ImageConverter, backbone_cls, __name__)
 
     @property
     def transform(self) -> ResizeCrop | None:

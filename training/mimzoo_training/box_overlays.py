@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.data.boxes import CROWD, Objects
+from mimzoo.data.objects import CROWD, Objects
 from mimzoo_training.overlays import EpochPictures, class_names, colours, draw_grid
 
 MIN_SCORE = 0.3  # of a prediction that is drawn; ours

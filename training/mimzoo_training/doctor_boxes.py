@@ -72,7 +72,8 @@ def _check(
     known: tuple[str, ...] | None,
     findings: Findings,
 ) -> None:
-    from mimzoo.data.boxes import BoxCheck, Objects
+    from mimzoo.data.boxes import BoxCheck
+    from mimzoo.data.objects import Objects
 
     if one.size and side and one.size != side:
         sizes = f"{one.size[1]} x {one.size[0]}, {one.image} has {side[1]} x {side[0]}"

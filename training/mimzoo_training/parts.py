@@ -22,8 +22,8 @@ from mimzoo.data.named_subsets import NAMED_SUBSETS, check_sampling, named_subse
 from mimzoo.optimizers import AdamW, WarmupCosine, WarmupLinear, WarmupMultiStep
 from mimzoo.optimizers.groups import matches_any
 from mimzoo.pretraining.task import MIMPreprocessor, MIMTask
-from mimzoo.tasks import ImageClassifier
 from mimzoo.tasks.inputs import fed
+from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo_training.distribution import Devices
 from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.recipes.objects import build, merged
@@ -41,13 +41,12 @@ def build_task(recipe: PretrainRecipe, dtype: str = "float32") -> MIMTask:
     spec = merged(recipe.task, {"backbone": {"image_shape": (*sides, 3), **drop_path}})
     if "decoder" in spec["config"]:
         spec = merged(spec, {"decoder": {"name": "decoder"}})
-    classifier = ImageClassifier.for_backbone(
+    converter = ImageConverter.for_backbone(
         keras.saving.get_registered_object(spec["config"]["backbone"]["class_name"])
     )
-    converter = classifier.preprocessor_cls.image_converter_cls(
-        sides, mean=recipe.mean, std=recipe.std, crop_fraction=recipe.crop_fraction
+    preprocessor = MIMPreprocessor(
+        converter(sides, mean=recipe.mean, std=recipe.std, crop_fraction=recipe.crop_fraction)
     )
-    preprocessor = MIMPreprocessor(converter)
     return build(spec, dtype, preprocessor=preprocessor, compile=False, name=recipe.method)
 
 

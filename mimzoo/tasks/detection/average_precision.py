@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mimzoo.data.boxes import CROWD, DIFFICULT, Objects
+from mimzoo.data.objects import CROWD, DIFFICULT, Objects
 
 MAX_DETECTIONS = 100  # of an image and class, COCO's number
 _LARGEST = 1e10  # COCO's upper end of all areas

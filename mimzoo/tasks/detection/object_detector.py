@@ -18,8 +18,8 @@ from mimzoo.tasks.detection.inputs import BoxInputs
 from mimzoo.tasks.detection.levels import chosen_levels, given_levels
 from mimzoo.tasks.detection.necks import CoarserLevels, SimpleFeaturePyramid, TopDownPyramid
 from mimzoo.tasks.detection.preprocessor import ObjectDetectorPreprocessor
-from mimzoo.tasks.image_classifier import ImageClassifier
 from mimzoo.tasks.maps import LevelNorms
+from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.task import mark_built
 
 PRIOR = 0.01  # arXiv 1708.02002, section 4.1
@@ -275,7 +275,7 @@ def make_detector(backbone_cls: type, module: str) -> type[ObjectDetector]:
     Returns:
         The detector's class.
     """
-    converter = ImageClassifier.for_backbone(backbone_cls).preprocessor_cls.image_converter_cls
+    converter = ImageConverter.for_backbone(backbone_cls)
     preprocessor = make_task_class(
         ObjectDetectorPreprocessor, backbone_cls, module, image_converter_cls=converter
     )

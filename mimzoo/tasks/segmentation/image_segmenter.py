@@ -14,7 +14,7 @@ from mimzoo.models.flops import backbone_flops
 from mimzoo.models.vit import ViTBackbone
 from mimzoo.tasks.class_task import ClassTask, make_task_class
 from mimzoo.tasks.cross_entropy import fitted_loss, fitted_metrics
-from mimzoo.tasks.image_classifier import ImageClassifier
+from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.segmentation.heads import HEADS, make_head
 from mimzoo.tasks.segmentation.levels import make_neck, resized, taps
 from mimzoo.tasks.segmentation.whole_images import WholeImages, refuse
@@ -291,7 +291,7 @@ def make_segmenter(backbone_cls: type, module: str) -> type[ImageSegmenter]:
     Returns:
         The segmenter's class.
     """
-    converter = ImageClassifier.for_backbone(backbone_cls).preprocessor_cls.image_converter_cls
+    converter = ImageConverter.for_backbone(backbone_cls)
     preprocessor = make_task_class(
         ImageSegmenterPreprocessor, backbone_cls, module, image_converter_cls=converter
     )

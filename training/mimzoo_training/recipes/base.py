@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from mimzoo import run_length
-from mimzoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD
 
 CROPS = ("random_resized_crop", "crop_pad", "scale_crop", "scale_jitter")
 SCHEDULES = ("cosine", "multistep", "linear")
