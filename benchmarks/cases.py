@@ -1,113 +1,15 @@
 """What is compared: a model of ours, and the same one of others, each ready to be built."""
 
 import importlib.util
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from benchmarks.steps import (
-    Step,
-    keras_inference,
-    keras_step,
-    torch_inference,
-    torch_step,
-)
-
-CLASSES = 1000
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a case is run.
-
-    Attributes:
-        size: of the backbone, such as "tiny".
-        batch: images in a step.
-        image_size: side in pixels.
-        bf16: mixed precision on both sides.
-        jit: compile ours on torch, too (on JAX and TensorFlow it always is).
-        compiled: add torch.compile'd peers.
-        compiled_only: leave out what these are faster than, and ours in float32.
-        official: folder of the official code, for cases that need it.
-    """
-
-    size: str
-    batch: int
-    image_size: int
-    bf16: bool = False
-    jit: bool = False
-    compiled: bool = True
-    compiled_only: bool = False
-    official: str | None = None
-
-
-class Case(NamedTuple):
-    """A comparison.
-
-    Attributes:
-        contenders: ours first: name -> what builds it and gives its step.
-        flops: operations of a step.
-        prepare: makes what the contenders share, before memory is measured.
-    """
-
-    contenders: dict[str, Callable[[], Step]]
-    flops: Callable[[], float]
-    prepare: Callable[[], Any] = lambda: None
-
-
-def pixels(o: Options, layout: str = "last") -> np.ndarray:
-    """Noise as images."""
-    images = np.random.default_rng(0).normal(size=(o.batch, o.image_size, o.image_size, 3))
-    images = images.astype("float32")
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if layout == "first" else images
-
-
-def labels(o: Options) -> np.ndarray:
-    """A class for each image."""
-    return np.arange(o.batch) % CLASSES
-
-
-def mim_case(o: Options, task: Callable[[], Any], peers: dict[str, Callable]) -> Case:
-    """A pretraining step; peers are functions of the masks that give (model, its inputs)."""
-    drawn: dict[str, Any] = {}
-
-    def ours() -> Step:
-        return keras_step(task(), {"images": pixels(o), "masks": masks()}, jit=o.jit)
-
-    def in_float32() -> Step:
-        import keras
-
-        policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy("float32")
-        try:
-            return ours()
-        finally:
-            keras.config.set_dtype_policy(policy)
-
-    def masks() -> np.ndarray:
-        if not drawn:
-            drawn["masks"] = task().draw(np.arange(o.batch))["masks"]
-        return drawn["masks"]
-
-    def flops() -> float:
-        from mimzoo_training.flops import step_flops
-
-        return step_flops(task(), o.batch)
-
-    contenders: dict[str, Callable[[], Step]] = {"mimzoo": ours}
-    if o.bf16 and not o.compiled_only:
-        contenders["mimzoo float32"] = in_float32
-    for name, make in peers.items():
-        if not (o.compiled and o.compiled_only):
-            contenders[name] = lambda make=make: torch_step(*make(masks()), o, compiled=False)
-        if o.compiled:
-            contenders[f"{name} compiled"] = lambda make=make: torch_step(
-                *make(masks()), o, compiled=True
-            )
-    return Case(contenders, flops, masks)
+from benchmarks.case import CLASSES, Case, Options, classifier_case, mim_case, pixels
+from benchmarks.dense_cases import detect, segment
+from benchmarks.official_mixmim import official_mixmim
 
 
 def mae(o: Options) -> Case:
@@ -200,32 +102,6 @@ def simmim_v1(o: Options) -> Case:
     return simmim(o, version=1)
 
 
-def official_mixmim() -> Any:
-    """The module of MixMIM's official code, with timm 0.5 as it was when that was written."""
-    vars(np).setdefault("float", float)
-    import models_mixmim
-    from timm.models import swin_transformer as swin
-
-    class Merging(swin.PatchMerging):
-        def __init__(self, resolution: tuple, dim: int, norm_layer: Any) -> None:
-            super().__init__(dim, norm_layer=norm_layer)
-            self.resolution = resolution
-
-        def forward(self, x: Any) -> Any:
-            grid = x.reshape(len(x), *self.resolution, -1)
-            return super().forward(grid).flatten(1, 2)
-
-    def cut(x: Any, size: int) -> Any:
-        return swin.window_partition(x, (size, size))
-
-    def join(windows: Any, size: int, height: int, width: int) -> Any:
-        return swin.window_reverse(windows, (size, size), height, width)
-
-    models_mixmim.PatchMerging = Merging
-    models_mixmim.window_partition, models_mixmim.window_reverse = cut, join
-    return models_mixmim
-
-
 def mixmim(o: Options) -> Case:
     """MixMIM beside its official code, of which `--official` names the folder."""
 
@@ -237,66 +113,9 @@ def mixmim(o: Options) -> Case:
         return MixMIM(MixMIMBackbone.from_size(o.size, image_shape=shape), preprocessor=None)
 
     def peer(masks: np.ndarray) -> tuple:
-        import torch
-
-        sys.path.insert(0, o.official)
-        models_mixmim = official_mixmim()
-
-        class Peer(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.model = getattr(models_mixmim, f"mixmim_{o.size}")()
-
-            def forward(self, pixel_values: Any) -> Any:
-                return self.model(pixel_values)[0]
-
-        return Peer(), {"pixel_values": pixels(o, "first")}
+        return official_mixmim(o.official, o.size), {"pixel_values": pixels(o, "first")}
 
     return mim_case(o, task, {"official": peer} if o.official else {})
-
-
-def classifier_case(
-    o: Options, ours: Callable[[], Any], peers: dict[str, Callable], keras_peers: dict, train: bool
-) -> Case:
-    """A step of fine-tuning, or a forward pass."""
-
-    def keras_contender(make: Callable[[], Any], optimizer: Callable[[Any], Any]) -> Step:
-        model = make()
-        if train:
-            return keras_step(model, pixels(o), labels(o), optimizer(model), o.jit)
-        return keras_inference(model, pixels(o), o.jit)
-
-    def our_optimizer(model: Any) -> Any:
-        from mimzoo.optimizers import AdamW
-
-        return AdamW(model, 1e-4)
-
-    def keras_optimizer(model: Any) -> Any:
-        import keras
-
-        return keras.optimizers.AdamW(1e-4)
-
-    def flops() -> float:
-        from mimzoo_training.flops import step_flops
-
-        return step_flops(ours(), o.batch) / (1 if train else 3)
-
-    contenders: dict[str, Callable[[], Step]] = {
-        "mimzoo": lambda: keras_contender(ours, our_optimizer)
-    }
-    for name, make in keras_peers.items():
-        contenders[name] = lambda make=make: keras_contender(make, keras_optimizer)
-    for name, make in peers.items():
-        for compiled in {o.compiled_only and o.compiled, o.compiled}:
-
-            def contender(make: Callable = make, compiled: bool = compiled) -> Step:
-                inputs = {"pixel_values": pixels(o, "first")}
-                if not train:
-                    return torch_inference(make(), inputs, o, compiled)
-                return torch_step(make(), {**inputs, "labels": labels(o)}, o, compiled=compiled)
-
-            contenders[f"{name} compiled" if compiled else name] = contender
-    return Case(contenders, flops)
 
 
 def vit_classifier(o: Options, train: bool) -> Case:
@@ -396,6 +215,8 @@ CASES: dict[str, tuple[Callable[[Options], Case], int]] = {
     "finetune_vit": (lambda o: vit_classifier(o, True), 224),
     "finetune_vit_drop_path": (vit_drop_path, 224),
     "finetune_swinv2": (lambda o: swin_classifier(o, True), 192),
+    "segment": (lambda o: segment(o, lambda: swin_backbone(o, 1), partial(swin_config, o, 1)), 384),
+    "detect": (detect, 512),
     "inference_vit": (lambda o: vit_classifier(o, False), 224),
     "inference_swinv2": (lambda o: swin_classifier(o, False), 192),
 }

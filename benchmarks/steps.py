@@ -12,21 +12,36 @@ Step = Callable[[], None]
 
 
 def keras_step(
-    task: Any, inputs: Any, targets: Any = None, optimizer: Any = "auto", jit: bool = False
+    task: Any,
+    inputs: Any,
+    targets: Any = None,
+    optimizer: Any = "auto",
+    jit: bool = False,
+    default_loss: bool = False,
 ) -> Step:
-    """A training step of a Keras model, as `fit` runs it."""
+    """A training step of a Keras model, as `fit` runs it.
+
+    Args:
+        task: the model.
+        inputs: of a batch.
+        targets: likewise, if it takes any.
+        optimizer: of `compile`.
+        jit: compile on torch, too.
+        default_loss: the model's own loss and metrics, not the cross-entropy of its logits.
+    """
     import keras
 
     more: dict[str, Any] = {"jit_compile": _compiled(task, jit)}
     if targets is not None:
-        more["loss"] = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        targets = keras.ops.convert_to_tensor(targets)
+        if not default_loss:
+            more["loss"] = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        targets = keras.tree.map_structure(keras.ops.convert_to_tensor, targets)
     task.compile(optimizer, **more)
     inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, inputs)
 
     def step() -> None:
         values = keras.Model.train_on_batch(task, inputs, targets)
-        np.asarray(keras.ops.convert_to_numpy(values))
+        keras.tree.map_structure(keras.ops.convert_to_numpy, values)
 
     def of_fit() -> None:
         # `train_on_batch` walks all layers before a step, which `fit` does once.

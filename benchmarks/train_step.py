@@ -10,7 +10,8 @@ What counts is the ratio to the fastest peer: above 1, mimzoo is faster. "kernel
 milliseconds that the device computed in a step, by torch's profiler, where it sees them. "of peak"
 is the share of what a large matrix product reaches on this machine, by the operations of our
 formula. Memory is the most that a process took above what imports take (on a GPU: that its
-allocator gave out), and its ratio to the leanest peer's: below 1, mimzoo takes less.
+allocator gave out), and its ratio to the leanest peer's: below 1, mimzoo takes less. Where there
+is no peer, there are no ratios.
 torch.compile'd peers stand in the rows of torch alone, to which the others can be compared through
 the eager peer.
 """
@@ -197,15 +198,15 @@ class Row:
         taken = {p: p.ask("memory") for p in running}
         kernels = {p: p.ask("kernels") for p in running}
         flops, peak = running[0].ask("flops"), max(p.ask("peak") for p in running)
-        peers = [p for p in running if not p.name.startswith("mimzoo")] or running
-        best = min(t.median for t in timings if t.name in peers)
-        least = min(taken[p] for p in peers)
+        peers = [p for p in running if not p.name.startswith("mimzoo")]
+        best = min((t.median for t in timings if t.name in peers), default=None)
+        least = min((taken[p] for p in peers), default=None)
         return [
             {
                 "case": args.row or f"{args.case} {args.size}{' bf16' if args.bf16 else ''}",
                 "backend": t.name.backend,
                 "contender": t.name.name,
-                "ratio to best peer": round(best / t.median, 3),
+                "ratio to best peer": best and round(best / t.median, 3),
                 "spread": round(t.spread, 3),
                 "images/s": round(args.batch_size / t.median, 2),
                 "ms": round(1e3 * t.median, 1),
@@ -214,7 +215,7 @@ class Row:
                 "GFLOP/s": round(flops / t.median / 1e9, 1),
                 "of peak": round(flops / t.median / peak, 3),
                 "MB": round(taken[t.name]),
-                "memory ratio": round(taken[t.name] / least, 3),
+                "memory ratio": least and round(taken[t.name] / least, 3),
             }
             for t in timings
         ]

@@ -6,13 +6,16 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from test_compiled_step import TASKS, batch, compile_task, losses, make
+from test_compiled_step import SHAPE, TASKS, backbone, batch, compile_task, losses, make
 
 from mimzoo.backend import step_graph
 from mimzoo.backend.step_graph import HostValues, StepGraph
+from mimzoo.models import ImageClassifier, ImageSegmenter, ObjectDetector, SwinBackbone, ViTBackbone
+from mimzoo.optimizers import LayerDecayAdamW
 
 torch = pytest.importorskip("torch")
 overrides = pytest.importorskip("torch.overrides")
+TorchDispatchMode = pytest.importorskip("torch.utils._python_dispatch").TorchDispatchMode
 
 pytestmark = [
     pytest.mark.one_backend,
@@ -31,19 +34,65 @@ class NoReads(overrides.TorchFunctionMode):
         return func(*args, **kwargs or {})
 
 
+class NoShapesOfValues(TorchDispatchMode):
+    """Where no operator reads: to return a number, or because its result's shape is one."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name, index = func.overloadpacket.__name__, args[1] if len(args) > 1 else None
+        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "bincount"), name
+        if name in ("index", "index_put", "index_put_"):
+            assert not [i for i in index if i is not None and i.dtype == torch.bool], name
+        return func(*args, **kwargs or {})
+
+
+# Beside TASKS: heads with dropout, dense targets and the metrics that they have by default.
+DENSE = {
+    "dropout": lambda: ImageClassifier(backbone(ViTBackbone), 3, preprocessor=None, dropout=0.5),
+    "segment": lambda: ImageSegmenter(
+        backbone(ViTBackbone), 3, preprocessor=None, head_dim=8, auxiliary_dim=4
+    ),
+    "detect": lambda: ObjectDetector(
+        backbone(SwinBackbone), 3, preprocessor=None, neck_dim=8, head_dim=8, head_depth=1
+    ),
+}
+
+
+def made(name):
+    """A compiled task, and number -> what `train_on_batch` takes."""
+    if name in TASKS:
+        task = compile_task(make(name))
+        return task, lambda number: batch(task, number)
+    keras.utils.set_random_seed(1)
+    task = DENSE[name]()
+    task.compile(LayerDecayAdamW(task, 1e-3))
+    corners = np.array([[[1, 2, 13, 12], [0, 0, 0, 0]]] * 4, "float32")
+    labels = {
+        "dropout": np.arange(4) % 3,
+        "segment": np.random.default_rng(0).choice([0, 1, 2, 255], (4, *SHAPE[:2])),
+        "detect": {"boxes": corners, "labels": np.array([[1, -1]] * 4)},
+    }[name]
+    labels = keras.tree.map_structure(
+        lambda x: x.astype("float32" if x.dtype == "float32" else "int32"), labels
+    )
+    return task, lambda number: (
+        np.random.default_rng(number).normal(size=(4, *SHAPE)).astype("float32"),
+        labels,
+    )
+
+
 def on_device(data):
     return keras.tree.map_structure(keras.ops.convert_to_tensor, data)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", [*TASKS, *DENSE])
 def test_a_step_reads_nothing_and_takes_the_same_numbers_each_time(name):
-    task = compile_task(make(name))
-    keras.Model.train_on_batch(task, *batch(task))  # builds everything
+    task, data = made(name)
+    keras.Model.train_on_batch(task, *data(0))  # builds everything
     values = HostValues("cpu")
     for number, run in enumerate((values.kept, values.given, values.given)):
-        x, *y = on_device(batch(task, number))
+        x, *y = on_device(data(number))
         task.check_inputs = lambda inputs: None  # before a step
-        with NoReads(), run():
+        with NoReads(), NoShapesOfValues(), run():
             logs = task.train_step((x, *y))
         assert np.isfinite(float(logs["loss"]))
     assert values.known
@@ -120,7 +169,8 @@ def graphed(monkeypatch):
         @contextlib.contextmanager
         def graph(fake, **_):
             # What is captured is not run.
-            values = [v._value for m in (task, task.optimizer) for v in m.variables]
+            variables = task.variables + task.metrics_variables + task.optimizer.variables
+            values = [v._value for v in variables]
             values += [s.state._value for s in seeds(task)]
             before = [v.detach().clone() for v in values]
             yield
@@ -143,12 +193,14 @@ def seeds(task):
     return [v for v in values if isinstance(v, keras.random.SeedGenerator)]
 
 
-@pytest.mark.parametrize("name", ["simmim", "finetune", "data2vec"])
+@pytest.mark.parametrize("name", ["simmim", "finetune", "data2vec", *DENSE])
 def test_replayed_steps_are_the_steps(name, graphed):
     found = []
     for wrap in (lambda task: task, graphed):
-        task = wrap(compile_task(make(name)))
-        found.append((losses(task, 7), task.get_weights()))
+        task, data = made(name)
+        task = wrap(task)
+        logs = [keras.Model.train_on_batch(task, *data(i), return_dict=True) for i in range(7)]
+        found.append(([{k: float(v) for k, v in log.items()} for log in logs], task.get_weights()))
     (expected, weights), (replayed, others) = found
     assert replayed == expected
     for one, other in zip(weights, others, strict=True):

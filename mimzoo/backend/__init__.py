@@ -15,6 +15,7 @@ from mimzoo.backend.operations import (
     l2_normalize,
     relative_to_absolute,
 )
+from mimzoo.backend.sending import sender
 from mimzoo.backend.step_graph import StepGraph
 from mimzoo.backend.tracing import is_tensorflow_symbol, is_traced
 from mimzoo.backend.training import (
@@ -47,6 +48,7 @@ __all__ = [
     "l2_normalize",
     "no_gradient",
     "relative_to_absolute",
+    "sender",
     "set_part",
     "share_of_replica",
     "uniform_rows",

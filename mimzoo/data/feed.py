@@ -39,6 +39,8 @@ class Feed(keras.utils.PyDataset):
         self._iterator: Iterator[Any] = iter(())
         self._next: int | None = None
         self._first: dict[int, Any] = {}
+        # Moves a batch to the device for Keras' loops; None: they do so themselves.
+        self.send: Callable[[Any], Any] | None = None
         # What went wrong here: TensorFlow wraps it into an error of its own.
         self.error: Exception | None = None
 
@@ -53,7 +55,8 @@ class Feed(keras.utils.PyDataset):
 
     def __getitem__(self, step: int) -> Any:
         try:
-            return self._batch(step)
+            batch = self._batch(step)
+            return batch if self.send is None else self.send(batch)
         except Exception as error:
             self.error = error
             raise

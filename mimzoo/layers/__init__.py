@@ -3,6 +3,7 @@
 from mimzoo.layers.attention import MultiHeadAttention
 from mimzoo.layers.class_token import ClassToken
 from mimzoo.layers.drop_path import DropPath
+from mimzoo.layers.dropout import Dropout
 from mimzoo.layers.linear import Linear
 from mimzoo.layers.mask_token import MaskToken
 from mimzoo.layers.mlp import MLP
@@ -21,6 +22,7 @@ __all__ = [
     "ContinuousPositionBias",
     "CosineWindowAttention",
     "DropPath",
+    "Dropout",
     "Linear",
     "MaskToken",
     "MultiHeadAttention",

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import fuse_adam
+from mimzoo.layers import Dropout
 from mimzoo.models.flops import backbone_flops
 from mimzoo.tasks import cross_entropy
 from mimzoo.tasks.class_task import ClassTask, make_task_class
@@ -110,7 +111,7 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
                 epsilon=backbone.layer_norm_epsilon, dtype=head_dtype, name="head_norm"
             )
         )
-        self.output_dropout = keras.layers.Dropout(dropout, dtype=head_dtype, name="output_dropout")
+        self.output_dropout = Dropout(dropout, dtype=head_dtype, name="output_dropout")
         self.output_dense = keras.layers.Dense(
             num_classes,
             activation=activation,

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mimzoo.backend import keep_weights
+from mimzoo.backend import keep_weights, sender
 from mimzoo.data.feed import Feed, make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
@@ -186,6 +186,7 @@ class TaskInputs:
             )
         if isinstance(feed, Feed):
             callbacks = _with(callbacks, _Epochs(self, feed, initial_epoch, epochs))
+        _send_ahead(feed, validation_data)
         with fed(feed, validation_data), keep_weights(self, callbacks, fits=True) as callbacks:
             return keras.Model.fit(
                 self,
@@ -215,6 +216,7 @@ class TaskInputs:
             feed = self._evaluation_feed(
                 x, y, sample_weight, batch_size=batch_size, steps=steps, split="any"
             )
+        _send_ahead(feed)
         with fed(feed), keep_weights(self, callbacks) as callbacks:
             return keras.Model.evaluate(self, feed, callbacks=callbacks, **kwargs)
 
@@ -231,6 +233,7 @@ class TaskInputs:
         feed = self._evaluation_feed(
             x, batch_size=batch_size, steps=steps, split="any", labelled=False
         )
+        _send_ahead(feed)
         with fed(feed), keep_weights(self, callbacks) as callbacks:
             return keras.Model.predict(self, feed, callbacks=callbacks, **kwargs)
 
@@ -251,6 +254,12 @@ class TaskInputs:
                 type(self).__name__,
                 self.multiple,
             )
+
+
+def _send_ahead(*feeds: Any) -> None:
+    for feed in feeds:
+        if isinstance(feed, Feed):
+            feed.send = sender()
 
 
 class _Epochs(keras.callbacks.Callback):

@@ -200,7 +200,10 @@ class ObjectDetector(BoxInputs, ClassTask, keras_hub.models.ObjectDetector):
             x,
             {
                 "bbox_regression": deltas,
-                "cls_logits": ops.one_hot(classes, self.num_classes, dtype="float32"),
+                "cls_logits": ops.cast(
+                    classes[..., None] == ops.arange(self.num_classes, dtype=classes.dtype),
+                    "float32",
+                ),
             },
             y_pred,
             {

@@ -1,7 +1,10 @@
 """What a segmenter takes for what: counts of pixels, and the shares that follow from them."""
 
+import keras
 import numpy as np
+from keras import ops
 
+from mimzoo.backend import Tensor
 from mimzoo.data.label_maps import IGNORED
 
 
@@ -50,3 +53,42 @@ class Confusion:
     def accuracy(self) -> float:
         """Share of the pixels whose class was predicted."""
         return float(np.diag(self.counts).sum() / max(self.counts.sum(), 1))
+
+
+@keras.saving.register_keras_serializable(package="mimzoo")
+class MeanIoU(keras.metrics.MeanIoU):
+    """`keras.metrics.MeanIoU`, counted on the device.
+
+    On torch Keras' own takes one pixel after the other, and reads each from the device. Arguments
+    are the same; as `dtype`, which counts are summed up in, float32 holds any number of pixels.
+    """
+
+    def update_state(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        """Counts pixels.
+
+        Args:
+            y_true: classes (...), or (..., C) with `sparse_y_true=False`.
+            y_pred: classes (...), or (..., C) with `sparse_y_pred=False`.
+            sample_weight: what a pixel counts, of a shape that fits (...); default: 1.
+        """
+        y_true = y_true if self.sparse_y_true else ops.argmax(y_true, axis=self.axis)
+        y_pred = y_pred if self.sparse_y_pred else ops.argmax(y_pred, axis=self.axis)
+        y_true, y_pred = (ops.cast(ops.convert_to_tensor(y), "int32") for y in (y_true, y_pred))
+        y_pred = ops.reshape(y_pred, ops.shape(y_true))
+        inside = (y_true >= 0) & (y_true < self.num_classes)
+        inside &= (y_pred >= 0) & (y_pred < self.num_classes)
+        if self.ignore_class is not None:
+            inside &= y_true != self.ignore_class
+        counts = ops.cast(inside, "int32")
+        if sample_weight is not None:
+            counts = ops.cast(inside, "float32") * ops.cast(sample_weight, "float32")
+        cells = ops.stack([ops.where(inside, y, 0) for y in (y_true, y_pred)], axis=-1)
+        found = ops.scatter_update(
+            ops.zeros((self.num_classes, self.num_classes), counts.dtype),
+            ops.reshape(cells, (-1, 2)),
+            ops.reshape(counts, (-1,)),
+            reduction="add",
+        )
+        self.total_cm.assign_add(ops.cast(found, self.total_cm.dtype))

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import Tensor, add_constant
+from mimzoo.layers import Dropout
 from mimzoo.tasks.segmentation.levels import batch_norm, resized
 
 HEADS = ("upernet", "linear")
@@ -70,7 +71,7 @@ class Classify(keras.layers.Layer):
     def __init__(self, num_classes: int, dropout: float, **kwargs):
         super().__init__(**kwargs)
         shared = {"dtype": self.dtype_policy}
-        self.dropout = keras.layers.SpatialDropout2D(dropout, name="dropout", **shared)
+        self.dropout = Dropout(dropout, (None, 1, 1, None), name="dropout", **shared)
         self.conv = keras.layers.Conv2D(
             num_classes,
             1,

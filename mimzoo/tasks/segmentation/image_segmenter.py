@@ -15,6 +15,7 @@ from mimzoo.models.vit import ViTBackbone
 from mimzoo.tasks.class_task import ClassTask, make_task_class
 from mimzoo.tasks.cross_entropy import fitted_loss, fitted_metrics
 from mimzoo.tasks.preprocessing import ImageConverter
+from mimzoo.tasks.segmentation.confusion import MeanIoU
 from mimzoo.tasks.segmentation.heads import HEADS, make_head
 from mimzoo.tasks.segmentation.levels import make_neck, resized, taps
 from mimzoo.tasks.segmentation.whole_images import WholeImages, refuse
@@ -273,10 +274,10 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         }
 
 
-def mean_iou(num_classes: int) -> keras.metrics.MeanIoU:
+def mean_iou(num_classes: int) -> MeanIoU:
     """The mean intersection over union of logits, without pixels of the number 255."""
-    return keras.metrics.MeanIoU(
-        num_classes, name="mean_iou", dtype="int32", ignore_class=IGNORED, sparse_y_pred=False
+    return MeanIoU(
+        num_classes, name="mean_iou", dtype="float32", ignore_class=IGNORED, sparse_y_pred=False
     )
 
 

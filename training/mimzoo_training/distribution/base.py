@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from mimzoo.backend import sender
 from mimzoo_training.distribution.environment import Job
 from mimzoo_training.distribution.peaks import peak
 
@@ -86,7 +87,8 @@ class Devices:
 
     def dataset(self, loader: Any) -> Any:
         """What `fit` takes of a loader."""
-        return loader.dataset()
+        data, send = loader.dataset(), sender()
+        return data if send is None else data.map(send)
 
     def agree(self, step: int, stop: bool, save: bool) -> tuple[bool, bool]:
         """Whether all processes are to stop, and to save, after this step.
