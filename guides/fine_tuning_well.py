@@ -1,14 +1,13 @@
 # %% [markdown]
-# # Fine-tuning well, with few labels
+# # Fine-tuning well
 #
-# A pretrained network and a few labels: how much does pretraining give, and what must you do in
-# order not to lose it again? This guide first measures accuracy against the number of labels,
-# pretrained and from random weights. Then it takes the usual recipe of fine-tuning apart:
-# layer-wise learning-rate decay, drop path, augmentation and an average of the weights, each
-# switched off once.
+# A pretrained network and a few labels: what must you do in order not to lose again what
+# pretraining gave? This guide takes the usual recipe of fine-tuning apart: layer-wise learning-rate
+# decay, drop path, augmentation and an average of the weights, each switched off once.
 #
-# `guides/finetune_your_images.py` shows the same with your own images. About five minutes on two
-# CPU cores.
+# `guides/few_labels.py` shows what pretraining is worth with few labels, and
+# `guides/finetune_your_images.py` fine-tunes on images of your own. A few minutes on two CPU
+# cores.
 
 # %%
 import mimzoo
@@ -27,11 +26,8 @@ from mimzoo.optimizers import LayerDecayAdamW, WarmupCosine
 
 FAST = os.environ.get("MIMZOO_GUIDE_FAST") == "1"  # mimzoo's tests run all of it, only smaller
 PRESET = "vit_nano_mae_fmnist_20ep"
-EPOCHS = {40: 30, 200: 12, 1000: 4}  # number of labels -> how often each is seen
-if FAST:
-    EPOCHS = {20: 1, 40: 1}
+LABELS, EPOCHS = (40, 1) if FAST else (200, 12)
 BATCH_SIZE = 20 if FAST else 25
-FEW = list(EPOCHS)[1]  # labels of the second part
 
 train = open_source("embedded", "train")
 test = take_subset(open_source("embedded", "test"), count=50 if FAST else 1000)
@@ -53,35 +49,32 @@ test = take_subset(open_source("embedded", "test"), count=50 if FAST else 1000)
 
 
 # %%
-def new_model(pretrained: bool = True, drop_path: float = 0.1) -> keras.Model:
+def new_model(drop_path: float = 0.1) -> keras.Model:
     """A classifier of ten classes."""
     return mimzoo.models.ImageClassifier.from_preset(
-        PRESET, load_weights=pretrained, num_classes=10, drop_path_rate=drop_path
+        PRESET, num_classes=10, drop_path_rate=drop_path
     )
 
 
 def accuracy(
-    labels: int,
-    pretrained: bool = True,
     layer_decay: float = 0.75,
     drop_path: float = 0.1,
     augment: bool = True,
     ema: bool = True,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Fine-tunes on so many labels; returns the accuracy on them and on unseen images."""
+    """Fine-tunes; returns the accuracy on the labelled images and on unseen ones."""
     keras.utils.set_random_seed(seed)
-    model = new_model(pretrained, drop_path)
-    # Of each class the same number; fewer labels are a part of more.
-    source = take_subset(train, count=labels, seed=seed)
+    model = new_model(drop_path)
+    source = take_subset(train, count=LABELS, seed=seed)  # of each class as many
     transform = Compose([RandomCropPad(3), RandomFlip()]) if augment else None
     loader = Loader(source, BATCH_SIZE, transform=transform, labels=True, epochs=None, seed=seed)
-    steps = EPOCHS[labels] * loader.steps_per_epoch
+    steps = EPOCHS * loader.steps_per_epoch
     rate = WarmupCosine(1e-3, total_steps=steps, warmup_steps=steps // 20)
     average = {"use_ema": True, "ema_momentum": 0.9} if ema else {}
     optimizer = LayerDecayAdamW(model, rate, layer_decay=layer_decay, **average)
     model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
-    history = model.fit(loader, epochs=EPOCHS[labels], verbose=0).history
+    history = model.fit(loader, epochs=EPOCHS, verbose=0).history
     unseen = model.evaluate(test, batch_size=100, verbose=0, return_dict=True)
     return history["accuracy"][-1], unseen["accuracy"]
 
@@ -114,36 +107,6 @@ grid[0, 0].set_title("the image", fontsize=9)
 grid[0, 1].set_title("in six epochs", fontsize=9, loc="left")
 
 # %% [markdown]
-# ## Accuracy against the number of labels
-#
-# The same network, images and number of steps, once from the preset and once from random weights. A
-# new network has nothing to spare, so it gets the full rate in all layers.
-
-# %%
-curves = {"pretrained": [], "random weights": []}
-for labels in EPOCHS:
-    for name in curves:
-        new = name == "random weights"
-        seen, unseen = accuracy(labels, pretrained=not new, layer_decay=1.0 if new else 0.75)
-        curves[name].append(unseen)
-        print(f"{labels} labels, {name}: {seen:.0%} of its own images, {unseen:.1%} of unseen ones")
-
-figure, axes = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
-for (name, values), style in zip(curves.items(), ("-o", "--s"), strict=True):
-    colour = "#0072B2" if name == "pretrained" else "#D55E00"
-    axes.plot(list(EPOCHS), [100 * v for v in values], style, color=colour, label=name)
-axes.set(xscale="log", xlabel="labels", ylabel="% of unseen images", ylim=(0, 100))
-axes.set_xticks(list(EPOCHS), map(str, EPOCHS))
-axes.minorticks_off()
-axes.grid(alpha=0.3)
-axes.legend()
-
-# %% [markdown]
-# Pretraining is ahead everywhere: with 40 labels it is already beyond what the random network makes
-# of 1,000. Part of that is time. After so few steps the random network is not even good on its own
-# images; trained for longer, and with the best rate of each side, it makes up a good part of the
-# distance, and not all of it ([results](../docs/presets.md#the-bundled-presets)).
-#
 # ## Each part switched off once
 #
 # All parts together, then each of them left out, on the same labels. The whole recipe is run with
@@ -161,13 +124,13 @@ VARIANTS = {
 }
 table = {}
 for name, change in VARIANTS.items():
-    seen, unseen = table[name] = accuracy(FEW, **change)
-    print(f"{FEW} labels, {name}: {seen:.0%} of its own images, {unseen:.1%} of unseen ones")
+    seen, unseen = table[name] = accuracy(**change)
+    print(f"{LABELS} labels, {name}: {seen:.0%} of its own images, {unseen:.1%} of unseen ones")
 
 figure, axes = plt.subplots(figsize=(6.5, 2.8), layout="constrained")
 bars = axes.barh(list(table), [100 * unseen for _, unseen in table.values()], color="#56B4E9")
 axes.bar_label(bars, fmt="%.1f", padding=2)
-axes.set(xlim=(0, 100), xlabel=f"% of unseen images, {FEW} labels")
+axes.set(xlim=(0, 100), xlabel=f"% of unseen images, {LABELS} labels")
 axes.invert_yaxis()
 
 # %% [markdown]

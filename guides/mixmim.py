@@ -35,19 +35,15 @@ images = [test.image(i) for i in range(len(test))]
 some = images[:8]
 
 
-def show(rows: dict, title: str, headings: list | None = None, **how) -> None:
-    """Draws rows of images with their names at the left."""
-    columns = len(next(iter(rows.values())))
-    figure, grid = plt.subplots(
-        len(rows), columns, figsize=(columns * 1.2 + 1, len(rows) * 1.25), layout="constrained"
-    )
-    for (name, pictures), line in zip(rows.items(), np.atleast_2d(grid), strict=True):
-        for axes, picture in zip(line, pictures, strict=True):
-            axes.imshow(picture, interpolation="nearest", **how)
-            axes.set(xticks=[], yticks=[])
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-    for axes, heading in zip(np.atleast_2d(grid)[0], headings or [], strict=False):
-        axes.set_title(heading, fontsize=9)
+def show(rows: dict, title: str) -> None:
+    """Draws each row of pictures as one strip, with its name at the left."""
+    figure, lines = plt.subplots(len(rows), figsize=(9.6, 1.2 * len(rows)), layout="constrained")
+    for axes, (name, pictures) in zip(lines, rows.items(), strict=True):
+        frame = [(1, 1), (1, 1), (0, 0)][: pictures.ndim - 1]
+        strip = np.hstack([np.pad(p, frame, constant_values=pictures.max()) for p in pictures])
+        axes.imshow(strip, cmap="gray", interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
     figure.suptitle(title)
 
 
@@ -70,7 +66,6 @@ show(
         "mixture": pictures["masked"],
     },
     "Mixtures (in the mask, bright squares show the partner)",
-    cmap="gray",
 )
 shown = np.stack([1 - masks[0], masks[1]])  # of the first image, in its own and the other mixture
 print("how often the first image's patches are shown by both mixtures:", np.unique(shown.sum(0)))
@@ -91,7 +86,7 @@ show(
         "image": pictures["original"],
         "painted": pictures["reconstruction"],
         "partner": pictures["partner"],
-        "painted, partner": pictures["partner_reconstruction"],
+        "painted,\npartner": pictures["partner_reconstruction"],
     },
     "Two reconstructions of each mixture",
 )
@@ -159,12 +154,14 @@ for name, kept_apart in {"kept apart": True, "not kept apart": False}.items():
     print(f"{name}: {own} results of the same image change, {other} of the other image")
 touched = np.zeros((4, 4))
 touched[row // 2, column // 2] = 1
-show(
-    {"": [of_partner, touched, *(np.sqrt(e / e.max()) for e in effect.values())]},
-    "What one changed patch changes",
-    ["of the partner", "changed", *effect],
-    cmap="gray",
-)
+panels = {"of the partner": of_partner, "changed": touched}
+panels |= {name: np.sqrt(change / change.max()) for name, change in effect.items()}
+figure, axes = plt.subplots(1, 4, figsize=(6, 1.9), layout="constrained")
+for panel, (name, values) in zip(axes, panels.items(), strict=True):
+    panel.imshow(values, cmap="gray")
+    panel.set(xticks=[], yticks=[])
+    panel.set_title(name, fontsize=9)
+figure.suptitle("What one changed patch changes")
 
 # %% [markdown]
 # With the rule the partner's results do not notice. That is also why the squares are as large as a

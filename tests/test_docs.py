@@ -42,7 +42,7 @@ def test_code_that_adds_something_runs(name, tmp_path, monkeypatch):
     # Trained on a few images: it is the code that is tested.
     few = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "train"), count=512)
     monkeypatch.setattr(mimzoo.data, "open_source", lambda *_: few, raising=False)
-    namespace = {"__name__": name}
+    namespace = {"__name__": "__main__"}  # as in a script or a notebook
     for block in blocks(ROOT / "docs" / f"{name}.md", "python"):
         exec(compile(block, f"{name}.md", "exec"), namespace)
     if name == "add_a_method":

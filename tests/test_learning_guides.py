@@ -14,6 +14,7 @@ from guide_runs import run_guide
 ROOT = Path(__file__).parents[1]
 GUIDES = (
     "mae_from_scratch",
+    "many_devices",
     "masked_image_modeling",
     "targets",
     "features",
@@ -22,6 +23,7 @@ GUIDES = (
     "presets_and_conversion",
     "simmim_and_windows",
     "loss_curves",
+    "few_labels",
     "fine_tuning_well",
 )
 # The first has Keras code of its own; the others call only what is tested on every backend.
@@ -122,19 +124,36 @@ def test_features(started):
 def test_fine_tuning_well(started):
     text = output(started, "fine_tuning_well")
     pattern = r"(\d+) labels, (.*): (\d+)% of its own images, ([\d.]+)% of unseen ones"
-    found = {(name, int(n)): float(unseen) for n, name, _, unseen in re.findall(pattern, text)}
-    names = {name for name, _ in found}
+    names = {name for _, name, _, _ in re.findall(pattern, text)}
     assert names >= {"all parts", "no layer decay", "no drop path", "no augmentation", "no EMA"}
-    # What the text says: pretraining helps whatever the number of labels.
-    labels = [n for name, n in found if name == "pretrained"]
-    assert labels
-    assert all(found["pretrained", n] > found["random weights", n] for n in labels)
     shares = [float(share) for share in re.findall(r"(?m)^  ([\d.]+)  \S+$", text)]
     assert shares[-1] == 1
     assert all(abs(a - 0.75 * b) < 0.01 for a, b in itertools.pairwise(shares))
     (rates,) = re.findall(r"drop path, block by block: (.*)", text)
     assert rates.startswith("0.00 ")
     assert rates.endswith(" 0.10")
+
+
+def test_few_labels(started):
+    text = output(started, "few_labels")
+    pattern = r"(\d+) labels, (.*), (\w+) weights: ([\d.]+)% "
+    found = {(int(n), way, w): float(a) for n, way, w, a in re.findall(pattern, text)}
+    assert len(found) == 12
+    # What the text says of them, where nothing is trained long.
+    for labels in (20, 100):
+        assert found[labels, "kNN", "pretrained"] > found[labels, "kNN", "random"]
+
+
+def test_many_devices(started):
+    text = output(started, "many_devices")
+    assert text.count("parts together are the batch: True") == 2
+    whole, equal, unequal = re.findall(r"(?:whole batch|average) .*: (\S+)$", text, re.M)
+    assert whole == equal != unequal
+    # Two devices, then one.
+    assert re.search(r"2 cpu devices.*\n.*1 cpu device\n *resumed at step \d", text)
+    ((count, difference),) = re.findall(r"(\d+) epochs, at most (\S+) from the run on one", text)
+    assert int(count) == 5
+    assert float(difference) < 1e-5
 
 
 def test_loss_curves(started):

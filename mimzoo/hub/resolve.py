@@ -113,7 +113,9 @@ def read_object(path: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON file: download or save the preset again.") from error
     names = ("module", "class_name", "registered_name")
-    known = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in names)
+    known = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in names[1:])
+    # Keras writes null for the module of a class that a script or a notebook defines.
+    known = known and isinstance(found.get("module", 0), str | None)
     if not known or not isinstance(found.get("config"), dict):
         raise ValueError(
             f"{path} is no serialised Keras object, with {', '.join(names)} and config: download "

@@ -113,7 +113,7 @@ def commands(preset: Preset) -> dict[str, str | None]:
         first = f"mimzoo convert {preset.checkpoint.file} --out {name}\n"
     kind = "ImageClassifier" if preset.finetuned else "Backbone"
     return {
-        "load": f'{first}mimzoo.models.{kind}.from_preset("{name}")',
+        "load": f'{first}import mimzoo\n\nmodel = mimzoo.models.{kind}.from_preset("{name}")',
         "finetune": f"mimzoo finetune {name} --data photos/ --workdir runs/tuned",
         "train": _training(preset),
     }
