@@ -17,6 +17,13 @@ class ClassTask(PresetTask):
 
     backbone_cls: type | None
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> "ClassTask":
+        """`ImageClassifier(vit, 10)` is a `ViTImageClassifier`, which files can name."""
+        backbone = kwargs.get("backbone", next(iter(args), None))
+        if backbone is not None and cls.backbone_cls is None:
+            cls = cls.for_backbone(type(backbone))
+        return super().__new__(cls, *args, **kwargs)
+
     @staticmethod
     def names_fit(class_names: Sequence[str] | str | None, num_classes: int) -> bool:
         """Whether these are names of so many classes; None always is."""

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import fuse_adam
-from mimzoo.layers import Dropout
+from mimzoo.layers.dropout import Dropout
 from mimzoo.models.flops import backbone_flops
 from mimzoo.tasks import cross_entropy
 from mimzoo.tasks.class_task import ClassTask, make_task_class

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import Tensor, add_constant
-from mimzoo.layers import Dropout
+from mimzoo.layers.dropout import Dropout
 from mimzoo.tasks.segmentation.levels import batch_norm, resized
 
 HEADS = ("upernet", "linear")
