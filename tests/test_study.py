@@ -210,6 +210,16 @@ def test_findings_come_out_either_way():
     assert verdicts([*rows, slow])[6:] == [UNTESTABLE] * 3 + [REFUTED, UNTESTABLE]
 
 
+def test_what_seeds_differ_by_confirms_nothing():
+    rows = made_up()
+    noisy = [row | {"val_loss": row["val_loss"] + 0.1 * row["seed"]} for row in rows]
+    assert verdicts(noisy)[1:3] == [REFUTED, REFUTED]
+    few, large = judge(rows)[1:3]
+    change = "100 images: loss 0.5 ± 7.1e-05 after 40 steps, 0.48 ± 7.1e-05 after 10 (+0.0200)"
+    assert change in few.evidence[0]
+    assert "(greatest std over seeds 0.0001)" in large.evidence[0]
+
+
 def test_accuracy_at_a_cost_lies_between_runs():
     rows = [row for row in made_up(seeds=(0,)) if row["model"] == "mae_s" and row["images"] == 1000]
     # 100 images: 0.6; 400 images: 0.65; half way by the logarithm.
