@@ -88,9 +88,10 @@ def large_models_overfit_more(scaling: dict[str, list[Row]]) -> Finding:
         spread = max(rise.spread for rise in rises)
         found.append(rises[-1].value - rises[0].value > spread)
         by_size = ", ".join(f"{size} {rise.value:.4f}" for size, rise in costs.items())
+        seeds = f" (greatest std over seeds {spread:.4f})" if spread else ""
         evidence.append(
             f"{family}, {ends[1]:,} steps: loss with {ends[0]:,} images above that with the best "
-            f"amount: {by_size} (greatest std over seeds {spread:.4f})"
+            f"amount: {by_size}{seeds}"
         )
     claim = "Larger models overfit few images more."
     return Finding("A", claim, verdict_of(found), evidence, "loss_against_length")
