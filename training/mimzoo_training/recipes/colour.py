@@ -1,6 +1,8 @@
 """Ours: the nano models on small photographs, CIFAR-10 at 32 px in colour.
 
 All settings are those of the recipes for Fashion-MNIST (`nano.py`), except what the images ask for.
+The images are a part of 80 Million Tiny Images (Krizhevsky, 2009); their card on the Hub,
+`uoft-cs/cifar10`, gives the licence as unknown.
 """
 
 import dataclasses

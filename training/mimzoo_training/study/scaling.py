@@ -199,6 +199,31 @@ def size_needs_data(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
     return Finding("A", claim, verdict_of(found), evidence, "accuracy_against_data")
 
 
+def large_models_are_better(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
+    """The largest model against the smallest, at equal images seen of the same data."""
+    evidence, found = [], []
+    for family, rows in scaling.items():
+        small, *_, large = _by_weights(rows) * 2
+        for seen in sorted(set(values(rows, "images_seen"))) if small != large else []:
+            group = pick(rows, images_seen=seen)
+            shared = {row["images"] for row in pick(group, size=small)}
+            shared &= {row["images"] for row in pick(group, size=large)}
+            if not shared or not accuracy:
+                continue
+            images = max(shared)
+            pair = [average(pick(group, size=s, images=images), accuracy) for s in (large, small)]
+            gain = difference(*pair)
+            if gain is None:
+                continue
+            found.append(gain > _spread([pair]))
+            evidence.append(
+                f"{family}, {seen:,} images seen of {images:,}: {large} over {small} gains "
+                f"{points(gain)} (greatest std over seeds {100 * _spread([pair]):.1f})"
+            )
+    claim = "Larger models are more sample-efficient: better at equal images seen."
+    return Finding("A", claim, verdict_of(found), evidence, "accuracy_against_data")
+
+
 def _spread(pairs: list[list[Mean]]) -> float:
     """The greatest std over seeds: by less, means do not differ."""
     return max(m.spread for pair in pairs for m in pair)
