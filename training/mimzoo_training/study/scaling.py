@@ -215,10 +215,12 @@ def large_models_are_better(scaling: dict[str, list[Row]], accuracy: str) -> Fin
             gain = difference(*pair)
             if gain is None:
                 continue
-            found.append(gain > _spread([pair]))
+            spread = _spread([pair])
+            found.append(gain > spread)
+            seeds = f" (greatest std over seeds {100 * spread:.1f})" if spread else ""
             evidence.append(
                 f"{family}, {seen:,} images seen of {images:,}: {large} over {small} gains "
-                f"{points(gain)} (greatest std over seeds {100 * _spread([pair]):.1f})"
+                f"{points(gain)}{seeds}"
             )
     claim = "Larger models are more sample-efficient: better at equal images seen."
     return Finding("A", claim, verdict_of(found), evidence, "accuracy_against_data")
