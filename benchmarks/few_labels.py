@@ -1,13 +1,14 @@
 """What a bundled preset is worth with 1,000 labels, against the same network from scratch.
 
     python -m benchmarks.few_labels --preset vit_nano_mae_fmnist_20ep
+    python -m benchmarks.few_labels --preset runs/colour/preset --data cifar10/ --csv colour.csv
 
 Both sides have the same images, augmentation and length. Each side's learning rate is the one
-with the best accuracy of seed 0 on 2,000 held-out *training* images; what counts is the accuracy
-on the 10,000 test images at that rate, over three seeds. The linear probe compares frozen
-features of the preset and of a random network in the same way, with all the 1,000 labels and with
-10 of each class, drawn anew for each seed. Every run is a row of the CSV; rows that exist are not
-run again.
+with the best accuracy of seed 0 on held-out *training* images (the embedded 2,000, or 5 % of
+`--data`); what counts is the accuracy on the test images at that rate, over three seeds. The
+linear probe compares frozen features of the preset and of a random network in the same way, with
+all the 1,000 labels and with 10 of each class, drawn anew for each seed. Every run is a row of the
+CSV; rows that exist are not run again.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from benchmarks.table import Table
 
@@ -24,12 +26,25 @@ SEEDS = (0, 1, 2)
 BATCH_SIZE = 50
 LABELS = 1000
 PROBE_LABELS = (100, LABELS)
+HELD_OUT = 0.05
 KEY = ("preset", "kind", "side", "labels", "learning_rate", "seed")
 FIELDS = (*KEY, "validation", "test", "seconds", "backend")
 
 
-def finetune(preset: str, side: str, rate: float, seed: int, epochs: int) -> tuple[float, float]:
-    """Accuracy on held-out and test images after training on 1,000 of the embedded ones."""
+def images_of(data: str, split: str) -> Any:
+    """1,000 labelled training images, other ones for validation, or the test images."""
+    from mimzoo.data import open_source, take_subset
+
+    if data == "embedded" or split == "test":
+        return open_source(data, split)
+    source = open_source(data, split, holdout=HELD_OUT)
+    return take_subset(source, count=LABELS) if split == "train" else source
+
+
+def finetune(
+    preset: str, data: str, side: str, rate: float, seed: int, epochs: int
+) -> tuple[float, float]:
+    """Accuracy on held-out and test images after training on 1,000 labels."""
     import keras
     from mimzoo_training.classify import recipe_for
 
@@ -45,10 +60,11 @@ def finetune(preset: str, side: str, rate: float, seed: int, epochs: int) -> tup
         drop_path_rate=recipe.drop_path_rate,
         head_init_std=recipe.head_init_std,
     )
-    data = mimzoo.data
-    augment = data.Compose([_resize(model), data.RandomFlip(), data.RandomCropPad(3)])
-    loader = data.Loader(
-        data.open_source("embedded", "train"),
+    padding = 3 if data == "embedded" else model.backbone.image_shape[0] // 8
+    crop = mimzoo.data.RandomCropPad(padding)
+    augment = mimzoo.data.Compose([_resize(model), mimzoo.data.RandomFlip(), crop])
+    loader = mimzoo.data.Loader(
+        images_of(data, "train"),
         BATCH_SIZE,
         transform=augment,
         normalize=_normalize(model),
@@ -69,16 +85,16 @@ def finetune(preset: str, side: str, rate: float, seed: int, epochs: int) -> tup
         verbose=0,
         shuffle=False,
     )
-    return accuracy(model, "validation"), accuracy(model, "test")
+    return accuracy(model, data, "validation"), accuracy(model, data, "test")
 
 
-def accuracy(model: object, split: str) -> float:
-    """Share of a split of the embedded images that a classifier gets right."""
+def accuracy(model: object, data: str, split: str) -> float:
+    """Share of a split that a classifier gets right."""
     import keras
 
-    from mimzoo.data import Loader, open_source
+    from mimzoo.data import Loader
 
-    source = open_source("embedded", split)
+    source = images_of(data, split)
     loader = Loader(
         source,
         500,
@@ -91,7 +107,7 @@ def accuracy(model: object, split: str) -> float:
     return float((logits.argmax(1) == source.labels).mean())
 
 
-def probe(preset: str, side: str, labels: int, seed: int) -> tuple[float, float]:
+def probe(preset: str, data: str, side: str, labels: int, seed: int) -> tuple[float, float]:
     """The same of a linear probe on frozen features, trained on `labels` of the same images."""
     import keras
     import numpy as np
@@ -106,7 +122,7 @@ def probe(preset: str, side: str, labels: int, seed: int) -> tuple[float, float]
 
     def features(name: str) -> tuple:
         loader = mimzoo.data.Loader(
-            mimzoo.data.open_source("embedded", name),
+            images_of(data, name),
             500,
             transform=_resize(model),
             shuffle=False,
@@ -156,6 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs what is missing and prints the means."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--preset", default="vit_nano_mae_fmnist_20ep")
+    parser.add_argument("--data", default="embedded", help="or a folder with train/ and test/")
     parser.add_argument("--csv", type=Path, default=Path("few_labels.csv"))
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
@@ -165,11 +182,13 @@ def main(argv: list[str] | None = None) -> None:
 
     def tuned(side: str, rate: float, seed: int) -> tuple[float, float]:
         key = (args.preset, "finetune", side, LABELS, rate, seed)
-        return run(table, key, lambda: finetune(args.preset, side, rate, seed, args.epochs))
+        return run(
+            table, key, lambda: finetune(args.preset, args.data, side, rate, seed, args.epochs)
+        )
 
     def probed(side: str, labels: int, seed: int) -> tuple[float, float]:
         key = (args.preset, "probe", side, labels, "", seed)
-        return run(table, key, lambda: probe(args.preset, side, labels, seed))
+        return run(table, key, lambda: probe(args.preset, args.data, side, labels, seed))
 
     for side in args.sides:
         held_out = {rate: tuned(side, rate, 0)[0] for rate in args.rates}

@@ -194,6 +194,19 @@ def test_a_cell_shrinks_under_another_name():
             cell.scaled(share)
 
 
+@pytest.mark.parametrize(
+    "name", ["vit_nano_mae_{}_20ep", "swinv2_nano_simmim_{}_30ep", "mixmim_nano_{}_10ep"]
+)
+def test_colour_recipes_differ_in_what_the_images_ask_for(name):
+    grey, colour = (get_recipe(name.format(data)).to_json() for data in ("fmnist", "cifar10"))
+    differ = {key for key, value in grey.items() if value != colour[key]} - {"image_size"}
+    images = {"data", "num_examples", "crop_padding", "mean", "std"}
+    assert differ == images | {"name", "origin", "inferred"}
+    assert colour["image_size"] == 32
+    assert len(set(colour["mean"])) == 3
+    assert "28 px" not in str(colour["inferred"])
+
+
 @pytest.mark.parametrize("name", list_recipes())
 def test_json_keeps_a_recipe(name):
     recipe = get_recipe(name)

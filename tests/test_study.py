@@ -109,8 +109,8 @@ def test_published_results_of_the_grid():
     assert r.value == pytest.approx(-0.79, abs=0.005)
     assert -0.95 < r.low < r.value < r.high < -0.5
     verdicts = {finding.claim: finding.verdict for finding in judge(rows)}
-    assert list(verdicts.values())[:6] == [CONFIRMED] * 6, verdicts
-    assert list(verdicts.values())[6:] == [UNTESTABLE] * 5, verdicts
+    assert list(verdicts.values())[:7] == [CONFIRMED] * 7, verdicts
+    assert list(verdicts.values())[7:] == [UNTESTABLE] * 5, verdicts
     worse = overfitted(rows)
     assert ("simmim swinv2", "giant", 640_584) in worse
     assert not any(images > 1_000_000 for _, _, images in worse)
@@ -154,7 +154,7 @@ def test_the_best_runs_of_compute():
     assert points == [(1, 0.5), (3, 0.4)]
 
 
-def made_up(overfit=0.02, gain=0.05, seeds=(0, 1)):
+def made_up(overfit=0.02, gain=0.05, larger=0.01, seeds=(0, 1)):
     """Rows of a grid in which few images are overfitted and more images help."""
     rows = []
     axes = (("s", 1), ("l", 2)), (100, 1000), (10, 40), seeds
@@ -162,6 +162,7 @@ def made_up(overfit=0.02, gain=0.05, seeds=(0, 1)):
         few_and_long = images == 100 and steps == 40
         loss = 0.5 - 0.01 * rank - 0.001 * steps + (overfit * rank + 0.03) * few_and_long
         accuracy = 0.6 + gain * (images == 1000) * (steps == 40) * rank - 0.02 * few_and_long
+        accuracy += larger * (rank - 1)
         rows.append(
             {
                 "name": f"cell{number}",
@@ -189,16 +190,16 @@ def verdicts(rows):
 
 def test_findings_come_out_either_way():
     rows = made_up()
-    assert verdicts(rows)[:6] == [CONFIRMED] * 6
+    assert verdicts(rows)[:7] == [CONFIRMED] * 7
     # No overfitting, and no gain: longer and larger is only better.
-    other = made_up(overfit=-0.03, gain=0.0)
+    other = made_up(overfit=-0.03, gain=0.0, larger=0.0)
     assert verdicts(other)[1:3] == [REFUTED, REFUTED]
-    assert verdicts(other)[5] == REFUTED
+    assert verdicts(other)[5:7] == [REFUTED, REFUTED]
     # A teacher's features and MixMIM, at the cost of the smaller MAE's long run.
     shared = {"size": "s", "steps": 40, "images_seen": 400, "seconds": 41, "images": 1000}
     strong = {**rows[0], **shared, "family": "mae vit features", "model": "f", "finetune_100": 0.9}
     mixed = {**rows[0], **shared, "family": "mixmim", "model": "m", "finetune_100": 0.1}
-    assert verdicts([*rows, strong, mixed])[6:] == [
+    assert verdicts([*rows, strong, mixed])[7:] == [
         CONFIRMED,
         CONFIRMED,
         UNTESTABLE,
@@ -207,7 +208,17 @@ def test_findings_come_out_either_way():
     ]
     # Twice the time of the longest rival: nothing to compare with.
     slow = {**mixed, "seconds": 100}
-    assert verdicts([*rows, slow])[6:] == [UNTESTABLE] * 3 + [REFUTED, UNTESTABLE]
+    assert verdicts([*rows, slow])[7:] == [UNTESTABLE] * 3 + [REFUTED, UNTESTABLE]
+
+
+def test_what_seeds_differ_by_confirms_nothing():
+    rows = made_up()
+    noisy = [row | {"val_loss": row["val_loss"] + 0.1 * row["seed"]} for row in rows]
+    assert verdicts(noisy)[1:3] == [REFUTED, REFUTED]
+    few, large = judge(rows)[1:3]
+    change = "100 images: loss 0.5 ± 7.1e-05 after 40 steps, 0.48 ± 7.1e-05 after 10 (+0.0200)"
+    assert change in few.evidence[0]
+    assert "(greatest std over seeds 0.0001)" in large.evidence[0]
 
 
 def test_accuracy_at_a_cost_lies_between_runs():

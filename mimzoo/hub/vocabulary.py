@@ -36,6 +36,7 @@ DATA = {
     **{f"in1k{p}": Data(f"{p} % of ImageNet-1K's images", *_IN1K) for p in (10, 20, 50)},
     "in22k": Data("ImageNet-22K", "ImageNet-22K", None),
     "fmnist": Data("Fashion-MNIST", "Fashion-MNIST", "fashion_mnist"),
+    "cifar10": Data("CIFAR-10", "CIFAR-10", "uoft-cs/cifar10"),
     "coyo500k": Data("500,000 images of COYO-700M", *_COYO),
     **{f"coyo{m}m": Data(f"{m} million images of COYO-700M", *_COYO) for m in (1, 5, 10, 100)},
 }

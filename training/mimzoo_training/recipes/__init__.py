@@ -7,6 +7,11 @@ from functools import partial
 
 from mimzoo.run_length import length_unit
 from mimzoo_training.recipes.base import Recipe
+from mimzoo_training.recipes.colour import (
+    mixmim_nano_cifar10,
+    swinv2_nano_simmim_cifar10,
+    vit_nano_mae_cifar10,
+)
 from mimzoo_training.recipes.coyo import COYO_DATA, COYO_METHODS, COYO_SIZES, vit_mae_coyo
 from mimzoo_training.recipes.detect import (
     mixmim_nano_detect_bccd,
@@ -91,6 +96,9 @@ _MAKERS: list[Callable[[], Recipe]] = [
     vit_nano_data2vec_fmnist,
     mixmim_nano_fmnist,
     *(partial(mixmim_in1k, size) for size in ("base", "large", "huge")),
+    vit_nano_mae_cifar10,
+    swinv2_nano_simmim_cifar10,
+    mixmim_nano_cifar10,
     vit_nano_finetune_fmnist,
     swinv2_nano_finetune_fmnist,
     mixmim_nano_finetune_fmnist,

@@ -3,6 +3,7 @@
 from mimzoo_training.study.comparing import COSTS, mixing_helps, strong_targets_help
 from mimzoo_training.study.rows import Row, accuracies, pick, values
 from mimzoo_training.study.scaling import (
+    large_models_are_better,
     large_models_overfit_more,
     length_needs_data,
     loss_predicts,
@@ -28,6 +29,7 @@ def judge(rows: list[Row]) -> list[Finding]:
         length_needs_data(scaling, accuracy),
         more_data_hardly_helps(scaling, accuracy),
         size_needs_data(scaling, accuracy),
+        large_models_are_better(scaling, accuracy),
         *(strong_targets_help(rows, accuracy, by) for by in COSTS),
         Finding("B", sampling, UNTESTABLE, ["all subsets here are random"]),
         *(mixing_helps(rows, accuracy, by) for by in COSTS),

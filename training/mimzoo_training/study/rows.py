@@ -115,16 +115,27 @@ def overfitted(rows: list[Row]) -> dict[tuple, float]:
     """
     found = {}
     for key, group in grouped(rows, ("family", "size", "images")).items():
-        by_length = {s: average(pick(group, steps=s), "val_loss") for s in values(group, "steps")}
-        by_length = {s: m for s, m in by_length.items() if m is not None}
-        if len(by_length) < 2:
-            continue
-        longest = by_length[max(by_length)]
-        best = min((m for s, m in by_length.items() if s != max(by_length)), key=lambda m: m.value)
-        rise = longest.value - best.value
-        if rise > max(longest.spread, best.spread):
-            found[key] = rise
+        pair = longest_and_best(group)
+        if pair is not None:
+            (_, longest), (_, best) = pair
+            rise = longest.value - best.value
+            if rise > max(longest.spread, best.spread):
+                found[key] = rise
     return found
+
+
+def longest_and_best(rows: list[Row]) -> tuple[tuple[int, Mean], tuple[int, Mean]] | None:
+    """(steps, validation loss) of the longest run of one model and of the best shorter one.
+
+    None where there is one length only.
+    """
+    by_length = {
+        steps: average(pick(rows, steps=steps), "val_loss") for steps in values(rows, "steps")
+    }
+    known = sorted((steps, loss) for steps, loss in by_length.items() if loss is not None)
+    if len(known) < 2:
+        return None
+    return known[-1], min(known[:-1], key=lambda run: run[1].value)
 
 
 def grouped(rows: Iterable[Row], names: tuple[str, ...]) -> dict[tuple, list[Row]]:

@@ -9,6 +9,7 @@ from mimzoo_training.study.rows import (
     average,
     correlation,
     grouped,
+    longest_and_best,
     overfitted,
     pick,
     values,
@@ -47,23 +48,26 @@ def small_data_overfits(scaling: dict[str, list[Row]]) -> Finding:
     for family, rows in scaling.items():
         worse = overfitted(rows)
         for size in values(rows, "size"):
-            group = pick(rows, size=size)
-            amounts = sorted(
-                images
-                for images in set(values(group, "images"))
-                if len(set(values(pick(group, images=images), "steps"))) > 1
-            )
+            by_images = grouped(pick(rows, size=size), ("images",))
+            runs = {images: longest_and_best(group) for (images,), group in by_images.items()}
+            amounts = sorted(images for images, pair in runs.items() if pair is not None)
             if len(amounts) < 2:
                 continue
             ends = amounts[0], amounts[-1]
-            least, most = (worse.get((family, size, images), 0.0) for images in ends)
-            found.append(least > 0 and most == 0)
-            evidence.append(
-                f"{family} {size}: loss of the longest run above a shorter one's by {least:.4f} "
-                f"with {ends[0]:,} images, by {most:.4f} with {ends[1]:,}"
-            )
+            least, most = ((family, size, images) in worse for images in ends)
+            found.append(least and not most)
+            each = "; ".join(f"{images:,} images: {_change(*runs[images])}" for images in ends)
+            evidence.append(f"{family} {size}: {each}")
     claim = "With few images long training overfits: validation loss rises; with many it does not."
     return Finding("A", claim, verdict_of(found), evidence, "loss_against_length")
+
+
+def _change(longest: tuple[int, Mean], best: tuple[int, Mean]) -> str:
+    """How the loss of the longest run differs from the best shorter one's."""
+    change = longest[1].value - best[1].value
+    return (
+        f"loss {longest[1]} after {longest[0]:,} steps, {best[1]} after {best[0]:,} ({change:+.4f})"
+    )
 
 
 def large_models_overfit_more(scaling: dict[str, list[Row]]) -> Finding:
@@ -71,7 +75,7 @@ def large_models_overfit_more(scaling: dict[str, list[Row]]) -> Finding:
     evidence, found = [], []
     for family, rows in scaling.items():
         # The amount and length that most sizes have; of these the fewest images, the longest run.
-        costs: dict[str, float] = {}
+        costs: dict[str, Mean] = {}
         for (images, steps), _ in sorted(
             grouped(rows, ("images", "steps")).items(), key=lambda item: (item[0][0], -item[0][1])
         ):
@@ -81,25 +85,32 @@ def large_models_overfit_more(scaling: dict[str, list[Row]]) -> Finding:
         if len(costs) < 2:
             continue
         rises = list(costs.values())
-        found.append(rises[-1] > rises[0])
-        by_size = ", ".join(f"{size} {rise:.4f}" for size, rise in costs.items())
+        spread = max(rise.spread for rise in rises)
+        found.append(rises[-1].value - rises[0].value > spread)
+        by_size = ", ".join(f"{size} {rise.value:.4f}" for size, rise in costs.items())
+        seeds = f" (greatest std over seeds {spread:.4f})" if spread else ""
         evidence.append(
             f"{family}, {ends[1]:,} steps: loss with {ends[0]:,} images above that with the best "
-            f"amount: {by_size}"
+            f"amount: {by_size}{seeds}"
         )
     claim = "Larger models overfit few images more."
     return Finding("A", claim, verdict_of(found), evidence, "loss_against_length")
 
 
-def _excess(rows: list[Row], images: int, steps: int) -> dict[str, float]:
-    """Size -> loss with so many images above the best loss with any amount, for as many steps."""
+def _excess(rows: list[Row], images: int, steps: int) -> dict[str, Mean]:
+    """Size -> loss with so many images above the best loss with any amount, for as many steps.
+
+    Its spread is the greater of both.
+    """
     costs = {}
     for size in _by_weights(rows):
         group = pick(rows, size=size, steps=steps)
         few = average(pick(group, images=images), "val_loss")
-        best = [average(g, "val_loss").value for g in grouped(group, ("images",)).values()]
-        if few is not None and len(best) > 1:
-            costs[size] = few.value - min(best)
+        means = [average(g, "val_loss") for g in grouped(group, ("images",)).values()]
+        if few is not None and len(means) > 1:
+            best = min(means, key=lambda m: m.value)
+            spread = max(few.spread, best.spread)
+            costs[size] = Mean(few.value - best.value, spread, few.count)
     return costs
 
 
@@ -185,6 +196,33 @@ def size_needs_data(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
             f"{ends[0]:,} images, {points(gains[1])} with {ends[1]:,}"
         )
     claim = "Larger models need more images to be better."
+    return Finding("A", claim, verdict_of(found), evidence, "accuracy_against_data")
+
+
+def large_models_are_better(scaling: dict[str, list[Row]], accuracy: str) -> Finding:
+    """The largest model against the smallest, at equal images seen of the same data."""
+    evidence, found = [], []
+    for family, rows in scaling.items():
+        small, *_, large = _by_weights(rows) * 2
+        for seen in sorted(set(values(rows, "images_seen"))) if small != large else []:
+            group = pick(rows, images_seen=seen)
+            shared = {row["images"] for row in pick(group, size=small)}
+            shared &= {row["images"] for row in pick(group, size=large)}
+            if not shared or not accuracy:
+                continue
+            images = max(shared)
+            pair = [average(pick(group, size=s, images=images), accuracy) for s in (large, small)]
+            gain = difference(*pair)
+            if gain is None:
+                continue
+            spread = _spread([pair])
+            found.append(gain > spread)
+            seeds = f" (greatest std over seeds {100 * spread:.1f})" if spread else ""
+            evidence.append(
+                f"{family}, {seen:,} images seen of {images:,}: {large} over {small} gains "
+                f"{points(gain)}{seeds}"
+            )
+    claim = "Larger models are more sample-efficient: better at equal images seen."
     return Finding("A", claim, verdict_of(found), evidence, "accuracy_against_data")
 
 
