@@ -182,4 +182,5 @@ def _in_hsv(pixels: np.ndarray, saturation: float | None, turn: float | None) ->
         hsv[..., 1] = _rounded(hsv[..., 1] * saturation)
     if turn is not None:
         hsv[..., 0] = np.rint(hsv[..., 0] + turn / 360 * 256) % 256
-    return np.asarray(Image.fromarray(hsv.astype(np.uint8), "HSV").convert("RGB"), np.float32)
+    turned = Image.frombytes("HSV", hsv.shape[1::-1], hsv.astype(np.uint8).tobytes())
+    return np.asarray(turned.convert("RGB"), np.float32)
