@@ -18,7 +18,7 @@ pytestmark = pytest.mark.one_backend
 ROOT = Path(__file__).parent.parent
 
 # Single files that every room may import, and that import no room.
-SHARED = {"cache_folder", "run_length", "version"}
+SHARED = {"cache_folder", "lazy", "run_length", "version"}
 # room -> the rooms that it may import.
 BELOW = {
     **{name: set() for name in SHARED},

@@ -3,8 +3,7 @@
 Importing this package is cheap: PIL, grain and Keras are loaded when a name is first used.
 """
 
-import importlib
-from typing import Any
+from mimzoo.lazy import on_demand
 
 _HOMES = {
     "ArraySource": "sources",
@@ -45,13 +44,4 @@ _HOMES = {
     "to_rgb": "images",
 }
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_demand(__name__, _HOMES)

@@ -4,9 +4,7 @@ Classifiers, segmenters and detectors are in `mimzoo.tasks`, and like KerasHub's
 `models`.
 """
 
-import importlib
-from typing import Any
-
+from mimzoo.lazy import on_demand
 from mimzoo.models.backbone import Backbone
 from mimzoo.models.mixmim import MixMIMBackbone
 from mimzoo.models.swin import SwinBackbone, SwinV2Backbone
@@ -30,9 +28,4 @@ _TASKS = (
     "ViTObjectDetector",
 )
 __all__ = ["Backbone", "MixMIMBackbone", "SwinBackbone", "SwinV2Backbone", "ViTBackbone", *_TASKS]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _TASKS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("mimzoo.tasks"), name)
+__getattr__, __dir__ = on_demand(__name__, dict.fromkeys(_TASKS, ".tasks"))

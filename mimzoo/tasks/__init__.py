@@ -3,8 +3,7 @@
 A task is loaded when its name is first used, so that none brings the others.
 """
 
-import importlib
-from typing import Any
+from mimzoo.lazy import on_demand
 
 _HOMES = {
     "ImageClassifier": "image_classifier",
@@ -24,13 +23,4 @@ _HOMES = {
     "ViTObjectDetector": "detection",
 }
 __all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = on_demand(__name__, _HOMES)

@@ -203,8 +203,8 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
         bad = np.flatnonzero(~((flat >= 0) & (flat < count))) if whole else np.arange(1)
         if len(bad):
             raise ValueError(
-                f"label {flat[bad[0]]!r} of image {bad[0]} is no class: {count} classes are "
-                f"numbered 0 to {count - 1}."
+                f"label {flat.tolist()[bad[0]]!r} of image {bad[0]} is no class: {count} classes "
+                f"are numbered 0 to {count - 1}."
             )
 
     def preprocess(self, images: Any) -> np.ndarray:

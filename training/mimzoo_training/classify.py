@@ -25,7 +25,8 @@ from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe
 def recipe_for(preset: str) -> FinetuneRecipe:
     """The fine-tuning recipe of a preset's backbone and size, and of its method where there is one.
 
-    A size without a recipe gets that of the nearest width, at the preset's own image size.
+    A size without a recipe gets that of the nearest width, at the preset's own image size. No
+    recipe makes the images smaller than they were in pretraining.
 
     Raises:
         ValueError: an unknown preset, or a backbone without any recipe.
@@ -48,14 +49,13 @@ def recipe_for(preset: str) -> FinetuneRecipe:
     names = [name for name in names if name.startswith(f"{family}_{size}_")]
     named = [name for name in names if name.startswith(f"{family}_{size}_{method}_")]
     recipe = get_recipe((named or names)[0])
-    if size == own:
+    image_size = config["image_shape"][0]
+    if size == own and image_size <= recipe.image_size:
         return recipe
-    inferred = {
-        **recipe.inferred,
-        "size": f"all else is that of {recipe.name}, whose width is the nearest",
-        "image_size": "that of the preset",
-    }
-    changed = recipe.with_changes(image_size=config["image_shape"][0])
+    inferred = {**recipe.inferred, "image_size": "that of the preset"}
+    if size != own:
+        inferred["size"] = f"all else is that of {recipe.name}, whose width is the nearest"
+    changed = recipe.with_changes(image_size=image_size)
     # Windows are those of the preset: the recipe's fit its own image size.
     return dataclasses.replace(changed, size=own or f"w{width}", architecture={}, inferred=inferred)
 
