@@ -28,6 +28,7 @@ def draws(transform, count=6, seed=0):
         RandomCropPad(3, mode="reflect"),
         RandomResizedCrop(20),
         ResizeCrop(16),
+        ResizeCrop(24, crop_fraction=24 / 28),  # cut only
         Compose([RandomResizedCrop(24), RandomFlip(), RandomCropPad(2)]),
     ],
     ids=repr,

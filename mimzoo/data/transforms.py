@@ -193,6 +193,14 @@ class ResizeCrop(Example):
             return image[top : top + rows, left : left + cols]
         return pixels(self._cut(_picture(image)))
 
+    def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(B, H, W, 3) -> (B, size, size, 3)."""
+        (top, left), resized = self._place(*images.shape[1:3])
+        if images.shape[1:3] != resized:
+            return super().batch(images, u)
+        rows, cols = self.sides
+        return images[:, top : top + rows, left : left + cols]
+
     def from_file(self, data: bytes, name: str, u: np.ndarray) -> np.ndarray:
         """The bytes of an image file, its name in errors -> (size, size, 3), as `__call__`."""
         with opened(data, name) as image:
