@@ -240,6 +240,7 @@ def test_a_report_of_everything(tmp_path):
     figures = {path.name for path in tmp_path.glob("*.png")}
     assert figures == {
         "loss_against_length_mae_vit.png",
+        "overview_mae_vit.png",
         "accuracy_against_loss_mae_vit_finetune_100.png",
         "accuracy_against_data_mae_vit_finetune_100.png",
         "compare_images_seen_finetune_100.png",

@@ -28,20 +28,10 @@ def loss_against_length(rows: list[Row], path: Path, caption: str) -> None:
 
     A ring marks runs that are longer and worse than a shorter one on the same images.
     """
-    sizes, amounts = values(rows, "size"), sorted(set(values(rows, "images")))
-    worse = overfitted(rows)
+    sizes = values(rows, "size")
     figure, panels = _panels(len(sizes), share_y=True)
     for size, axes in zip(sizes, panels, strict=True):
-        for number, images in enumerate(amounts):
-            group = pick(rows, size=size, images=images)
-            if not group:
-                continue
-            points = _points(group, "steps", "val_loss")
-            _line(axes, points, number, len(amounts), amount(group[0]))
-            if any(key[1:] == (size, images) for key in worse):
-                axes.plot(*points[-1][:2], "o", markersize=13, fillstyle="none", color="black")
-        axes.set(title=size, xlabel="steps", xscale="log")
-        _plain_ticks(axes, sorted({row["steps"] for row in rows}))
+        _lengths(axes, rows, size)
     panels[0].set_ylabel("validation loss")
     _legend(panels, "images")
     _save(figure, path, f"{caption} Ring: worse than a shorter run.")
@@ -52,24 +42,14 @@ def accuracy_against_loss(rows: list[Row], accuracy: str, path: Path, caption: s
     rows = [row for row in rows if row.get(accuracy) is not None]
     sizes, amounts = values(rows, "size"), sorted(set(values(rows, "images")))
     figure, (axes,) = _panels(1, width=6.4)
+    _scatter(axes, rows, accuracy)
     markers = {}
     for number, size in enumerate(sizes):
-        group = pick(rows, size=size)
-        r = correlation(group, "val_loss", accuracy)
-        marker = MARKERS[number % len(MARKERS)]
-        markers[size if r is None else f"{size}  r = {r.value:.2f}"] = _sign(marker, "white")
-        axes.scatter(
-            [row["val_loss"] for row in group],
-            [100 * row[accuracy] for row in group],
-            c=[_colour(amounts.index(row["images"]), len(amounts)) for row in group],
-            marker=marker,
-            edgecolors="black",
-            linewidths=0.5,
-            s=40,
-        )
+        r = correlation(pick(rows, size=size), "val_loss", accuracy)
+        sign = _sign(MARKERS[number % len(MARKERS)], "white")
+        markers[size if r is None else f"{size}  r = {r.value:.2f}"] = sign
     r = correlation(rows, "val_loss", accuracy)
     summary = "" if r is None else f"all {len(rows)} runs: r = {r}"
-    axes.set(xlabel="validation loss", ylabel=f"{accuracy_label(accuracy)}, %")
     axes.set_title(summary, fontsize="medium")
     colours = {
         amount(pick(rows, images=images)[0]): _sign("o", _colour(number, len(amounts)))
@@ -92,18 +72,35 @@ def accuracy_against_loss(rows: list[Row], accuracy: str, path: Path, caption: s
 def accuracy_against_data(rows: list[Row], accuracy: str, path: Path, caption: str) -> None:
     """Accuracy against images: a panel for each length, a line for each size."""
     rows = [row for row in rows if row.get(accuracy) is not None]
-    sizes, lengths = values(rows, "size"), sorted(set(values(rows, "steps")))
+    lengths = sorted(set(values(rows, "steps")))
     figure, panels = _panels(len(lengths), share_y=True)
     for steps, axes in zip(lengths, panels, strict=True):
-        for number, size in enumerate(sizes):
-            group = pick(rows, size=size, steps=steps)
-            points = _points(group, "images", accuracy, 100)
-            if points:
-                _line(axes, points, number, len(sizes), size)
-        axes.set(title=f"{steps:,} steps", xlabel="images", xscale="log")
+        _amounts(axes, rows, accuracy, steps)
     panels[0].set_ylabel(f"{accuracy_label(accuracy)}, %")
     _legend(panels, "size")
     _save(figure, path, caption)
+
+
+def overview(rows: list[Row], accuracy: str, path: Path, caption: str) -> None:
+    """Four panels: loss against length of the smallest and the largest size, accuracy against
+    images at the greatest length, and accuracy against loss.
+    """
+    sizes, steps = values(rows, "size"), max(values(rows, "steps"))
+    figure, panels = _panels(2, 2)
+    panels[1].sharey(panels[0])
+    for axes, size in zip(panels, (sizes[0], sizes[-1]), strict=False):
+        _lengths(axes, rows, size)
+        axes.set_ylabel("validation loss")
+    _legend(panels[:2], "images")
+    rows = [row for row in rows if row.get(accuracy) is not None]
+    _amounts(panels[2], rows, accuracy, steps)
+    panels[2].set_ylabel(f"{accuracy_label(accuracy)}, %")
+    _legend(panels[2:3], "size")
+    _scatter(panels[3], rows, accuracy)
+    r = correlation(rows, "val_loss", accuracy)
+    panels[3].set_title("" if r is None else f"all {len(rows)} runs: r = {r}", fontsize="medium")
+    signs = "Ring: worse than a shorter run. Last panel: colours as above, shapes as beside."
+    _save(figure, path, f"{caption} {signs}")
 
 
 def compare(rows: list[Row], accuracy: str, by: str, path: Path, caption: str) -> None:
@@ -156,11 +153,55 @@ def laws(found: list[Law], path: Path, caption: str) -> None:
 # --- parts --------------------------------------------------------------------------------------
 
 
-def _panels(count: int, share_y: bool = False, width: float = WIDTH) -> tuple[Any, list[Any]]:
+def _lengths(axes: Any, rows: list[Row], size: str) -> None:
+    """Loss of one size against steps, a line for each amount of data."""
+    amounts, worse = sorted(set(values(rows, "images"))), overfitted(rows)
+    for number, images in enumerate(amounts):
+        group = pick(rows, size=size, images=images)
+        if not group:
+            continue
+        points = _points(group, "steps", "val_loss")
+        _line(axes, points, number, len(amounts), amount(group[0]))
+        if any(key[1:] == (size, images) for key in worse):
+            axes.plot(*points[-1][:2], "o", markersize=13, fillstyle="none", color="black")
+    axes.set(title=size, xlabel="steps", xscale="log")
+    _plain_ticks(axes, sorted({row["steps"] for row in rows}))
+
+
+def _amounts(axes: Any, rows: list[Row], accuracy: str, steps: int) -> None:
+    """Accuracy after so many steps against images, a line for each size."""
+    sizes = values(rows, "size")
+    for number, size in enumerate(sizes):
+        points = _points(pick(rows, size=size, steps=steps), "images", accuracy, 100)
+        if points:
+            _line(axes, points, number, len(sizes), size)
+    axes.set(title=f"{steps:,} steps", xlabel="images", xscale="log")
+
+
+def _scatter(axes: Any, rows: list[Row], accuracy: str) -> None:
+    """Accuracy against loss: colour = images, shape = size."""
+    amounts = sorted(set(values(rows, "images")))
+    for number, size in enumerate(values(rows, "size")):
+        group = pick(rows, size=size)
+        axes.scatter(
+            [row["val_loss"] for row in group],
+            [100 * row[accuracy] for row in group],
+            c=[_colour(amounts.index(row["images"]), len(amounts)) for row in group],
+            marker=MARKERS[number % len(MARKERS)],
+            edgecolors="black",
+            linewidths=0.5,
+            s=40,
+        )
+    axes.set(xlabel="validation loss", ylabel=f"{accuracy_label(accuracy)}, %")
+
+
+def _panels(
+    count: int, rows: int = 1, share_y: bool = False, width: float = WIDTH
+) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * count + 0.4, HEIGHT), layout="constrained")
-    panels = figure.subplots(1, count, squeeze=False, sharey=share_y)[0]
+    figure = Figure(figsize=(width * count + 0.4, HEIGHT * rows), layout="constrained")
+    panels = figure.subplots(rows, count, squeeze=False, sharey=share_y).ravel()
     for axes in panels:
         axes.grid(alpha=0.3)
     return figure, list(panels)

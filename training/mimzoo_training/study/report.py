@@ -94,6 +94,9 @@ def draw(folder: Path, study: Study, rows: list[Row], source: str) -> list[tuple
                 folder / name,
                 caption,
             )
+            for accuracy in known[:1]:
+                name = f"overview_{short}.png"
+                add("overview", name, figures.overview, group, accuracy, folder / name, caption)
         for accuracy in known if several else []:
             for kind in ("accuracy_against_loss", "accuracy_against_data"):
                 name = f"{kind}_{short}_{accuracy}.png"
@@ -123,6 +126,7 @@ def markdown(
         f"{f', up to {seeds} seeds a cell' if seeds > 1 else ''}. Made by `mimzoo study`; all "
         "numbers are in [study.csv](study.csv).",
         "",
+        *(f"![{name}]({name})\n" for kind, name in made if kind == "overview"),
         "## Findings",
         "",
         "Each is a sentence of a paper and a rule that the numbers meet or not "
