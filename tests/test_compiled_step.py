@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mimzoo.backend import graphs
+from mimzoo.backend.recompute import DOTS
 from mimzoo.models import (
     ImageClassifier,
     MixMIMBackbone,
@@ -135,11 +136,25 @@ def test_gradients_of_what_is_compiled_in_earnest(name):
         assert error <= 1e-5 * np.linalg.norm(gradient) + 1e-8, path
 
 
-def test_recomputed_blocks_run_as_graphs(compiled):
-    expected = losses(compile_task(make("mae"), run_eagerly=True), 3)
-    found = losses(compile_task(make("mae", remat=True), jit_compile=True), 3)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert compiled["stats"]["unique_graphs"] == 2  # the decoder's block and norm
+def test_recomputed_blocks_are_compiled_and_keep_what_their_policy_says(compiled):
+    expected = losses(compile_task(make("finetune"), run_eagerly=True), 2)
+    kept = {}
+    for remat in (False, "full", DOTS):
+        task = compile_task(make("finetune", remat=remat), jit_compile=True)
+        np.testing.assert_allclose(losses(task, 2), expected, rtol=1e-6)
+        sizes = {}
+
+        def keep(tensor, sizes=sizes):
+            sizes[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        images = torch.tensor(batch(task)[0])
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            task(images, training=True)
+        kept[remat] = sum(sizes.values())
+    assert kept["full"] < kept[DOTS] < kept[False]
+    # Two blocks, of which one drops paths, and a norm.
+    assert compiled["stats"]["unique_graphs"] == 3 * 3
 
 
 def test_any_number_of_batch_sizes(compiled):

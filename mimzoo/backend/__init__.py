@@ -15,6 +15,7 @@ from mimzoo.backend.operations import (
     l2_normalize,
     relative_to_absolute,
 )
+from mimzoo.backend.recompute import check_remat, recomputed
 from mimzoo.backend.sending import sender
 from mimzoo.backend.step_graph import StepGraph
 from mimzoo.backend.tracing import is_tensorflow_symbol, is_traced
@@ -37,6 +38,7 @@ __all__ = [
     "active_graphs",
     "add_constant",
     "attention",
+    "check_remat",
     "draw_rows",
     "exact_matmul",
     "fuse_adam",
@@ -47,6 +49,7 @@ __all__ = [
     "keep_weights",
     "l2_normalize",
     "no_gradient",
+    "recomputed",
     "relative_to_absolute",
     "sender",
     "set_part",

@@ -18,13 +18,14 @@ from typing import Any
 import keras
 
 from mimzoo.backend.constant import Tensor
+from mimzoo.backend.recompute import recomputed
 from mimzoo.backend.step_graph import StepGraph, has_hooks
 from mimzoo.backend.tracing import in_stateless_scope, is_traced
 
 logger = logging.getLogger("mimzoo")
 _ACTIVE: ContextVar["Graphs | None"] = ContextVar("graphs", default=None)
-# A method of a layer, and what it takes beside the tokens: tensors or None.
-Link = tuple[Callable[..., Tensor], Sequence[Tensor | None]]
+# A method of a layer, what it takes beside the tokens (tensors or None), and its policy of remat.
+Link = tuple[Callable[..., Tensor], Sequence[Tensor | None], bool | str]
 # What changes nothing in the computation of a layer, or is an input of it.
 _NO_MATTER = ("name", "trainable", "drop_path_rate", "rate", "seed", "remat")
 
@@ -77,25 +78,25 @@ class Graphs:
                 return False
         return True
 
-    def run(
-        self, links: Sequence[Link], x: Tensor, training: bool, compiled: bool = True
-    ) -> Tensor:
-        """`for method, more in links: x = method(x, *more)`, as graphs where they can be traced.
+    def run(self, links: Sequence[Link], x: Tensor, training: bool) -> Tensor:
+        """`for method, more, _ in links: x = method(x, *more)`, as graphs if they can be traced.
 
         Args:
             links: methods of layers, for which `can_run`.
             x: input of the first.
             training: whether that is for training.
-            compiled: False: graphs run as they were traced.
         """
-        compiled = compiled and self.compiles(x.device.type)
-        for method, more in links:
-            layer = self._layers[method]
-            key = (training, compiled, layer.number, _form(x), *map(_form, more))
+        compiled = self.compiles(x.device.type)
+        for method, more, remat in links:
+            layer, remat = self._layers[method], training and remat
+            key = (training, compiled, remat, layer.number, _form(x), *map(_form, more))
             if key not in self._traced:
-                self._traced[key] = self._make(method, layer, x, more, compiled)
+                self._traced[key] = self._make(method, layer, x, more, compiled, remat)
             traced = self._traced[key]
-            x = method(x, *more) if traced is None else traced(x, *layer.values(more))
+            if traced is None:
+                x = recomputed(method, remat)(x, *more)
+            else:
+                x = traced(x, *layer.values(more))
         return x
 
     def compiles(self, device: str) -> bool:
@@ -109,6 +110,7 @@ class Graphs:
         x: Tensor,
         more: Sequence[Tensor | None],
         compiled: bool,
+        remat: bool | str,
     ) -> Callable | None:
         import torch
 
@@ -119,6 +121,8 @@ class Graphs:
             name = type(method.__self__).__name__
             logger.warning("%s runs operation by operation: it cannot be traced (%s)", name, error)
             return None
+        # Recomputed inside of what is compiled, so that the compiler keeps what the policy keeps.
+        traced = recomputed(traced, remat)
         if not compiled:
             return traced
 

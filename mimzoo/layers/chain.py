@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from mimzoo.backend import Tensor, active_graphs
+from mimzoo.backend import Tensor, active_graphs, recomputed
 from mimzoo.layers.drop_path import draw_factors
 
 
@@ -29,24 +29,9 @@ class Block(keras.layers.Layer):
         return keras.KerasTensor(tokens.shape, self.compute_dtype)
 
     def run(self, tokens: Tensor, optional: Sequence, training: bool | None) -> Tensor:
-        """`body`, rematerialised if `remat`."""
+        """`body`, rematerialised as `remat` says."""
         (factors,) = draw_factors([self.drop_path], tokens, training)
-        given = (*optional, factors)
-        if not (self.remat and training):
-            return run_method(self.body, tokens, given, training)
-        graphs = active_graphs(tokens)  # which the backward pass could not find
-        graphs = graphs if graphs is not None and graphs.can_run([self.body]) else None
-
-        # TensorFlow's recompute_grad takes tensors only, so None stays outside.
-        def with_tensors(tokens: Tensor, *tensors: Tensor) -> Tensor:
-            rest = iter(tensors)
-            more = [None if x is None else next(rest) for x in given]
-            if graphs is None:
-                return self.body(tokens, *more)
-            # What is compiled keeps other tensors than its first call did.
-            return graphs.run([(self.body, more)], tokens, True, compiled=False)
-
-        return keras.remat(with_tensors)(tokens, *(x for x in given if x is not None))
+        return run_method(self.body, tokens, (*optional, factors), training, self.remat)
 
 
 def run_method(
@@ -54,12 +39,16 @@ def run_method(
     x: Tensor,
     given: Sequence[Tensor | None] = (),
     training: bool | None = None,
+    remat: bool | str = False,
 ) -> Any:
-    """`method(x, *given)` of a layer, as a graph where there are graphs."""
+    """`method(x, *given)` of a layer, as a graph where there are graphs.
+
+    In training it is rematerialised as `remat` says.
+    """
     graphs = active_graphs(x)
     if graphs is None or not graphs.can_run([method]):
-        return method(x, *given)
-    return graphs.run([(method, given)], x, bool(training))
+        return recomputed(method, bool(training) and remat)(x, *given)
+    return graphs.run([(method, given, remat)], x, bool(training))
 
 
 def run_layers(
@@ -79,8 +68,7 @@ def run_layers(
     blocks = [layer for layer, _ in layers if isinstance(layer, Block)]
     graphs = active_graphs(x) if outputs is None and training is not None else None
     methods = [layer.body if isinstance(layer, Block) else layer.call for layer, _ in layers]
-    remat = training and any(block.remat for block in blocks)
-    if graphs is None or remat or not graphs.can_run(methods):
+    if graphs is None or not graphs.can_run(methods):
         for layer, options in layers:
             more = {"training": training} if isinstance(layer, Block) else {}
             x = layer(x, **options, **more)
@@ -89,9 +77,9 @@ def run_layers(
         return x
     factors = iter(draw_factors([block.drop_path for block in blocks], x, training))
     links = [
-        (method, [*map(options.get, layer.optional), next(factors)])
+        (method, [*map(options.get, layer.optional), next(factors)], layer.remat)
         if isinstance(layer, Block)
-        else (method, ())
+        else (method, (), False)
         for method, (layer, options) in zip(methods, layers, strict=True)
     ]
     return graphs.run(links, x, bool(training))

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import keras
 
-from mimzoo.backend import Tensor
+from mimzoo.backend import Tensor, check_remat
 from mimzoo.layers.chain import Block
 from mimzoo.layers.drop_path import DropPath
 from mimzoo.layers.mlp import MLP
@@ -28,7 +28,7 @@ class SwinBlock(Block):
         window_size, shifted, qkv_bias: see WindowAttention.
         mlp_ratio: hidden width of the MLP over D.
         drop_path_rate: stochastic depth of both branches, in [0, 1).
-        remat: recompute the block's activations in the backward pass instead of keeping them.
+        remat: recompute activations in the backward pass instead of keeping them; see ViTBackbone.
         layer_norm_epsilon: of both norms.
         **kwargs: of the attention (`pretrained_window_size` for Swin V2) and of keras.Layer.
     """
@@ -48,7 +48,7 @@ class SwinBlock(Block):
         qkv_bias: str = "qkv",
         mlp_ratio: float = 4.0,
         drop_path_rate: float = 0.0,
-        remat: bool = False,
+        remat: bool | str = False,
         layer_norm_epsilon: float = 1e-5,
         **kwargs,
     ):
@@ -67,7 +67,7 @@ class SwinBlock(Block):
             "layer_norm_epsilon": layer_norm_epsilon,
             **attention,
         }
-        self.remat = remat
+        self.remat = check_remat(remat)
         shared = {"dtype": self.dtype_policy}
         norm = {"epsilon": layer_norm_epsilon, "gamma_initializer": self.norm_gamma, **shared}
         self.norm1 = keras.layers.LayerNormalization(name="norm1", **norm)

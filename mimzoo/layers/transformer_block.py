@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from mimzoo.backend import Tensor
+from mimzoo.backend import Tensor, check_remat
 from mimzoo.layers.attention import MultiHeadAttention
 from mimzoo.layers.chain import Block
 from mimzoo.layers.drop_path import DropPath
@@ -24,7 +24,7 @@ class TransformerBlock(Block):
             arXiv 2103.17239); None: no factor.
         drop_path_rate: stochastic depth of both branches, in [0, 1).
         relative_position_grid, class_token: see MultiHeadAttention.
-        remat: recompute the block's activations in the backward pass instead of keeping them.
+        remat: recompute activations in the backward pass instead of keeping them; see ViTBackbone.
         layer_norm_epsilon: of both norms; 1e-6 as in MAE's code.
         window_size: side of the windows inside which tokens attend; None: to all tokens. With
             windows there is no class token, `bias` or `index`.
@@ -43,7 +43,7 @@ class TransformerBlock(Block):
         drop_path_rate: float = 0.0,
         relative_position_grid: tuple[int, int] | None = None,
         class_token: bool = False,
-        remat: bool = False,
+        remat: bool | str = False,
         layer_norm_epsilon: float = 1e-6,
         window_size: int | None = None,
         grid: tuple[int, int] | None = None,
@@ -66,7 +66,7 @@ class TransformerBlock(Block):
         }
         self.dim = dim
         self.layer_scale_init = layer_scale_init
-        self.remat = remat
+        self.remat = check_remat(remat)
         self.windows = window_size and TokenWindows(tuple(grid), window_size)
         shared = {"dtype": self.dtype_policy}
         norm = {"epsilon": layer_norm_epsilon, **shared}

@@ -83,7 +83,7 @@ class HierarchicalBackbone(Backbone):
         drop_path_rate: float = 0.0,
         final_norm: bool = True,
         layer_norm_epsilon: float = 1e-5,
-        remat: bool = False,
+        remat: bool | str = False,
         dtype: str | keras.DTypePolicy | None = None,
         **kwargs,
     ):

@@ -45,7 +45,8 @@ class SwinBackbone(HierarchicalBackbone):
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
         final_norm: whether the tokens are normalised at the end.
         layer_norm_epsilon: of all norms.
-        remat: recompute activations of the blocks in the backward pass, saving memory.
+        remat: recompute activations of the blocks in the backward pass, saving memory: see
+            ViTBackbone.
         dtype: Keras dtype or policy.
 
     Raises:

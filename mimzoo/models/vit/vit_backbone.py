@@ -67,7 +67,10 @@ class ViTBackbone(Backbone):
         final_norm: whether the tokens are normalised at the end. MAE's fine-tuning sets False
             and normalises after pooling.
         layer_norm_epsilon: of all norms.
-        remat: recompute activations of the blocks in the backward pass, saving memory.
+        remat: recompute activations of the blocks in the backward pass, saving memory. True or
+            "full": all of them. "dots_with_no_batch_dims_saveable" (JAX's name; JAX and torch):
+            all but the outputs of linear layers, so that only norms, activations and attention are
+            computed again.
         window_size: side of the windows, in tokens, inside which blocks attend (ViTDet, arXiv
             2203.16527); needs `class_token=False`. None: all blocks attend to all tokens.
         global_attention_blocks: blocks that do so in spite of `window_size`, from 0; default: the
@@ -76,7 +79,8 @@ class ViTBackbone(Backbone):
 
     Raises:
         ValueError: the patch does not divide the image, heads do not divide the width, an unknown
-            option, or options that do not go with windows.
+            option, options that do not go with windows; in training on TensorFlow, a policy of
+            `remat` by name, but "full".
 
     Example:
     ```python
@@ -104,7 +108,7 @@ class ViTBackbone(Backbone):
         drop_path_rate: float = 0.0,
         final_norm: bool = True,
         layer_norm_epsilon: float = 1e-6,
-        remat: bool = False,
+        remat: bool | str = False,
         window_size: int | None = None,
         global_attention_blocks: tuple[int, ...] | None = None,
         dtype: str | keras.DTypePolicy | None = None,
