@@ -70,7 +70,7 @@ class ConversionHints:
             )
         return default
 
-    def image_size(self, shapes: int | None = None) -> tuple[int, int]:
+    def image_size(self, shapes: int | tuple[int, int] | None = None) -> tuple[int, int]:
         """Height and width in pixels.
 
         Raises:
