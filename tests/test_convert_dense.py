@@ -133,8 +133,8 @@ def test_swin(tmp_path):
     theirs = random_upernet(128, 160)
     theirs.save_pretrained(tmp_path)
     state = of_swin(tmp_path)
-    ours = converted(state, tmp_path, image_size=(128, 160))
-    assert (ours.shorter_side, ours.auxiliary_weight) == (128, 0.4)
+    ours = converted(state, tmp_path, image_size=(128, 160), shorter_side=96)
+    assert (ours.shorter_side, ours.auxiliary_weight) == (96, 0.4)
     compare(
         ours,
         lambda x: (theirs(x).logits, theirs.auxiliary_head(theirs.backbone(x).feature_maps)),
@@ -168,7 +168,8 @@ def test_vit(positions, tmp_path):
     state = renamed(tmp_path, VIT)
     state = {name: value for name, value in state.items() if "layers.6." not in name}
     joined(state, ".attn", "qkv" if positions else "qv")
-    ours = converted(state, tmp_path)
+    ours = converted(state, tmp_path, shorter_side=0)
+    assert ours.shorter_side is None
     backbone = ours.backbone
     assert backbone.position_embedding == ("learned" if positions else "none")
     maps = []
@@ -235,6 +236,8 @@ def test_vitdet_with_decomposed_positions(tmp_path):
     path = tmp_path / "x.pkl"
     path.write_bytes(pickle.dumps({"model": state, "__author__": "…"}, protocol=2))
     convert(path, tmp_path / "preset", num_heads=2)
+    with pytest.raises(ValueError, match="num_heads cannot be inferred"):
+        ViTBackbone.from_preset(str(path))
     ours = ViTBackbone.from_preset(str(tmp_path / "preset"))
     assert ours.image_shape == (40, 56, 3)
     assert (ours.window_size, ours.global_attention_blocks) == (4, (1, 3))
@@ -275,6 +278,14 @@ def test_what_differs_is_refused(tmp_path):
     path = write(state, tmp_path / "y.safetensors")
     with pytest.raises(ValueError, match="64x96 has 2x3 tokens in the last stage, no more than"):
         load([path], None, {"image_size": (64, 96)})
+    with pytest.raises(ValueError, match=r"images of its 5 classes are scaled: give shorter_side"):
+        load([path], None, {"image_size": 128})
+    ade20k = {
+        name: np.resize(value, (150, *value.shape[1:])) if "conv_seg" in name else value
+        for name, value in state.items()
+    }
+    path = write(ade20k, tmp_path / "ade20k.safetensors")
+    assert load([path], None, {"image_size": 128})[1].shorter_side == 128
     state["auxiliary_head.convs.1.conv.weight"] = np.ones((6, 6, 3, 3), "float32")
     with pytest.raises(ValueError, match=r"no place for auxiliary_head\.convs\.1"):
-        load([write(state, tmp_path / "z.safetensors")], None, {"image_size": 128})
+        load([write(state, tmp_path / "z.safetensors")], None, {"shorter_side": 0})

@@ -15,6 +15,7 @@ KNOWN = (
     "norm_pix_loss",
     "num_heads",
     "pretrained_window_sizes",
+    "shorter_side",
     "std",
     "window_size",
 )

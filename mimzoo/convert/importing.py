@@ -51,7 +51,7 @@ def convert(
         **hints: settings that no tensor shows: `image_size`, `window_size`,
             `pretrained_window_sizes`, `num_heads`, `decoder_num_heads`, `layer_norm_epsilon`,
             `decoder_layer_norm_epsilon`, `mask_ratio`, `mask_patch_size`, `norm_pix_loss`,
-            `mean`, `std`.
+            `shorter_side`, `mean`, `std`.
 
     Returns:
         What `conversion.json` in the folder holds, such as "layout", "tensors" and "sha256".
