@@ -33,11 +33,16 @@ VARIANTS = {
             "final_norm": False,
         },
     ),
-    "vit of ViTDet": (
-        ViTBackbone,
-        {**contracts.VIT, "class_token": False, "window_size": 3, "global_attention_blocks": (1,)},
-    ),
     "swin without": (SwinBackbone, {**contracts.STAGES, "qkv_bias": "none", "final_norm": False}),
+}
+
+
+VITDET = {
+    **contracts.VIT,
+    "relative_position_bias": "decomposed",
+    "class_token": False,
+    "window_size": 3,
+    "global_attention_blocks": (1,),
 }
 
 
@@ -50,6 +55,11 @@ def run(check, family, folder):
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_contract(check, family, tmp_path):
     run(check, contracts.FAMILIES[family], tmp_path)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_vitdet(check, tmp_path):
+    run(check, (ViTBackbone, VITDET), tmp_path)
 
 
 @pytest.mark.one_backend

@@ -5,6 +5,7 @@ convert_beit_unilm_to_pytorch.py) and of mmsegmentation (mmseg/models/backbones/
 mae.py, necks/featurepyramid.py); of detectron2 those of modeling/backbone/vit.py.
 """
 
+import pickle
 import re
 
 import keras
@@ -132,8 +133,8 @@ def test_swin(tmp_path):
     theirs = random_upernet(128, 160)
     theirs.save_pretrained(tmp_path)
     state = of_swin(tmp_path)
-    ours = converted(state, tmp_path, image_size=(128, 160))
-    assert (ours.shorter_side, ours.auxiliary_weight) == (128, 0.4)
+    ours = converted(state, tmp_path, image_size=(128, 160), shorter_side=96)
+    assert (ours.shorter_side, ours.auxiliary_weight) == (96, 0.4)
     compare(
         ours,
         lambda x: (theirs(x).logits, theirs.auxiliary_head(theirs.backbone(x).feature_maps)),
@@ -167,7 +168,8 @@ def test_vit(positions, tmp_path):
     state = renamed(tmp_path, VIT)
     state = {name: value for name, value in state.items() if "layers.6." not in name}
     joined(state, ".attn", "qkv" if positions else "qv")
-    ours = converted(state, tmp_path)
+    ours = converted(state, tmp_path, shorter_side=0)
+    assert ours.shorter_side is None
     backbone = ours.backbone
     assert backbone.position_embedding == ("learned" if positions else "none")
     maps = []
@@ -207,6 +209,14 @@ def vitdet(folder, relative: bool) -> tuple[VitDetModel, dict[str, np.ndarray]]:
     return theirs, state | dict.fromkeys(heads, np.ones(2, "float32"))
 
 
+def compare_maps(ours: ViTBackbone, theirs: VitDetModel) -> None:
+    x = images(*ours.image_shape[:2])
+    with torch.no_grad():
+        expected = theirs(torch.tensor(x).permute(0, 3, 1, 2)).last_hidden_state
+    found = ours.feature_map(forward(ours, x))
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-4)
+
+
 def test_vitdet(tmp_path):
     theirs, state = vitdet(tmp_path, False)
     assert state["backbone.net.pos_embed"][0, 0].all()  # the row that ViTDet does not read
@@ -217,25 +227,65 @@ def test_vitdet(tmp_path):
         str(tmp_path / "preset"), image_shape=(40, 56, 3), global_attention_blocks=(1, 3)
     )
     assert ours.window_size == 4
-    x = images(40, 56)
-    with torch.no_grad():
-        expected = theirs(torch.tensor(x).permute(0, 3, 1, 2)).last_hidden_state
-    found = ours.feature_map(forward(ours, x))
-    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-4)
+    compare_maps(ours, theirs)
+
+
+def test_vitdet_with_decomposed_positions(tmp_path):
+    """As detectron2's model zoo has it, and at another size than it was trained at."""
+    theirs, state = vitdet(tmp_path, True)
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps({"model": state, "__author__": "…"}, protocol=2))
+    convert(path, tmp_path / "preset", num_heads=2)
+    with pytest.raises(ValueError, match="num_heads cannot be inferred"):
+        ViTBackbone.from_preset(str(path))
+    ours = ViTBackbone.from_preset(str(tmp_path / "preset"))
+    assert ours.image_shape == (40, 56, 3)
+    assert (ours.window_size, ours.global_attention_blocks) == (4, (1, 3))
+    compare_maps(ours, theirs)
+    _, other, _ = load([path], None, {"num_heads": 2, "image_size": (32, 72)})
+    compare_maps(other, theirs)
+    export(tmp_path / "preset", "detectron2_vitdet", tmp_path / "y.safetensors")
+    again = load_file(tmp_path / "y.safetensors")
+    assert set(again) == {name for name in state if ".net." in name}
+    # The table of positions is now that of the image size, 10 x 14.
+    assert again.pop("backbone.net.pos_embed").shape == (1, 141, 16)
+    assert all(value.tobytes() == state[name].tobytes() for name, value in again.items())
+
+
+@pytest.mark.one_backend
+def test_a_pickle_of_more_than_arrays_is_refused(tmp_path):
+    for content, message in (
+        (
+            pickle.dumps({"model": {"x": print}}),
+            r"refused: it holds builtins\.print, which is code",
+        ),
+        (pickle.dumps({"model": {"x": np.ones(9)}})[:-9], "is cut off, or is no pickle of arrays"),
+        (pickle.dumps({"model": {"x": 1}}), "has no arrays by name under model"),
+    ):
+        (tmp_path / "x.pkl").write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            load([tmp_path / "x.pkl"], None, {})
 
 
 @pytest.mark.one_backend
 def test_what_differs_is_refused(tmp_path):
     _, state = vitdet(tmp_path, True)
-    with pytest.raises(
-        ValueError, match=r"decomposed relative positions \(backbone\.net\.blocks\.0"
-    ):
+    state["backbone.net.blocks.0.attn.rel_pos_w"] = np.ones((9, 8), "float32")
+    with pytest.raises(ValueError, match="relative positions are of 4x4, 4x5, 10x14 tokens"):
         load([write(state, tmp_path / "x.safetensors")], None, {"num_heads": 2})
     random_upernet(128, 160).save_pretrained(tmp_path)
     state = of_swin(tmp_path)
     path = write(state, tmp_path / "y.safetensors")
     with pytest.raises(ValueError, match="64x96 has 2x3 tokens in the last stage, no more than"):
         load([path], None, {"image_size": (64, 96)})
+    with pytest.raises(ValueError, match=r"images of its 5 classes are scaled: give shorter_side"):
+        load([path], None, {"image_size": 128})
+    ade20k = {
+        name: np.resize(value, (150, *value.shape[1:])) if "conv_seg" in name else value
+        for name, value in state.items()
+    }
+    path = write(ade20k, tmp_path / "ade20k.safetensors")
+    assert load([path], None, {"image_size": 128})[1].shorter_side == 128
     state["auxiliary_head.convs.1.conv.weight"] = np.ones((6, 6, 3, 3), "float32")
     with pytest.raises(ValueError, match=r"no place for auxiliary_head\.convs\.1"):
-        load([write(state, tmp_path / "z.safetensors")], None, {"image_size": 128})
+        load([write(state, tmp_path / "z.safetensors")], None, {"shorter_side": 0})

@@ -124,9 +124,9 @@ MODELS |= {
                 final_norm=False,
             )
         ),
-        {},
+        {"shorter_side": 0},
     ),
-    "mmseg_swin_upernet": (lambda: segmenter(swin4(128)), {"image_size": 128}),
+    "mmseg_swin_upernet": (lambda: segmenter(swin4(128)), {"image_size": 128, "shorter_side": 96}),
     "mmpretrain_mixmim_classifier": (lambda: classifier(mixmim_backbone()), {}),
 }
 

@@ -28,6 +28,7 @@ from runs import (
 
 from mimzoo.data import open_boxes
 from mimzoo.models import ObjectDetector
+from mimzoo.optimizers.groups import matches_any
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +178,6 @@ def test_recipes_build_what_they_say():
         assert model.backbone.image_shape == (64, 64, 3)
         assert model.backbone.window_size == architecture.get("window_size")
         assert (model.min_level, model.head_depth) == (2, 1)
+    spared = [v.path for v in model.trainable_variables if matches_any(v, recipe.no_weight_decay)]
+    assert [path.split("/")[-2:] for path in spared] == [["positions", "table"]]
+    assert model.backbone.blocks[0].attention.relative_positions is not None

@@ -59,10 +59,14 @@ def classifier():
     return ImageClassifier(vit, num_classes=1000, preprocessor=None)
 
 
-def windowed_classifier():
+def windowed_classifier(**options):
     vit = {"patch_size": 8, "embed_dim": 96, "depth": 3, "num_heads": 3, "class_token": False}
-    backbone = ViTBackbone(**SHAPE, **vit, window_size=5, global_attention_blocks=(1,))
+    backbone = ViTBackbone(**SHAPE, **vit, window_size=5, global_attention_blocks=(1,), **options)
     return ImageClassifier(backbone, num_classes=1000, preprocessor=None)
+
+
+def decomposed_classifier():
+    return windowed_classifier(relative_position_bias="decomposed")
 
 
 def batch_of(task, count=16):
@@ -101,7 +105,16 @@ def counted(task, batch):
 
 @pytest.mark.parametrize(
     "make",
-    [mae, simmim_vit, simmim_swin, simmim_swinv2, mixmim, classifier, windowed_classifier],
+    [
+        mae,
+        simmim_vit,
+        simmim_swin,
+        simmim_swinv2,
+        mixmim,
+        classifier,
+        windowed_classifier,
+        decomposed_classifier,
+    ],
 )
 def test_the_formula_counts_what_counters_count(make):
     if keras.config.backend() == "tensorflow":

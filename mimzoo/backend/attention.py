@@ -22,13 +22,13 @@ def attention(
     cuDNN's on JAX where there are none.
 
     Args:
-        query, key, value: (..., heads, T, head_dim).
+        query, key, value: (..., heads, T, head_dim); that of `value` may differ from the others'.
         bias: added to the scaled logits; broadcastable to (..., heads, T, T).
         scale: of the logits; default head_dim ** -0.5.
         masks: added after the bias, each broadcastable in its own way.
 
     Returns:
-        (..., heads, T, head_dim), in the dtype of `value`.
+        (..., heads, T, head_dim of `value`), in the dtype of `value`.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     terms = [*([] if bias is None else [bias]), *masks]
@@ -36,7 +36,8 @@ def attention(
     # On CPUs torch's kernel with a term is slower than products and a softmax.
     if backend == "torch" and (not terms or query.device.type == "cuda"):
         return torch_attention(query, key, value, terms, scale)
-    if backend == "jax" and not terms and len(query.shape) == 4 and _has_cudnn(query):
+    alike = query.shape[-1] == value.shape[-1] and len(query.shape) == 4
+    if backend == "jax" and not terms and alike and _has_cudnn(query):
         return jax_attention(query, key, value, scale, "cudnn")
     logits = ops.matmul(query * scale, ops.swapaxes(key, -1, -2))
     logits = ops.cast(logits, "float32")

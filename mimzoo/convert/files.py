@@ -11,10 +11,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from mimzoo.convert.pickled_arrays import PickledArrays
 from mimzoo.hub.cache import cached_digest
 from mimzoo.hub.manifest import portable
 
-ENDINGS = (".safetensors", ".bin", ".pth", ".pt")
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".pkl")
 # In a folder, the first that is there; transformers' names.
 IN_FOLDER = (
     "model.safetensors",
@@ -196,7 +197,8 @@ def read_tensors(files: list[Path]) -> Tensors:
     """
     from mimzoo.convert.torch_files import TorchFile
 
-    parts = [Safetensors(p) if p.suffix == ".safetensors" else TorchFile(p) for p in files]
+    readers = {".safetensors": Safetensors, ".pkl": PickledArrays}
+    parts = [readers.get(path.suffix, TorchFile)(path) for path in files]
     tensors = Tensors(parts)
     if len(tensors) != sum(map(len, parts)):
         raise ValueError(f"the shards of {files[0].parent} hold a tensor twice.")

@@ -15,6 +15,7 @@ KNOWN = (
     "norm_pix_loss",
     "num_heads",
     "pretrained_window_sizes",
+    "shorter_side",
     "std",
     "window_size",
 )
@@ -70,7 +71,7 @@ class ConversionHints:
             )
         return default
 
-    def image_size(self, shapes: int | None = None) -> tuple[int, int]:
+    def image_size(self, shapes: int | tuple[int, int] | None = None) -> tuple[int, int]:
         """Height and width in pixels.
 
         Raises:

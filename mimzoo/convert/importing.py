@@ -42,8 +42,8 @@ def convert(
     Any unmapped tensor of the file, or weight of the model, aborts the conversion.
 
     Args:
-        source: a `.safetensors`, `.pth`, `.pt` or `.bin` file, an index of shards, a folder of
-            either, or `hf://org/name[@revision][/folder or file]`.
+        source: a `.safetensors`, `.pth`, `.pt`, `.bin` or `.pkl` (detectron2's) file, an index of
+            shards, a folder of either, or `hf://org/name[@revision][/folder or file]`.
         out: the folder to make.
         layout: name of the layout; default: inferred from the names of the tensors.
         licence: of the weights; default: the model card's beside the file, else the layout's.
@@ -51,7 +51,7 @@ def convert(
         **hints: settings that no tensor shows: `image_size`, `window_size`,
             `pretrained_window_sizes`, `num_heads`, `decoder_num_heads`, `layer_norm_epsilon`,
             `decoder_layer_norm_epsilon`, `mask_ratio`, `mask_patch_size`, `norm_pix_loss`,
-            `mean`, `std`.
+            `shorter_side`, `mean`, `std`.
 
     Returns:
         What `conversion.json` in the folder holds, such as "layout", "tensors" and "sha256".

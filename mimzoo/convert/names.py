@@ -16,6 +16,7 @@ class BlockNames:
         network: of Swin V2's position bias.
         extra_norm: LayerNorm after a block of Swin V2 (the authors' code for depth estimation,
             SwinTransformer/MIM-Depth-Estimation models/swin_transformer_v2.py).
+        row_positions, column_positions: tables of decomposed relative positions; "": none.
     """
 
     norm1: str = "norm1"
@@ -32,6 +33,8 @@ class BlockNames:
     scale1: str = "gamma_1"
     scale2: str = "gamma_2"
     extra_norm: str = "enorm"
+    row_positions: str = ""
+    column_positions: str = ""
 
     @property
     def first_projection(self) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mimzoo.convert.files import Tensors
+from mimzoo.convert.hints import ConversionHints
 from mimzoo.convert.layout import Layout
 from mimzoo.convert.names import UPerNetNames
 from mimzoo.convert.table import Row, norm, row
@@ -10,14 +11,17 @@ from mimzoo.convert.transforms import ConvKernel
 from mimzoo.models import ImageSegmenter, ViTBackbone
 from mimzoo.tasks.segmentation.levels import FeaturePyramid
 
+_ADE20K = 150  # classes
+
 
 def build_segmenter(
-    layout: Layout, backbone: Any, tensors: Tensors, image_converter: Any
+    layout: Layout, backbone: Any, tensors: Tensors, hints: ConversionHints, image_converter: Any
 ) -> ImageSegmenter:
     """A segmenter with the heads of a file.
 
     Raises:
-        ValueError: a grid of patches whose maps mmsegmentation rounds otherwise.
+        ValueError: a grid of patches whose maps mmsegmentation rounds otherwise, or no
+            `shorter_side` where the file does not show it.
     """
     names = layout.names.segmenter
     if isinstance(backbone, ViTBackbone) and any(side % 2 for side in backbone.grid):
@@ -28,17 +32,32 @@ def build_segmenter(
     cls = ImageSegmenter.for_backbone(type(backbone))
     first = f"{names.auxiliary}.convs.0.conv.weight"
     auxiliary_dim = tensors.shape(first)[0] if first in tensors else 0
+    num_classes = tensors.shape(f"{names.decode}.conv_seg.weight")[0]
     return cls(
         backbone,
-        tensors.shape(f"{names.decode}.conv_seg.weight")[0],
+        num_classes,
         preprocessor=cls.preprocessor_cls(image_converter=image_converter),
         head_dim=tensors.shape(f"{names.decode}.bottleneck.conv.weight")[0],
         auxiliary_dim=auxiliary_dim,
-        # As all of mmsegmentation's configurations for ADE20K have it
-        # (configs/_base_/datasets/ade20k.py and ade20k_640x640.py).
         auxiliary_weight=0.4 if auxiliary_dim else 0.0,
-        shorter_side=min(backbone.image_shape[:2]),
+        shorter_side=_shorter_side(hints, num_classes, min(backbone.image_shape[:2])),
     )
+
+
+def _shorter_side(hints: ConversionHints, num_classes: int, window: int) -> int | None:
+    """To what images are scaled before windows are cut: of ADE20K's models the window's side.
+
+    All of mmsegmentation's configurations for ADE20K have it so (configs/_base_/datasets/ade20k.py
+    and ade20k_640x640.py); those of other data sets do not.
+    """
+    found = hints.get("shorter_side", window if num_classes == _ADE20K else None, default=-1)
+    if type(found) is not int or found < 0:
+        raise ValueError(
+            f"the file does not show to which shorter side images of its {num_classes} classes are "
+            "scaled: give shorter_side=… or --set shorter_side=…, in pixels, as its configuration "
+            "has it for tests; 0 for images that keep their size."
+        )
+    return found or None
 
 
 def segmenter_rows(names: Any, model: ImageSegmenter) -> list[Row]:

@@ -153,7 +153,7 @@ def _simmim_rows(names: Any, task: Any) -> list[Row]:
 
 
 def _segmenter(layout: Layout, backbone: Any, tensors: Tensors, hints: ConversionHints) -> Any:
-    return build_segmenter(layout, backbone, tensors, converter(backbone, hints))
+    return build_segmenter(layout, backbone, tensors, hints, converter(backbone, hints))
 
 
 TASKS = {

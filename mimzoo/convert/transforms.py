@@ -1,12 +1,16 @@
 """Tensors of a checkpoint <-> tensors of ours: each rule once, with its inverse.
 
 `to_ours` and `to_theirs` take and give one array for each name of a row of the table. All only
-move numbers, so what goes in comes out bit for bit.
+move numbers, so what goes in comes out bit for bit; but for detectron2's tables of positions,
+which are resized if the image size is another.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from mimzoo.layers.resize import resize_offset_table, resize_position_table
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -131,12 +135,30 @@ class Positions(Same):
 class UnusedClassRow(Positions):
     """Positions with a row for a class token that the model does not have, and never reads.
 
-    detectron2's ViT keeps the row of its pretraining (modeling/backbone/utils.py, `get_abs_pos`).
+    detectron2's ViT keeps the table of its pretraining, of a square image, and resizes it
+    whenever it is read (modeling/backbone/utils.py, `get_abs_pos`).
     """
 
     def to_ours(self, *theirs: np.ndarray) -> Arrays:
-        """(1, 1 + N, D) -> (rows, cols, D)."""
-        return (theirs[0][0, 1:].reshape(*self.grid, -1),)
+        """(1, 1 + side side, D) -> (rows, cols, D)."""
+        table = theirs[0][0, 1:]
+        side = math.isqrt(len(table))
+        return (resize_position_table(table.reshape(side, side, -1), self.grid),)
+
+
+@dataclass(frozen=True)
+class OffsetTable(Same):
+    """A table of decomposed relative positions along one axis, resized to the tokens there.
+
+    Args:
+        side: number of tokens.
+    """
+
+    side: int
+
+    def to_ours(self, *theirs: np.ndarray) -> Arrays:
+        """(2 old side - 1, head_dim) -> (2 side - 1, head_dim)."""
+        return (resize_offset_table(theirs[0], self.side),)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from mimzoo.convert.files import Tensors
 from mimzoo.convert.hints import ConversionHints
 from mimzoo.convert.names import ViTNames, block_rows, table_row
 from mimzoo.convert.table import Row, norm, row
-from mimzoo.convert.transforms import PatchKernel, Positions, UnusedClassRow
+from mimzoo.convert.transforms import OffsetTable, PatchKernel, Positions, UnusedClassRow
 from mimzoo.layers.positions import sincos_table
 from mimzoo.models.vit.sizes import VIT_SIZES
 
@@ -17,8 +17,20 @@ from mimzoo.models.vit.sizes import VIT_SIZES
 HEADS = {width: heads for width, _, heads, _ in VIT_SIZES.values()}
 
 
-def configure(names: ViTNames, tensors: Tensors, hints: ConversionHints) -> dict:
+def configure(
+    names: ViTNames,
+    tensors: Tensors,
+    hints: ConversionHints,
+    pretrained_size: tuple[int, int] | None = None,
+) -> dict:
     """Arguments of a ViTBackbone.
+
+    Args:
+        names: of the layout.
+        tensors: of the file.
+        hints: what no tensor shows.
+        pretrained_size: height and width of the images that the table of positions is for, where
+            it is resized; default: those of the model.
 
     Raises:
         ValueError: shapes that fit no ViT, or heads or image size that cannot be inferred.
@@ -42,7 +54,9 @@ def configure(names: ViTNames, tensors: Tensors, hints: ConversionHints) -> dict
     else:
         raise ValueError(f"there is neither {positions} nor a table of relative positions.")
     side = math.isqrt(patches) * patch
-    height, image_width = hints.image_size(side if (side // patch) ** 2 == patches else None)
+    height, image_width = pretrained_size or hints.image_size(
+        side if (side // patch) ** 2 == patches else None
+    )
     grid = height // patch, image_width // patch
     if grid[0] * grid[1] != patches:
         raise ValueError(
@@ -118,6 +132,22 @@ def _position_row(theirs: str, backbone: Any) -> Row:
     return row(theirs, paths, Positions(backbone.grid, learned))
 
 
+def _decomposed_rows(names: ViTNames, theirs: str, ours: str, block: Any) -> list[Row]:
+    """Empty where the model has no decomposed positions, or the layout no names for them."""
+    positions, inside = block.attention.relative_positions, names.inside
+    if positions is None or not inside.row_positions:
+        return []
+    return [
+        row(f"{theirs}.{name}", f"{ours}.{table}", OffsetTable(side))
+        for name, table, side in zip(
+            (inside.row_positions, inside.column_positions),
+            ("row_table", "column_table"),
+            positions.grid,
+            strict=True,
+        )
+    ]
+
+
 def rows(names: ViTNames, backbone: Any) -> list[Row]:
     """The table of the encoder.
 
@@ -147,6 +177,7 @@ def rows(names: ViTNames, backbone: Any) -> list[Row]:
         if bias is not None:
             path = f"{ours}.attention.relative_position_bias"
             found.append(table_row(f"{theirs}.{names.inside.table}", path, bias))
+        found += _decomposed_rows(names, theirs, f"{ours}.attention.relative_positions", block)
     if backbone.norm is not None:
         found += norm(prefix + names.norm, "backbone.norm")
     return found

@@ -78,9 +78,7 @@ def has_boxes(spec: object) -> bool:
     if not isinstance(spec, str | os.PathLike):
         return False
     path = os.path.expanduser(os.fspath(spec))
-    return os.path.isdir(path) and annotated_by(
-        path, lambda name: suffix(name) in (".xml", ".json")
-    )
+    return os.path.isdir(path) and annotated_by(path, lambda name: suffix(name) in _SUFFIXES)
 
 
 Splits = dict[str, Callable[[], Source]]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,18 @@ class BoxError(ValueError):
     """Boxes that fit neither their image nor the classes. The message names the file."""
 
 
+class WrongBox(NamedTuple):
+    """A box that is left out.
+
+    Attributes:
+        rule: that it breaks, the first of "not finite", "empty" and "outside" (of its image).
+        text: which box of which file, and what is wrong with it.
+    """
+
+    rule: str
+    text: str
+
+
 class BoxCheck:
     """Clips boxes to their images, leaves out what is no box, and reports it at the end.
 
@@ -34,7 +47,7 @@ class BoxCheck:
     def __init__(self, where: str) -> None:
         self.where = printable(where)
         self.count = 0
-        self.wrong: list[str] = []
+        self.wrong: list[WrongBox] = []
         self.beyond: list[str] = []
 
     def __call__(self, objects: Objects, size: tuple[int, int], name: str) -> Objects:
@@ -48,14 +61,18 @@ class BoxCheck:
         boxes = objects.boxes
         self.count += len(boxes)
         inside = clipped(boxes, *size)
-        empty = ~((boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(boxes).all(1))
-        outside = ~(inside[:, 2:] > inside[:, :2]).all(1)
-        kept = ~(empty | outside)
+        image = f"of {size[1]} x {size[0]} pixels"
+        rules = (
+            ("not finite", np.isfinite(boxes).all(1), "which is not finite"),
+            ("empty", (boxes[:, 2:] > boxes[:, :2]).all(1), "which is empty"),
+            ("outside", (inside[:, 2:] > inside[:, :2]).all(1), f"outside {image}"),
+        )
+        kept = np.all([good for _, good, _ in rules], axis=0)
         for number in np.flatnonzero(~kept):
-            what = "which is empty" if empty[number] else f"outside of {size[1]} x {size[0]} pixels"
-            self.wrong.append(f"{printable(name)} has the box {_text(boxes[number])}, {what}")
+            rule, what = next((rule, what) for rule, good, what in rules if not good[number])
+            text = f"{printable(name)} has the box {_text(boxes[number])}, {what}"
+            self.wrong.append(WrongBox(rule, text))
         for number in np.flatnonzero(kept & (np.abs(boxes - inside).max(1, initial=0) > 1)):
-            image = f"of {size[1]} x {size[0]} pixels"
             self.beyond.append(f"{printable(name)}: {_text(boxes[number])} {image}")
         return objects._replace(boxes=inside).where(kept)
 
@@ -68,11 +85,11 @@ class BoxCheck:
         bad = len(self.wrong)
         if bad and (bad == self.count or bad > max(FEW_WRONG, MAX_WRONG * self.count)):
             raise BoxError(
-                f"{self.where}: {bad} of {self.count} boxes are wrong, such as: {self.wrong[0]}; "
-                "correct or remove them"
+                f"{self.where}: {bad} of {self.count} boxes are wrong, such as: "
+                f"{self.wrong[0].text}; correct or remove them"
             )
         if bad:
-            few = "; ".join(self.wrong[:3])
+            few = "; ".join(box.text for box in self.wrong[:3])
             logger.warning("%s: %d boxes are left out: %s", self.where, bad, few)
         if self.beyond:
             logger.warning(

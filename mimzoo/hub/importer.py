@@ -35,4 +35,4 @@ def import_checkpoint(path: Path, name: str, **how: Any) -> Path:
 def is_checkpoint(path: Path) -> bool:
     """Whether a path is a checkpoint of another library, or a folder that has one."""
     names = [p.name for p in path.iterdir()] if path.is_dir() else [path.name]
-    return any(name.endswith((*CHECKPOINT_ENDINGS, ".index.json")) for name in names)
+    return any(name.endswith((*CHECKPOINT_ENDINGS, ".pkl", ".index.json")) for name in names)

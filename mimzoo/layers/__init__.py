@@ -2,6 +2,7 @@
 
 from mimzoo.layers.attention import MultiHeadAttention
 from mimzoo.layers.class_token import ClassToken
+from mimzoo.layers.decomposed_positions import DecomposedRelativePositions
 from mimzoo.layers.drop_path import DropPath
 from mimzoo.layers.dropout import Dropout
 from mimzoo.layers.linear import Linear
@@ -21,6 +22,7 @@ __all__ = [
     "ClassToken",
     "ContinuousPositionBias",
     "CosineWindowAttention",
+    "DecomposedRelativePositions",
     "DropPath",
     "Dropout",
     "Linear",

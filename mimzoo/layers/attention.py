@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from mimzoo.backend import Tensor, attention
+from mimzoo.layers.decomposed_positions import DecomposedRelativePositions
 from mimzoo.layers.linear import Linear
 from mimzoo.layers.position_bias import RelativePositionBias
 
@@ -83,6 +84,8 @@ class MultiHeadAttention(QKVAttention):
         dim, num_heads, qkv_bias: see QKVAttention.
         relative_position_grid: if given, the attention owns a RelativePositionBias of this grid.
         class_token: whether the first token is a class token (for the relative bias only).
+        decomposed: whether it owns DecomposedRelativePositions instead; without class token, `bias`
+            or `index`.
     """
 
     def __init__(
@@ -92,11 +95,13 @@ class MultiHeadAttention(QKVAttention):
         qkv_bias: str = "qkv",
         relative_position_grid: tuple[int, int] | None = None,
         class_token: bool = False,
+        decomposed: bool = False,
         **kwargs,
     ):
         super().__init__(dim, num_heads, qkv_bias, **kwargs)
         self.relative_position_grid = relative_position_grid
         self.class_token = class_token
+        self.decomposed = decomposed
         self.relative_position_bias = (
             RelativePositionBias(
                 relative_position_grid,
@@ -105,15 +110,26 @@ class MultiHeadAttention(QKVAttention):
                 dtype=self.dtype_policy,
                 name="relative_position_bias",
             )
-            if relative_position_grid
+            if relative_position_grid and not decomposed
+            else None
+        )
+        self.relative_positions = (
+            DecomposedRelativePositions(
+                relative_position_grid,
+                dim // num_heads,
+                dtype=self.dtype_policy,
+                name="relative_positions",
+            )
+            if relative_position_grid and decomposed
             else None
         )
 
     def build(self, input_shape: tuple) -> None:
         """Creates all weights."""
         super().build(input_shape)
-        if self.relative_position_bias:
-            self.relative_position_bias.build()
+        for positions in (self.relative_position_bias, self.relative_positions):
+            if positions is not None:
+                positions.build()
         self.built = True
 
     def call(
@@ -133,7 +149,9 @@ class MultiHeadAttention(QKVAttention):
         if self.relative_position_bias:
             own = self.relative_position_bias(tokens, index=index)
             bias = own if bias is None else bias + own
-        out = attention(query, key, value, bias)
+        if self.relative_positions:
+            query, key = self.relative_positions(query, key)
+        out = attention(query, key, value, bias, scale=head_dim**-0.5)
         out = ops.reshape(ops.transpose(out, (0, 2, 1, 3)), (-1, length, self.dim))
         return self.projection(out)
 
@@ -143,4 +161,5 @@ class MultiHeadAttention(QKVAttention):
             **super().get_config(),
             "relative_position_grid": self.relative_position_grid,
             "class_token": self.class_token,
+            "decomposed": self.decomposed,
         }

@@ -97,6 +97,20 @@ def resize_relative_table(table: np.ndarray, grid: tuple[int, int]) -> np.ndarra
     return resized.astype(table.dtype)
 
 
+def resize_offset_table(table: np.ndarray, side: int) -> np.ndarray:
+    """Linear resize of a table (2 old side - 1, D) of offsets along one axis to `side` tokens.
+
+    The rule of detectron2's `get_rel_pos` (modeling/backbone/utils.py), which calls
+    `torch.nn.functional.interpolate(mode="linear")`.
+    """
+    old, new = len(table), 2 * side - 1
+    if old == new:
+        return table
+    position = (np.arange(new) + 0.5) * old / new - 0.5
+    matrix = np.stack([np.interp(position, np.arange(old), one) for one in np.eye(old)], axis=1)
+    return (matrix @ table.astype("float64")).astype(table.dtype)
+
+
 def image_matrix(old: int, new: int) -> np.ndarray:
     """(new, old) float32 weights of the antialiased bicubic resize of one axis of an image.
 

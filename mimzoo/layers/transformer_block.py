@@ -23,7 +23,7 @@ class TransformerBlock(Block):
         layer_scale_init: start of a learned factor per channel on each branch (LayerScale,
             arXiv 2103.17239); None: no factor.
         drop_path_rate: stochastic depth of both branches, in [0, 1).
-        relative_position_grid, class_token: see MultiHeadAttention.
+        relative_position_grid, class_token, decomposed: see MultiHeadAttention.
         remat: recompute activations in the backward pass instead of keeping them; see ViTBackbone.
         layer_norm_epsilon: of both norms; 1e-6 as in MAE's code.
         window_size: side of the windows inside which tokens attend; None: to all tokens. With
@@ -47,6 +47,7 @@ class TransformerBlock(Block):
         layer_norm_epsilon: float = 1e-6,
         window_size: int | None = None,
         grid: tuple[int, int] | None = None,
+        decomposed: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -63,6 +64,7 @@ class TransformerBlock(Block):
             "layer_norm_epsilon": layer_norm_epsilon,
             "window_size": window_size,
             "grid": grid,
+            "decomposed": decomposed,
         }
         self.dim = dim
         self.layer_scale_init = layer_scale_init
@@ -77,6 +79,7 @@ class TransformerBlock(Block):
             qkv_bias,
             relative_position_grid,
             class_token,
+            decomposed,
             name="attention",
             **shared,
         )

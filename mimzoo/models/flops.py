@@ -34,12 +34,23 @@ def backbone_flops(backbone: object, tokens: int | None = None) -> float:
     patch = 2 * count * backbone.patch_size**2 * backbone.image_shape[-1] * backbone.embed_dim
     tokens = (count if tokens is None else tokens) + int(backbone.class_token)
     dim, ratio = backbone.embed_dim, backbone.mlp_ratio
-    return patch + sum(
-        block_flops(tokens, dim, ratio)
-        if block.windows is None
-        else windowed_flops(tokens, block.windows.counts, block.windows.size, dim, ratio)
-        for block in backbone.blocks
-    )
+    total = patch
+    for block in backbone.blocks:
+        counts = (1, 1) if block.windows is None else block.windows.counts
+        if block.windows is None:
+            total += block_flops(tokens, dim, ratio)
+        else:
+            total += windowed_flops(tokens, counts, block.windows.size, dim, ratio)
+        positions = block.attention.relative_positions
+        if positions is not None:
+            total += counts[0] * counts[1] * _decomposed_flops(positions, backbone.num_heads)
+    return total
+
+
+def _decomposed_flops(positions: object, heads: int) -> float:
+    """Products of queries and tables in one window, and what their channels add to the logits."""
+    (rows, cols), channels = positions.grid, positions.places.shape[-1]
+    return 2 * rows * cols * heads * ((rows + cols) * positions.head_dim + rows * cols * channels)
 
 
 def _hierarchy_flops(backbone: object) -> float:

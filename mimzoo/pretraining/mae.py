@@ -49,6 +49,7 @@ class MAE(MIMTask):
                 f"MAE drops tokens, which a {type(backbone).__name__} cannot encode: "
                 "use a ViTBackbone."
             )
+        backbone.check_dropping()
         super().__init__(
             backbone,
             masking or RandomMasking(),

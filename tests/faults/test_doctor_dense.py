@@ -83,6 +83,7 @@ def test_boxes_of_coco(tmp_path, capsys):
     assert found(capsys, root)[0] == 0
     (root / "images" / names[0]).unlink()
     write(root, {"images/other.png": noise(9)})
+    content["annotations"][3]["bbox"] = [4, float("nan"), 3, 3]
     content["annotations"][2]["bbox"] = [4, 5, 0, 3]
     write(root, {"annotations/instances_train.json": json.dumps(content)})
     code, text = found(capsys, root)
@@ -90,6 +91,7 @@ def test_boxes_of_coco(tmp_path, capsys):
     for row in (
         f"annotation of a missing image 1 annotations/instances_train.json, {names[0]}",
         "image without annotation 1 images/other.png",
+        "box that is not finite 1 annotations/instances_train.json",
         "empty box 1 annotations/instances_train.json",
         "train 3 3 ",
     ):

@@ -131,7 +131,8 @@ def _doctor(command: argparse.ArgumentParser) -> None:
 
 def _convert(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "checkpoint", help=".safetensors, .pth, .bin, a folder, or hf://org/name[@revision][/path]"
+        "checkpoint",
+        help=".safetensors, .pth, .bin, .pkl, a folder, or hf://org/name[@revision][/path]",
     )
     command.add_argument("--out", required=True, metavar="DIR", help="the folder to make")
     command.add_argument(

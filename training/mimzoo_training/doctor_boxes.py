@@ -10,6 +10,13 @@ import numpy as np
 from mimzoo_training.doctor_images import Split, check_images, print_splits
 from mimzoo_training.findings import Findings, print_counts, report
 
+# What findings call a box, by the rule of `BoxCheck` that it breaks.
+_WRONG = {
+    "not finite": "box that is not finite",
+    "empty": "empty box",
+    "outside": "box outside of the image",
+}
+
 
 class Boxes(NamedTuple):
     """What is known of an image's boxes.
@@ -86,8 +93,8 @@ def _check(
         return
     check = BoxCheck(one.file)
     check(Objects.of(one.boxes, np.zeros(len(one.boxes))), size, one.file)
-    for text in check.wrong:
-        findings.add("empty box" if text.endswith("empty") else "box outside of the image", text)
+    for rule, text in check.wrong:
+        findings.add(_WRONG[rule], text)
     for text in check.beyond:
         findings.add("box that reaches beyond the image", text)
 

@@ -14,12 +14,16 @@ from mimzoo.layers.transformer_block import TransformerBlock
 from mimzoo.models.backbone import Backbone, check_image_shape
 from mimzoo.models.layer_decay import vit_layer_decay_scales
 from mimzoo.models.vit.pyramid import scaled_maps
-from mimzoo.models.vit.shared_bias import with_own_biases
+from mimzoo.models.vit.relative_positions import (
+    RELATIVE_BIASES,
+    check_all_tokens,
+    check_class_token,
+    with_other_positions,
+)
 from mimzoo.models.vit.sizes import vit_size
 from mimzoo.models.vit.windows import block_windows
 
 POSITIONS = ("sincos", "learned", "none")
-RELATIVE_BIASES = ("none", "shared", "per_block")
 
 _ARGUMENTS = (
     "image_shape",
@@ -59,8 +63,9 @@ class ViTBackbone(Backbone):
         mlp_ratio: hidden width of a block's MLP over `embed_dim`.
         class_token: whether a learned class token is prepended.
         position_embedding: "sincos" (fixed, MAE), "learned" (starting at sine-cosine) or "none".
-        relative_position_bias: "none", "shared" (one table, SimMIM's pretraining) or "per_block"
-            (SimMIM's and BEiT's fine-tuning).
+        relative_position_bias: "none", "shared" (one table, SimMIM's pretraining), "per_block"
+            (SimMIM's and BEiT's fine-tuning) or "decomposed" (ViTDet's, which depends on the
+            queries; needs `class_token=False`).
         qkv_bias: "qkv", "qv" (SimMIM, BEiT) or "none".
         layer_scale_init: LayerScale's start, None for no LayerScale.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0.
@@ -122,6 +127,7 @@ class ViTBackbone(Backbone):
                 raise ValueError(f"{name} must be one of {known}, got {value!r}.")
         if global_attention_blocks is not None:
             global_attention_blocks = tuple(global_attention_blocks)
+        check_class_token(relative_position_bias, class_token)
         windows = block_windows(
             depth, window_size, global_attention_blocks, class_token, relative_position_bias
         )
@@ -160,9 +166,10 @@ class ViTBackbone(Backbone):
                 rate,
                 relative_position_grid=(
                     ((size, size) if size else grid)
-                    if relative_position_bias == "per_block"
+                    if relative_position_bias in ("per_block", "decomposed")
                     else None
                 ),
+                decomposed=relative_position_bias == "decomposed",
                 class_token=class_token,
                 remat=remat,
                 layer_norm_epsilon=layer_norm_epsilon,
@@ -217,11 +224,8 @@ class ViTBackbone(Backbone):
 
     @classmethod
     def from_other_config(cls, folder: str, stored: dict, changes: dict) -> "Backbone | None":
-        """Gives each block the shared position bias: SimMIM's fine-tuning (utils.py)."""
-        name = "relative_position_bias"
-        if (stored.get(name), changes.get(name)) != ("shared", "per_block"):
-            return None
-        return with_own_biases(cls, folder, changes)
+        """Another kind of relative positions: see `with_other_positions`."""
+        return with_other_positions(cls, folder, stored, changes)
 
     def embed(self, images: Tensor) -> Tensor:
         """Patch embedding without positions: (B, H, W, C) -> (B, N, embed_dim).
@@ -247,6 +251,10 @@ class ViTBackbone(Backbone):
         """
         return self._encode(tokens, index, training=training)
 
+    def check_dropping(self) -> None:
+        """Raises ValueError where tokens cannot be dropped: blocks need all of an image."""
+        check_all_tokens(self.relative_position_bias, self.window_size)
+
     def prepare(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """What the first block gets: tokens with positions, the class token first."""
         if self.positions is not None:
@@ -263,11 +271,8 @@ class ViTBackbone(Backbone):
         # `kept` gets each layer's output. Nothing else may hold one.
         if index is None:
             self.check_tokens(x)
-        elif self.window_size is not None:
-            raise ValueError(
-                "with window_size, blocks need all tokens of an image: pretrain without windows, "
-                "and load the weights with window_size afterwards."
-            )
+        else:
+            self.check_dropping()
         x = self.prepare(x, index)
         bias = None if self.shared_bias is None else self.shared_bias(x, index=index)
         layers = [(block, {"bias": bias, "index": index}) for block in self.blocks]

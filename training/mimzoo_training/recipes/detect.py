@@ -1,7 +1,8 @@
 """Detection: COCO with ViTDet's settings, and small blood smears (ours).
 
 Source: detectron2 (projects/ViTDet/configs/COCO/mask_rcnn_vitdet_b_100ep.py,
-projects/ViTDet/configs/common/coco_loader_lsj.py, projects/ViTDet/README.md).
+configs/common/models/mask_rcnn_vitdet.py, projects/ViTDet/configs/common/coco_loader_lsj.py,
+projects/ViTDet/README.md).
 """
 
 import dataclasses
@@ -13,11 +14,13 @@ def vit_base_mae_detect_coco() -> DetectRecipe:
     """RetinaNet on ViTDet's pyramid of MAE's ViT-B/16, COCO, 1,024 px, 184,375 steps of 64 images.
 
     Published, for Mask R-CNN: AdamW at 1e-4, weight decay 0.1, layer decay 0.7, drop path 0.1;
-    windows of 14 patches, but in blocks 2, 5, 8 and 11 (from 0); large-scale jitter of 0.1 to 2 and
-    flip; a warm-up of 250 steps, a tenth of the rate from step 163,889 on.
+    windows of 14 patches, but in blocks 2, 5, 8 and 11 (from 0); decomposed relative positions, and
+    learned absolute ones that are not decayed; large-scale jitter of 0.1 to 2 and flip; a warm-up
+    of 250 steps, a tenth of the rate from step 163,889 on.
 
     Expect: not measured by us. detectron2 reports 51.6 box AP for Mask R-CNN; our heads are
-    RetinaNet's, one stage and no masks. Its second step of the rate, at 177,546, is not here.
+    RetinaNet's, one stage and no masks. Its second step of the rate, at 177,546, is not here, and
+    its absolute positions keep the 14 x 14 of the pretraining, where ours become 64 x 64.
     """
     return DetectRecipe(
         name="vit_base_mae_detect_coco_1024",
@@ -35,9 +38,16 @@ def vit_base_mae_detect_coco() -> DetectRecipe:
         milestone=163_889 / 184_375,
         beta_2=0.999,
         weight_decay=0.1,
+        no_weight_decay=(r"(^|/)positions/",),
         layer_decay=0.7,
         drop_path_rate=0.1,
-        architecture={"window_size": 14, "class_token": False, "final_norm": False},
+        architecture={
+            "window_size": 14,
+            "class_token": False,
+            "final_norm": False,
+            "position_embedding": "learned",
+            "relative_position_bias": "decomposed",
+        },
         origin="published for Mask R-CNN: detectron2 projects/ViTDet, mask_rcnn_vitdet_b_100ep",
         inferred={"milestone": "the first of two steps"},
     )
