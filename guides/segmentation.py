@@ -251,11 +251,11 @@ axes.set(xlim=(0, 1), xlabel=f"mean IoU on {len(validation)} images")
 axes.invert_yaxis()
 
 # %% [markdown]
-# Pretrained features know more about each place: 0.67 against 0.47 with a linear head. UPerNet gains
-# on both, to 0.74 and 0.56, because what a piece is shows in what surrounds a patch. Yet on random
+# Pretrained features know more about each place: 0.67 against 0.47 with a linear head. UPerNet
+# gains on both, to 0.74 and 0.56: what a piece is shows in what surrounds a patch. Yet on random
 # features it stays behind a linear layer on pretrained ones. Most mistakes are where parts look
-# alike, such as the waist of trousers and the hem of a top, and in the rare class: trousers are 3%
-# of the pixels.
+# alike, such as the waist of trousers and the hem of a top, and in the rarest class: trousers are
+# 3% of the training pixels.
 #
 # ## Larger images
 #
