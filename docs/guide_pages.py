@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-RUNS = Path(__file__).resolve().parents[1] / "build" / "guides"
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "build" / "guides"
 LONGEST = 40  # lines of output that a page shows
 
 
@@ -68,7 +69,9 @@ def run(path: Path, out: Path) -> float:
                 pictures.append(f"{number}_{figure}.png")
                 plt.figure(figure).savefig(pictures[-1], dpi=100)
             plt.close("all")
-            outputs.append({"text": printed.getvalue(), "pictures": pictures})
+            # Paths as a reader sees them who runs the guide from the root of the repository.
+            text = printed.getvalue().replace(f"{out.resolve()}/", "").replace(f"{ROOT}/", "")
+            outputs.append({"text": text, "pictures": pictures})
     (out / "outputs.json").write_text(json.dumps(outputs), encoding="utf-8")
     return time.monotonic() - start
 

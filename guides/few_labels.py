@@ -32,6 +32,7 @@ PRESET = "vit_nano_mae_fmnist_20ep"
 STEPS = {20: 2, 100: 5} if FAST else {100: 100, 1000: 160}  # labels -> steps of fine-tuning
 SEEDS = (0,) if FAST else (0, 1, 2)  # of the choice of labels
 BATCH_SIZE = 20 if FAST else 25
+PROBE_STEPS = 20 if FAST else 500
 
 train = open_source("embedded", "train")
 test = take_subset(open_source("embedded", "test"), count=100 if FAST else 1000)
@@ -45,13 +46,12 @@ CLASSES = train.class_names
 
 # %%
 few = take_subset(train, count=100)
-figure, grid = plt.subplots(10, 10, figsize=(6.6, 6), layout="constrained")
-for label, line in enumerate(grid):
-    for axes, index in zip(line, np.flatnonzero(few.labels == label), strict=False):
-        axes.imshow(few.image(index), interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-    line[0].set_ylabel(CLASSES[label], rotation=0, ha="right", va="center")
-figure.suptitle("100 labels")
+order = np.argsort(few.labels, kind="stable").reshape(10, 10)  # a row for each class
+rows = [np.concatenate([few.image(index) for index in row], axis=1) for row in order]
+figure, axes = plt.subplots(figsize=(7.2, 6), layout="constrained")
+axes.imshow(np.concatenate(rows), interpolation="nearest")
+axes.set(xticks=[], yticks=14 + 28 * np.arange(10), yticklabels=CLASSES)
+axes.set_title("100 labels")
 
 # %% [markdown]
 # ## Frozen features
@@ -113,7 +113,7 @@ for labels in STEPS:
             data = (x, source.labels, test_features[name], test.labels)
             accuracies = {
                 "kNN": knn_accuracy(*data, num_classes=10, k=min(20, labels // 10)),
-                "linear probe": linear_probe(*data, num_classes=10),
+                "linear probe": linear_probe(*data, num_classes=10, steps=PROBE_STEPS),
             }
             accuracies["fine-tuned"] = fine_tuned(source, pretrained, seed)
             for way, accuracy in accuracies.items():

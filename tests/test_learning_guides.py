@@ -25,6 +25,7 @@ GUIDES = (
     "loss_curves",
     "few_labels",
     "fine_tuning_well",
+    "segmentation",
 )
 # The first has Keras code of its own; the others call only what is tested on every backend.
 RUN = GUIDES if keras.backend.backend() == "torch" else GUIDES[:1]
@@ -152,8 +153,19 @@ def test_many_devices(started):
     # Two devices, then one.
     assert re.search(r"2 cpu devices.*\n.*1 cpu device\n *resumed at step \d", text)
     ((count, difference),) = re.findall(r"(\d+) epochs, at most (\S+) from the run on one", text)
-    assert int(count) == 5
+    assert int(count) == 2
     assert float(difference) < 1e-5
+
+
+def test_segmentation(started):
+    text = output(started, "segmentation")
+    assert "pixels of number 5, which is no class" in text
+    pattern = r"(linear|upernet), (pretrained|random) weights: mean IoU 0\.\d+$"
+    assert len(set(re.findall(pattern, text, re.M))) == 4
+    ((by_hand, measured),) = re.findall(r"mean IoU by hand ([\d.]+), by evaluate ([\d.]+)", text)
+    assert float(by_hand) == pytest.approx(float(measured), abs=2e-4)
+    assert [int(n) for n in re.findall(r"stride \d+: (\d+) windows", text)] == [4, 9, 25]
+    assert "the same label map: True" in text
 
 
 def test_loss_curves(started):
@@ -255,7 +267,8 @@ def test_page_of_a_guide_has_its_results(tmp_path, monkeypatch):
     guide = tmp_path / "small.py"
     guide.write_text(
         "# %% [markdown]\n# # Title\n#\n# Words.\n\n# %%\nimport matplotlib.pyplot as plt\n"
-        "print('printed')\nfigure = plt.figure()\n\n# %% [markdown]\n# End.\n"
+        "from pathlib import Path\nprint('printed', Path('runs/a').resolve())\n"
+        "figure = plt.figure()\n\n# %% [markdown]\n# End.\n"
     )
     monkeypatch.setattr(guide_pages, "RUNS", tmp_path / "runs")
     page = guide_pages.markdown(guide, tmp_path / "site", str.upper)
@@ -263,7 +276,7 @@ def test_page_of_a_guide_has_its_results(tmp_path, monkeypatch):
     assert guide_pages.run(guide, tmp_path / "runs" / "small") > 0
     page = guide_pages.markdown(guide, tmp_path / "site", str.upper)
     assert page.startswith("# TITLE\n\nWORDS.\n\n```python\nimport matplotlib")
-    assert "```text\nprinted\n```" in page
+    assert "```text\nprinted runs/a\n```" in page
     (picture,) = re.findall(r"!\[.*?\]\((.*?)\)", page)
     assert (tmp_path / "site" / "guides" / picture).is_file()
     guide.write_text("# %% [markdown]\n# # Title\n\n# %%\n\nraise ValueError('seen')\n")
