@@ -85,7 +85,9 @@ def main(argv: list[str] | None = None) -> None:
         recipe, cell = cost(name)
         steps = recipe.steps(recipe.num_examples)[0]
         images = steps * recipe.batch_size
-        share = args.utilisation or MEASURED[recipe.method]
+        share = MEASURED.get(recipe.method) if args.utilisation is None else args.utilisation
+        if share is None or not 0 < share <= 1:
+            raise SystemExit(f"{name}: give --utilisation, above 0 and at most 1")
         for machine, (device, count, memory) in MACHINES.items():
             rate = share * peak(device) * count / cell.flops
             batch = recipe.batch_size // count
