@@ -22,6 +22,7 @@ from test_segment_reference import (
     random_upernet,
     resized_auxiliary,
 )
+from test_vit_windows import check_same_map
 from transformers import BeitConfig, BeitForSemanticSegmentation, VitDetConfig, VitDetModel
 
 from mimzoo.convert import convert, export
@@ -209,14 +210,6 @@ def vitdet(folder, relative: bool) -> tuple[VitDetModel, dict[str, np.ndarray]]:
     return theirs, state | dict.fromkeys(heads, np.ones(2, "float32"))
 
 
-def compare_maps(ours: ViTBackbone, theirs: VitDetModel) -> None:
-    x = images(*ours.image_shape[:2])
-    with torch.no_grad():
-        expected = theirs(torch.tensor(x).permute(0, 3, 1, 2)).last_hidden_state
-    found = ours.feature_map(forward(ours, x))
-    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), atol=1e-4)
-
-
 def test_vitdet(tmp_path):
     theirs, state = vitdet(tmp_path, False)
     assert state["backbone.net.pos_embed"][0, 0].all()  # the row that ViTDet does not read
@@ -227,7 +220,7 @@ def test_vitdet(tmp_path):
         str(tmp_path / "preset"), image_shape=(40, 56, 3), global_attention_blocks=(1, 3)
     )
     assert ours.window_size == 4
-    compare_maps(ours, theirs)
+    check_same_map(ours, theirs)
 
 
 def test_vitdet_with_decomposed_positions(tmp_path):
@@ -241,9 +234,9 @@ def test_vitdet_with_decomposed_positions(tmp_path):
     ours = ViTBackbone.from_preset(str(tmp_path / "preset"))
     assert ours.image_shape == (40, 56, 3)
     assert (ours.window_size, ours.global_attention_blocks) == (4, (1, 3))
-    compare_maps(ours, theirs)
+    check_same_map(ours, theirs)
     _, other, _ = load([path], None, {"num_heads": 2, "image_size": (32, 72)})
-    compare_maps(other, theirs)
+    check_same_map(other, theirs)
     export(tmp_path / "preset", "detectron2_vitdet", tmp_path / "y.safetensors")
     again = load_file(tmp_path / "y.safetensors")
     assert set(again) == {name for name in state if ".net." in name}
