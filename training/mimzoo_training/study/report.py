@@ -21,7 +21,7 @@ from mimzoo_training.study.rows import (
     write_csv,
 )
 from mimzoo_training.study.spec import Study
-from mimzoo_training.study.verdict import PAPERS, Finding
+from mimzoo_training.study.verdict import PAPERS, UNTESTABLE, Finding
 
 _LAWS = (
     "Validation loss = floor + scale x ** -exponent, by least squares over the best run at each "
@@ -135,12 +135,18 @@ def markdown(
     ]
     shown: set[str] = set()
     for finding in findings:
-        lines += [f"### {finding.paper}: {finding.claim}", "", f"**{finding.verdict}**", ""]
-        lines += [f"- {text}" for text in finding.evidence]
         names = [n for kind, n in made if kind == finding.figure and n not in shown]
-        for name in names:
-            shown.add(name)
-            lines += ["", f"![{name}]({name})"]
+        shown.update(names)
+        if finding.verdict != UNTESTABLE:
+            lines += [f"### {finding.paper}: {finding.claim}", "", f"**{finding.verdict}**", ""]
+            lines += [*(f"- {text}" for text in finding.evidence), ""]
+        lines += [f"![{name}]({name})\n" for name in names]
+    open_ones = [f for f in findings if f.verdict == UNTESTABLE]
+    if open_ones:
+        lines += ["These cells cannot test:", ""]
+        for f in open_ones:
+            why = f" ({'; '.join(f.evidence)})" if f.evidence else ""
+            lines.append(f"- {f.paper}: {f.claim.rstrip('.')}{why}")
         lines.append("")
     if laws:
         lines += ["## Scaling laws", "", _LAWS, ""]
