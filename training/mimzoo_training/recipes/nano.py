@@ -63,7 +63,7 @@ def vit_nano_mae_fmnist(length: str = "20ep") -> PretrainRecipe:
             "base_learning_rate": "ten times MAE's: the model is six times narrower than ViT-B",
             "batch_size": "the batch that MAE's learning rate is quoted for",
             "warmup": "MAE's 40 of 800 epochs",
-            "decoder.embed_dim": "half the encoder's: it sees all 49 patches, most of the work",
+            "decoder.embed_dim": "half the encoder's: it sees all patches, most of the work",
             "decoder.depth": "a third of the encoder's blocks; MAE-B has two thirds",
             "decoder.num_heads": "heads of 32, as the encoder has and MAE's decoder",
             "preset_dtype": "keeps the preset below 5 MB",
