@@ -304,6 +304,17 @@ def test_keras_file(tmp_path):
 
 
 @pytest.mark.one_backend
+def test_the_last_images_are_for_validation():
+    images, targets = scenes(8)
+    rows = [{name: values[i] for name, values in targets.items()} for i in range(8)]
+    for x, y in ((images, targets), (list(images), rows)):
+        model = detector()
+        history = model.fit(x, y, validation_split=0.5, verbose=0).history
+        loss = model.evaluate(x[4:], {k: v[4:] for k, v in targets.items()}, verbose=0)[0]
+        assert history["val_loss"] == [pytest.approx(loss, rel=1e-5)]
+
+
+@pytest.mark.one_backend
 def test_what_is_refused():
     images, targets = scenes(2, 16, 24)
     model = detector()
@@ -315,6 +326,12 @@ def test_what_is_refused():
     wrong[0, 0], outside[0, 0] = 7, (30, 2, 40, 9)
     for x, y, message in (
         (images, {**targets, "labels": wrong}, "7"),
+        (
+            images,
+            {**targets, "boxes": targets["boxes"] / 24},
+            r"array: all boxes lie within 0\.\.1",
+        ),
+        (batch(boxes=targets["boxes"] / 24), None, r"all boxes of a batch lie within 0\.\.1"),
         (batch(labels=wrong), None, "image 0 of a batch has the label 7, which is no class"),
         (batch(boxes=outside), None, "which is empty or outside of 24 x 16 pixels"),
         (batch(boxes=targets["boxes"][:, 0]), None, r"boxes must be \(B, N, 4\)"),

@@ -50,7 +50,7 @@ class BoxedPictures(Boxed):
                 f"there are {len(self._images)} images and targets of {len(pairs)}: give one for "
                 "each image"
             )
-        check = BoxCheck(name)
+        check = BoxCheck(name, "boxes are x1, y1, x2, y2 in pixels")
         objects = []
         for number, (image, (boxes, labels)) in enumerate(zip(self._images, pairs, strict=True)):
             what, labels = f"image {number}", np.asarray(labels)

@@ -42,11 +42,13 @@ class BoxCheck:
 
     Args:
         where: what messages call the source.
+        remedy: what to do about wrong boxes, for the error.
     """
 
-    def __init__(self, where: str) -> None:
-        self.where = printable(where)
+    def __init__(self, where: str, remedy: str = "correct or remove them") -> None:
+        self.where, self.remedy = printable(where), remedy
         self.count = 0
+        self.largest = 0.0
         self.wrong: list[WrongBox] = []
         self.beyond: list[str] = []
 
@@ -60,6 +62,7 @@ class BoxCheck:
         """
         boxes = objects.boxes
         self.count += len(boxes)
+        self.largest = max(self.largest, np.nan_to_num(np.abs(boxes)).max(initial=0))
         inside = clipped(boxes, *size)
         image = f"of {size[1]} x {size[0]} pixels"
         rules = (
@@ -80,13 +83,16 @@ class BoxCheck:
         """Warns of wrong and clipped boxes.
 
         Raises:
-            BoxError: more than a hundredth of the boxes, and more than four, or all are wrong.
+            BoxError: more than a hundredth of the boxes, and more than four, or all are wrong; or
+                all lie within 0..1, so that they are no pixels.
         """
+        if self.count and self.largest <= 1:
+            raise BoxError(f"{self.where}: all boxes lie within 0..1: give them in pixels")
         bad = len(self.wrong)
         if bad and (bad == self.count or bad > max(FEW_WRONG, MAX_WRONG * self.count)):
             raise BoxError(
                 f"{self.where}: {bad} of {self.count} boxes are wrong, such as: "
-                f"{self.wrong[0].text}; correct or remove them"
+                f"{self.wrong[0].text}; {self.remedy}"
             )
         if bad:
             few = "; ".join(box.text for box in self.wrong[:3])

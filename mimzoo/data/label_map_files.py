@@ -2,12 +2,14 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from mimzoo.data.formats import is_image_name, suffix
-from mimzoo.data.label_maps import IGNORED, LabelMapSource, count_numbers, decode_label_map
+from mimzoo.data.images import ImageError
+from mimzoo.data.label_maps import IGNORED, LabelMapError, LabelMapSource, decode_label_map
 from mimzoo.data.opening import choose_split
 from mimzoo.data.pairs import Pair, Side, by_split, named_classes, pair_files, stored_files
 from mimzoo.data.sources import Source
@@ -15,7 +17,7 @@ from mimzoo.data.sources import Source
 IMAGES = ("images", "image", "imgs", "img", "jpegimages")
 MAPS = ("labels", "label", "annotations", "masks", "mask")
 _LARGE = 2**30
-_FEW, _SEEN = 8, 1000
+_FEW, _SEEN, _LOOK = 8, 1000, 16
 
 
 def open_label_maps(
@@ -64,7 +66,7 @@ def open_label_maps(
         maps = files.source(
             [pair.target for pair in splits.get("train") or next(iter(splits.values()))]
         )
-        found = count_numbers(maps, lambda i: decode_label_map(*maps.encoded(i)))
+        found = _count(range(len(maps)), lambda i: decode_label_map(*maps.encoded(i)))
         found[[IGNORED, ignore_index]] = 0
         num_classes = max(int(np.flatnonzero(found).max(initial=-1)) + 1 - first_class, 1)
 
@@ -74,6 +76,42 @@ def open_label_maps(
 
     made = {key: (lambda pairs=pairs: opened(pairs)) for key, pairs in splits.items()}
     return choose_split(made, name, split, holdout)
+
+
+def check_learnable(source: Source) -> None:
+    """Raises LabelMapError unless the pixels of a source belong to two classes or more.
+
+    Masks of 0 and 255 would train without a word: 255 is no class. A few examples are read, all
+    only where these have a single class.
+    """
+
+    def classes(index: int) -> np.ndarray:
+        try:
+            return source.image(index)[..., 3]
+        except ImageError:  # which whoever trains on it meets
+            return np.zeros(0, np.uint8)
+
+    for step in (max(1, len(source) // _LOOK), 1):
+        counts = _count(range(0, len(source), step), classes)
+        found = np.flatnonzero(counts[:IGNORED])
+        if len(found) > 1:
+            return
+    kinds = [f"class {number}" for number in found]
+    kinds += ["no class (255, ignore_index)"] if counts[IGNORED] else []
+    raise LabelMapError(
+        f"{source.name}: all pixels are of {' or '.join(kinds)}, so there is nothing to learn: "
+        "classes are numbered 0, 1, 2, …"
+    )
+
+
+def _count(indices: Sequence[int], read: Callable[[int], np.ndarray]) -> np.ndarray:
+    """(256,) how many pixels of these label maps have each number; read by 16 threads."""
+
+    def count(index: int) -> np.ndarray:
+        return np.bincount(read(index).reshape(-1), minlength=256)
+
+    with ThreadPoolExecutor(16) as pool:
+        return sum(pool.map(count, indices), np.zeros(256, np.int64))
 
 
 def has_label_maps(spec: object) -> bool:

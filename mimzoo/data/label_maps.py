@@ -5,8 +5,7 @@ whatever cuts, turns or scales the one does the same to the other, and the loade
 threads and resuming are those of all images.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -273,13 +272,3 @@ class LabelledPictures(_Labelled):
         """Of shape and bytes of all images and label maps."""
         arrays = [*self._images, *self._maps]
         return hash_parts("labelled pictures", *map(hash_array, arrays))
-
-
-def count_numbers(maps: Sequence[Any], read: Callable[[int], np.ndarray]) -> np.ndarray:
-    """(256,) how many pixels of all label maps have each number; read by 16 threads."""
-
-    def count(index: int) -> np.ndarray:
-        return np.bincount(read(index).reshape(-1), minlength=256)
-
-    with ThreadPoolExecutor(16) as pool:
-        return sum(pool.map(count, range(len(maps))), np.zeros(256, np.int64))

@@ -1,11 +1,14 @@
-"""Losses and metrics that fit what a classifier gives: logits or probabilities."""
+"""Losses, metrics and labels that fit what a classifier gives: logits or probabilities."""
 
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
 import keras
+import numpy as np
 
+_OF_NUMBERS = keras.losses.SparseCategoricalCrossentropy
+_OF_SHARES = keras.losses.CategoricalCrossentropy, keras.losses.CategoricalFocalCrossentropy
 _FUNCTIONS = {
     "binary_crossentropy": "BinaryCrossentropy",
     "binary_focal_crossentropy": "BinaryFocalCrossentropy",
@@ -54,6 +57,40 @@ def fitted_metrics(metrics: Any, num_classes: int, from_logits: bool) -> Any:
         return _fitted(one, keras.metrics, from_logits)
 
     return _mapped(metrics, fitted)
+
+
+def check_labels(labels: np.ndarray, num_classes: int, loss: Any = None) -> None:
+    """Raises ValueError for labels that are no class, or that do not fit the loss.
+
+    Args:
+        labels: (N,) or (N, 1) class numbers, or (N, num_classes) shares of the classes.
+        num_classes: of the logits; 1 for labels 0 and 1.
+        loss: the compiled one.
+    """
+    shares = labels.ndim == 2 and labels.shape[1] == num_classes > 1
+    if not shares and (labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] != 1)):
+        raise ValueError(
+            f"labels must be (N,) integers or (N, {num_classes}) shares, got the shape "
+            f"{labels.shape}."
+        )
+    if isinstance(loss, _OF_NUMBERS if shares else _OF_SHARES):
+        remedy = "labels.argmax(-1)" if shares else f"to_categorical(labels, {num_classes})"
+        raise ValueError(
+            f"labels of the shape {labels.shape} do not fit the loss {type(loss).__name__}: give "
+            f"{remedy}, or compile another loss."
+        )
+    if shares:
+        return
+    flat, count = labels.reshape(-1), max(num_classes, 2)
+    whole = flat.dtype.kind in "iub" or (
+        flat.dtype.kind == "f" and (num_classes == 1 or (flat == np.round(flat)).all())
+    )
+    bad = np.flatnonzero(~((flat >= 0) & (flat < count))) if whole else np.arange(1)
+    if len(bad):
+        raise ValueError(
+            f"label {flat.tolist()[bad[0]]!r} of image {bad[0]} is no class: {count} classes are "
+            f"numbered 0 to {count - 1}."
+        )
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -187,25 +187,8 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
         return self.activation in (None, "linear")
 
     def check_labels(self, labels: np.ndarray) -> None:
-        """Raises ValueError for labels that are no class, or of another shape."""
-        count = max(self.num_classes, 2)
-        if labels.ndim == 2 and labels.shape[1] == self.num_classes > 1:
-            return
-        if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] != 1):
-            raise ValueError(
-                f"labels must be (N,) integers or (N, {self.num_classes}) shares, got the shape "
-                f"{labels.shape}."
-            )
-        flat = labels.reshape(-1)
-        whole = flat.dtype.kind in "iub" or (
-            flat.dtype.kind == "f" and (self.num_classes == 1 or (flat == np.round(flat)).all())
-        )
-        bad = np.flatnonzero(~((flat >= 0) & (flat < count))) if whole else np.arange(1)
-        if len(bad):
-            raise ValueError(
-                f"label {flat.tolist()[bad[0]]!r} of image {bad[0]} is no class: {count} classes "
-                f"are numbered 0 to {count - 1}."
-            )
+        """Raises ValueError for labels that are no class, or that do not fit the loss."""
+        cross_entropy.check_labels(labels, self.num_classes, getattr(self, "loss", None))
 
     def preprocess(self, images: Any) -> np.ndarray:
         """Images as users have them -> float32 (B, H, W, C) as the backbone takes them."""

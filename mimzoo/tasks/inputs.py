@@ -14,6 +14,7 @@ from mimzoo.backend import keep_weights, sender
 from mimzoo.data.feed import Feed, make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
+from mimzoo.tasks.arguments import split_off
 from mimzoo.tasks.preprocessing import ImageConverter
 
 logger = logging.getLogger("mimzoo")
@@ -161,7 +162,9 @@ class TaskInputs:
             ValueError: before the first step, or at the batch: images or labels that do not fit.
         """
         if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = _split(x, y, sample_weight, validation_split)
+            (x, y, sample_weight), validation_data = split_off(
+                x, y, sample_weight, validation_split
+            )
         feed = make_feed(
             self.input_rules(training=True, seed=seed),
             x,
@@ -292,18 +295,3 @@ def _with(callbacks: Any, callback: keras.callbacks.Callback) -> Any:
         return callbacks
     own = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
     return [callback, *own]
-
-
-def _split(x: Any, y: Any, sample_weight: Any, share: float) -> tuple[tuple, tuple]:
-    """(x, y, weights) of the first images and of the last."""
-    try:
-        first = int(len(x) * (1 - share))
-        if not 0 < first < len(x):
-            raise ValueError(f"validation_split {share} of {len(x)} images leaves a side empty.")
-        sides = slice(None, first), slice(first, None)
-        parts = (x, y, sample_weight)
-        return tuple(tuple(v if v is None else v[side] for v in parts) for side in sides)
-    except TypeError:
-        raise ValueError(
-            "validation_split is for images in memory: give validation_data for anything else."
-        ) from None

@@ -182,6 +182,7 @@ def test_one_output_is_a_binary_classifier(labelled):
         (np.full(64, np.nan), "is no class"),
         (np.full(64, 2**40), "is no class"),
         (np.zeros((64, 3)), r"\(N, 4\) shares, got the shape \(64, 3\)"),
+        (np.eye(4)[[0] * 64], r"\(64, 4\) do not fit .*SparseCat.*: give labels\.argmax\(-1\)"),
         (np.zeros(63), "64 examples, and there are 63 labels"),
         (None, "labels are missing"),
     ],

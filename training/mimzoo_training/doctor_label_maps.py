@@ -21,7 +21,7 @@ def check_label_maps(args: argparse.Namespace) -> int:
     """Reads every image and label map, or `args.sample` of each split, and prints tables."""
     from mimzoo.data.images import ImageError
     from mimzoo.data.label_map_files import SIDES
-    from mimzoo.data.label_maps import LabelMapError, decode_label_map
+    from mimzoo.data.label_maps import IGNORED, LabelMapError, decode_label_map
     from mimzoo.data.pairs import Pair, by_split, matched_files, named_classes, stored_files
 
     files, findings = stored_files(args.path), Findings()
@@ -42,6 +42,9 @@ def check_label_maps(args: argparse.Namespace) -> int:
             _check(part[index].target, numbers, side, names, findings)
             for number in np.unique(numbers).tolist():
                 counts[number][name] += 1
+    classes = set(counts) - {IGNORED}
+    if len(classes) == 1:
+        findings.add("one class only", f"all pixels are {min(classes)} or {IGNORED}, which is none")
     print_splits(args.path, splits)
     rows = {_row(number, names): counts[number] for number in sorted(counts)}
     print_counts("number, in so many label maps", list(splits), rows)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mimzoo.data import Loader, RandomScaleCrop, Source, open_label_maps, take_subset
+from mimzoo.data.label_map_files import check_learnable
 from mimzoo.tasks import ImageSegmenter
 from mimzoo.tasks.segmentation.confusion import Confusion
 from mimzoo_training import parts
@@ -87,6 +88,7 @@ def segment(
         check_source(one, classes)
     if num_labels is not None:
         source = take_subset(source, count=num_labels, seed=recipe.seed)
+    check_learnable(source)
     if scale is not None:
         recipe = recipe.scaled(scale, len(source))
     job = _Segment(

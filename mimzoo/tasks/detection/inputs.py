@@ -17,6 +17,7 @@ from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
 from mimzoo.data.opening import open_for_use
 from mimzoo.data.sources import Source
+from mimzoo.tasks.arguments import refuse, split_off
 from mimzoo.tasks.detection.suppression import detections
 from mimzoo.tasks.inputs import TaskInputs, fed
 
@@ -62,7 +63,15 @@ class BoxInputs(TaskInputs):
         """Raises ValueError for targets of a batch that do not fit; see `fit`."""
         check_targets(labels, self.num_classes, self.backbone.image_shape)
 
-    def fit(self, x: Any = None, y: Any = None, *, validation_data: Any = None, **kwargs) -> Any:
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        **kwargs,
+    ) -> Any:
         """Trains; `keras.Model.fit` over images and boxes.
 
         Boxes are Keras' "xyxy": x1, y1, x2, y2 in pixels of their image.
@@ -74,6 +83,7 @@ class BoxInputs(TaskInputs):
             y: targets of images in memory, or of a batch: {"boxes": (B, N, 4), "labels": (B, N)},
                 filled up with boxes 0 and labels -1; or a list with a dict of (N, 4) and (N,) for
                 each image.
+            validation_split: share of images in memory, the last ones, to validate on.
             validation_data: (images, targets), or what `x` may be.
             **kwargs: as for classifiers; see TaskInputs.fit.
 
@@ -81,7 +91,10 @@ class BoxInputs(TaskInputs):
             ValueError: before the first step, or at the batch: images or targets that do not fit;
                 weights of examples or classes, which are not supported.
         """
-        _refuse(kwargs, "sample_weight", "class_weight", "validation_split")
+        refuse(kwargs, "object detectors", "sample_weight", "class_weight")
+        if validation_split and validation_data is None:
+            (x, y, _), (*validation_data, _) = split_off(x, y, None, validation_split)
+            validation_data = tuple(validation_data)
         if validation_data is not None:
             parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
             validation_data = self._joined(*parts, split="validation")
@@ -95,7 +108,7 @@ class BoxInputs(TaskInputs):
         For the average precision of what `predict` finds, see
         `mimzoo.tasks.detection.AveragePrecision`.
         """
-        _refuse(kwargs, "sample_weight")
+        refuse(kwargs, "object detectors", "sample_weight")
         return super().evaluate(self._joined(x, y, split="any"), **kwargs)
 
     def predict(
@@ -233,6 +246,8 @@ def check_targets(targets: Any, num_classes: int, image_shape: tuple[int, ...]) 
             f"image {image} of a batch has the label {labels[wrong][0]}, which is no class: "
             f"{num_classes} classes are numbered 0 to {num_classes - 1}, and -1 is no object"
         )
+    if (labels >= 0).any() and np.abs(boxes[labels >= 0]).max() <= 1:
+        raise BoxError("all boxes of a batch lie within 0..1: give them in pixels")
     height, width = image_shape[:2]
     inside = np.clip(boxes, 0, [width, height] * 2)
     wrong = ~(np.isfinite(boxes).all(-1) & (inside[..., 2:] > inside[..., :2]).all(-1))
@@ -243,13 +258,3 @@ def check_targets(targets: Any, num_classes: int, image_shape: tuple[int, ...]) 
             f"image {image} of a batch has the box {boxes[wrong][0].tolist()}, which is empty or "
             f"outside of {width} x {height} pixels: boxes are x1, y1, x2, y2"
         )
-
-
-def _refuse(given: dict, *names: str) -> None:
-    for name in names:
-        value = given.pop(name, None)
-        if value is not None and not (isinstance(value, float) and value == 0):
-            raise ValueError(
-                f"{name} is not supported by object detectors: give another source, or a loss of "
-                "your own."
-            )

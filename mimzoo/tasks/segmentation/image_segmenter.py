@@ -12,13 +12,14 @@ from mimzoo.backend import Tensor, fuse_adam
 from mimzoo.data.label_maps import IGNORED
 from mimzoo.models.flops import backbone_flops
 from mimzoo.models.vit import ViTBackbone
+from mimzoo.tasks.arguments import refuse
 from mimzoo.tasks.class_task import ClassTask, make_task_class
 from mimzoo.tasks.cross_entropy import fitted_loss, fitted_metrics
 from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.segmentation.confusion import MeanIoU
 from mimzoo.tasks.segmentation.heads import HEADS, make_head
 from mimzoo.tasks.segmentation.levels import make_neck, resized, taps
-from mimzoo.tasks.segmentation.whole_images import WholeImages, refuse
+from mimzoo.tasks.segmentation.whole_images import WholeImages
 from mimzoo.tasks.task import mark_built
 
 
@@ -196,7 +197,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
     ) -> Tensor:
         """The compiled loss of the logits, and of the auxiliary ones times their weight."""
         if sample_weight is not None:
-            refuse({"sample_weight": True}, "sample_weight")
+            refuse({"sample_weight": True}, "image segmenters", "sample_weight")
         y = self.learned(y)
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training=training)

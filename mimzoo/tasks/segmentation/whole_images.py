@@ -11,12 +11,13 @@ from keras import ops
 
 from mimzoo.data.feed import Feed
 from mimzoo.data.inputs import Inputs
-from mimzoo.data.label_map_files import has_label_maps, open_label_maps
+from mimzoo.data.label_map_files import check_learnable, has_label_maps, open_label_maps
 from mimzoo.data.label_maps import IGNORED, LabelledPictures, check_label_maps
 from mimzoo.data.label_transforms import RandomScaleCrop
 from mimzoo.data.loader import Loader
 from mimzoo.data.opening import open_for_use
 from mimzoo.data.sources import Source
+from mimzoo.tasks.arguments import refuse, split_off
 from mimzoo.tasks.inputs import TaskInputs, fed
 from mimzoo.tasks.segmentation.confusion import Confusion
 from mimzoo.tasks.segmentation.sliding import bands, upscaled
@@ -50,7 +51,15 @@ class WholeImages(TaskInputs):
         """Raises ValueError for label maps with a number that is no class."""
         check_label_maps(labels, self.num_classes, self.ignore_index)
 
-    def fit(self, x: Any = None, y: Any = None, *, validation_data: Any = None, **kwargs) -> Any:
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        **kwargs,
+    ) -> Any:
         """Trains; `keras.Model.fit` over images and label maps.
 
         Args:
@@ -58,19 +67,27 @@ class WholeImages(TaskInputs):
                 `mimzoo.data.open_label_maps` opens, or its result; a `mimzoo.data.Loader`; or
                 anything that gives batches (images, label maps) of the backbone's size.
             y: label maps of images in memory: (N, H, W) integers, or a list of (H, W).
+            validation_split: share of images in memory, the last ones, to validate on.
             validation_data: (images, label maps), or what `x` may be; measured as `evaluate` does.
             **kwargs: as for classifiers; see TaskInputs.fit.
 
         Raises:
             ValueError: before the first step, or at the batch: images or label maps that do not
-                fit; weights of examples or classes, which are not supported.
+                fit; pixels of a single class; weights of examples or classes, which are not
+                supported.
         """
-        refuse(kwargs, "sample_weight", "class_weight", "validation_split")
+        refuse(kwargs, "image segmenters", "sample_weight", "class_weight")
+        if validation_split and validation_data is None:
+            (x, y, _), (*validation_data, _) = split_off(x, y, None, validation_split)
+            validation_data = tuple(validation_data)
         if validation_data is not None:
             parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
             steps = kwargs.pop("validation_steps", None)
             validation_data = self._whole_images(*parts, steps=steps, split="validation")
         x, y = self._joined(x, y, "train")
+        source = x.source if isinstance(x, Loader) else x
+        if isinstance(source, Source) and source.dense:
+            check_learnable(source)
         return super().fit(x, y, validation_data=validation_data, **kwargs)
 
     def evaluate(
@@ -98,7 +115,7 @@ class WholeImages(TaskInputs):
         Returns:
             [loss, mean IoU], or with `return_dict` {"loss", "mean_iou"}; other metrics if compiled.
         """
-        refuse(kwargs, "sample_weight")
+        refuse(kwargs, "image segmenters", "sample_weight")
         feed = x if isinstance(x, Feed) else self._whole_images(x, y, steps=steps, split="any")
         self.reset_metrics()
         total, pixels, values = 0.0, 0, {}
@@ -210,14 +227,3 @@ class WholeImages(TaskInputs):
         same = isinstance(x, np.ndarray) or hasattr(x, "images") or getattr(x, "same_size", False)
         size = WINDOWS if same else 1
         return self._evaluation_feed(x, y, batch_size=size, split=split, labelled=labelled, **how)
-
-
-def refuse(given: dict, *names: str) -> None:
-    """Takes these out of the given arguments; raises ValueError if one is given."""
-    for name in names:
-        value = given.pop(name, None)
-        if value is not None and not (isinstance(value, float) and value == 0):
-            raise ValueError(
-                f"{name} is not supported by image segmenters: give a loss that weighs pixels, or "
-                "another source as validation_data."
-            )
