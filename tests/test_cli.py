@@ -137,7 +137,7 @@ def test_images_left_out_are_not_called_unreadable(photos, tmp_path):
     options = ["--workdir", tmp_path / "w", "--batch-size", "4", "--length", "12it"]
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "1 images could not be read: corrupt image" in done.stderr
+    assert "1 image could not be read: corrupt image" in done.stderr
     assert "1 images are left out: dark/z.heic" in done.stderr
 
 

@@ -36,8 +36,11 @@ def registered():
 @pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("name", ["add_a_method", "add_a_backbone", "add_a_layout"])
 def test_code_that_adds_something_runs(name, tmp_path, monkeypatch):
+    import mimzoo_training.runner  # before names in it are replaced
+
     import mimzoo
 
+    assert mimzoo_training.runner
     monkeypatch.chdir(tmp_path)
     # Trained on a few images: it is the code that is tested.
     few = mimzoo.data.take_subset(mimzoo.data.open_source("embedded", "train"), count=512)
@@ -54,6 +57,7 @@ def test_code_that_adds_something_runs(name, tmp_path, monkeypatch):
         for one, other in zip(same.weights, task.weights, strict=True):
             assert (one.numpy() == other.numpy()).all()
         assert namespace["classifier"].num_classes == 10
+        assert (tmp_path / "runs" / "meantoken" / "preset" / "task.json").is_file()
     if name == "add_a_backbone":
         paths = [weight.path for weight in namespace["backbone"].weights]
         assert any("qkv" in path for path in paths)

@@ -72,11 +72,18 @@ def has_averages(state):
 
 
 def test_from_scratch_and_few_labels_are_told_by_the_name(preset, source, tuning, tmp_path, quiet):
-    place = finetune(
-        preset, source, tmp_path / "w", tuning, num_labels=8, from_scratch=True, say=quiet[1]
-    )
+    lines, say = quiet
+    tuning = dataclasses.replace(tuning, batch_size=16, label_smoothing=0.3)
+    options = {"num_labels": 8, "from_scratch": True, "validation": source, "say": say}
+    place = finetune(preset, source, tmp_path / "w", tuning, **options)
+    assert "batches of 8 images, all that there are, in place of 16" in lines
+    # Labels are smoothed in training alone.
+    row = json.loads((place.path / "log.jsonl").read_text().splitlines()[-1])
+    model = ImageClassifier.from_preset(str(place.preset))
+    loss = model.evaluate(source.images, source.labels, verbose=0)[0]
+    assert row["val_loss"] == pytest.approx(loss, rel=1e-4)
     stored = json.loads((place.preset / "recipe.json").read_text())
-    assert stored["recipe"]["name"] == "vit_pico_mae_tiny_12it_scratch_ft_tiny_8_8labels"
+    assert stored["recipe"]["name"] == "vit_pico_mae_tiny_12it_scratch_ft_tiny_8_8labels_batch8"
     assert stored["run"]["num_examples"] == 8
 
 

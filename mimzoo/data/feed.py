@@ -1,6 +1,5 @@
 """What Keras' loops read: any input of `fit`, `evaluate` or `predict`, each batch once an epoch."""
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from mimzoo.data.in_memory import ListSource, ReadySource
 from mimzoo.data.inputs import Inputs, Prepare, Weights, check_labelled
 from mimzoo.data.loader import Loader
-from mimzoo.data.opening import open_for_use, open_source
+from mimzoo.data.opening import is_named, open_for_use, open_source
 from mimzoo.data.pixels import rgb_images
 from mimzoo.data.sources import ArraySource, Source
 from mimzoo.data.stream import Stream, to_numpy
@@ -99,7 +98,6 @@ def make_feed(
     shuffle: bool = False,
     seed: int = 0,
     class_weight: dict[int, float] | None = None,
-    split: str = "train",
     labelled: bool = False,
 ) -> Any:
     """A Feed of anything that users pass to `fit`, `evaluate` or `predict`.
@@ -107,8 +105,9 @@ def make_feed(
     Args:
         inputs: how the task takes them.
         x: images (an array, or a list of images of any size); a source of `mimzoo.data`, or its
-            name or path; a dict of ready inputs; a `Loader`; or anything that gives batches:
-            tf.data, torch DataLoader, PyDataset, Grain, a generator, a list of batches.
+            name or path (all of one without splits, else its "test"); a dict of ready inputs; a
+            `Loader`; or anything that gives batches: tf.data, torch DataLoader, PyDataset, Grain,
+            a generator, a list of batches.
         y: labels of images in memory.
         sample_weight: (N,) weights of images in memory.
         batch_size: of images in memory and of sources, default 32.
@@ -117,7 +116,6 @@ def make_feed(
         shuffle: a new order each epoch, of what can be read in any order.
         seed: of that order.
         class_weight: class -> weight of its examples.
-        split: of a source given by name.
         labelled: whether labels are needed.
 
     Returns:
@@ -129,8 +127,8 @@ def make_feed(
     if isinstance(x, Feed):
         return x
     weigh = Weights(class_weight)
-    if isinstance(x, str | os.PathLike):
-        x = open_for_use(x, split, open_source)
+    if is_named(x):
+        x = open_for_use(x, "test", open_source)
     if isinstance(x, Loader):
         prepare = Prepare(inputs, weigh, labelled, ready=x.normalize is not None)
         return Feed(_Prepared(x, prepare), steps or x.steps_per_epoch, epochs)

@@ -26,7 +26,7 @@ def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
     if loader.drop_remainder and count < loader.batch_size:
         raise ValueError(
             f"{name} has {count} examples, fewer than batch_size {loader.batch_size}; "
-            "use a smaller batch or drop_remainder=False"
+            f"give a batch_size of at most {count}, or drop_remainder=False"
         )
     for what, values in (("labels", loader.labels), ("sample weights", loader.sample_weight)):
         if values is not None and len(values) != count:

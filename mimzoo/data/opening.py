@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from mimzoo.data.formats import is_image_name
 from mimzoo.data.sources import SPLITS, Source
 
 HOLDOUT = 0.1
@@ -100,21 +101,54 @@ def choose_split(
     raise ValueError(f"{name} has no split {split!r}, only {', '.join(splits)}")
 
 
-def open_for_use(name: Any, split: str, opener: Callable[..., Source], **options: Any) -> Source:
-    """The split of a source that is named to `fit`, `evaluate` or `predict`.
+def is_named(source: Any) -> bool:
+    """Whether this is the name or path of a source."""
+    return isinstance(source, str | os.PathLike)
+
+
+def open_for_use(name: str | os.PathLike, split: str, opener: Callable[..., Source]) -> Source:
+    """All of a source without splits, of others one split.
 
     Args:
         name: of the source.
-        split: as in `opener`; "any": all of a source without splits, else its "test".
+        split: as in `opener`.
         opener: such as `open_source`.
-        **options: of `opener`.
     """
-    if split == "any":
-        try:
-            return opener(name, "all", **options)
-        except ValueError:
-            split = "test"
-    return opener(name, split, **options)
+    try:
+        return opener(name, "all")
+    except ValueError:
+        return opener(name, split)
+
+
+def same_source(one: Any, two: Any) -> bool:
+    """Whether both are names of one source."""
+    return is_named(one) and is_named(two) and os.path.realpath(one) == os.path.realpath(two)
+
+
+def open_to_fit(
+    x: Any,
+    validation: Any,
+    opener: Callable[..., Source],
+    then: Callable[[Any], Callable[..., Source]] | None = None,
+) -> tuple[Any, Any]:
+    """What to train and to validate on, where it was given by name; anything else stays.
+
+    One name for both: its splits "train" and "validation", so that a part is held out where it has
+    no splits. Else all of a source without splits, and its own splits of others.
+
+    Args:
+        x: what to train on.
+        validation: what to validate on, or None.
+        opener: such as `open_source`.
+        then: gives the opener of `validation` for what `x` became.
+    """
+    one, split = same_source(x, validation), "validation"
+    if is_named(x):
+        x = opener(x, "train", holdout=None if one else 0.0)
+    opener = opener if then is None else then(x)
+    if is_named(validation):
+        validation = opener(validation, split) if one else open_for_use(validation, split, opener)
+    return x, validation
 
 
 def _check_asked(split: str, holdout: float | None) -> None:
@@ -157,6 +191,8 @@ def own_splits(spec: str) -> dict[str, Callable[[], Source]]:
 
         return folder_splits(path)
     if os.path.isfile(path):
+        if is_image_name(path):
+            raise ValueError(f"{spec} is one image: give its folder, or a list of arrays")
         from mimzoo.data.archives import tar_splits
 
         return tar_splits(path)

@@ -34,6 +34,14 @@ def constructor_arguments(cls: type) -> set[str]:
     return names - {"self", "args", "kwargs"}
 
 
+def required_arguments(cls: type) -> list[str]:
+    """Names of the arguments without a default, of the class's own constructor."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    variable = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    wanted = (p for p in parameters if p.default is p.empty and p.kind not in variable)
+    return [p.name for p in wanted if p.name != "self"]
+
+
 class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
     """A KerasHub backbone that says how it embeds and how it encodes.
 

@@ -4,6 +4,7 @@ A method adds `call`. Nothing overrides `train_step`: every backend, wrapper and
 Keras supports works.
 """
 
+import logging
 from typing import Any
 
 import keras
@@ -19,6 +20,8 @@ from mimzoo.pretraining.targets import Step, Target
 from mimzoo.tasks.inputs import TaskInputs, fed, is_fed
 from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.task import PresetTask, mark_built
+
+logger = logging.getLogger("mimzoo")
 
 
 @keras.saving.register_keras_serializable(package="mimzoo")
@@ -87,6 +90,14 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
         self.built = True
         if compile:
             self.compile()
+
+    def without_weights(self, preset: str) -> None:
+        """Warns that the decoder is new: pretraining continues with the backbone alone."""
+        logger.warning(
+            "%s holds no %s: its backbone is loaded, and the decoder starts at random",
+            preset,
+            type(self).__name__,
+        )
 
     def build_parts(self) -> None:
         """Fits masking and decoder to the backbone; the constructor calls it once."""

@@ -5,6 +5,9 @@ from typing import Any
 
 import keras
 
+from mimzoo.data.classes import match_classes
+from mimzoo.data.loader import Loader
+from mimzoo.data.sources import Source
 from mimzoo.tasks.task import PresetTask
 
 
@@ -29,6 +32,43 @@ class ClassTask(PresetTask):
         """Whether these are names of so many classes; None always is."""
         return class_names is None or len(class_names) == num_classes
 
+    def understood(self, x: Any, y: Any = None, training: bool = False) -> Any:
+        """As in PresetTask: the classes of a source are matched by name."""
+        source = x.source if isinstance(x, Loader) else x
+        if y is not None or not isinstance(source, Source) or source.class_names is None:
+            return x
+        if not (source.labelled or source.dense or source.boxed):
+            return x
+        try:
+            matched = self.matched(source)
+        except ValueError as error:
+            if not training:
+                raise
+            new = "class_names=None" if self.class_names else f"num_classes={source.num_classes}"
+            text = f"{error}; to learn other classes, load the model with {new}"
+            raise ValueError(text) from None
+        if isinstance(x, Loader) and matched is not source:
+            raise ValueError(
+                f"{source.name} numbers its classes in another way than the model, whose "
+                "class_names are in another order: give the source itself, not a Loader."
+            )
+        named = self.names_fit(source.class_names, self.num_classes)
+        if training and self.class_names is None and named:
+            self.class_names = tuple(source.class_names)
+        return x if isinstance(x, Loader) else matched
+
+    def matched(self, source: Source) -> Source:
+        """The source with the task's class numbers."""
+        if source.labelled:
+            return match_classes(source, self.class_names, max(self.num_classes, 2))
+        own = self.class_names
+        if own is not None and tuple(own[: source.num_classes]) != tuple(source.class_names):
+            raise ValueError(
+                f"{source.name} has the classes {', '.join(source.class_names)}, and the model "
+                f"{', '.join(own)}: open it with the model's class_names."
+            )
+        return source
+
     @classmethod
     def for_backbone(cls, backbone_cls: type) -> type:
         """The class of this task that is registered for a backbone class.
@@ -48,6 +88,15 @@ class ClassTask(PresetTask):
         if "class_names" in given or cls.names_fit(stored.get("class_names"), count):
             return stored
         return {**stored, "class_names": None}
+
+    @classmethod
+    def implied(cls, stored: dict, given: dict) -> dict:
+        """The number of classes, where names are given."""
+        names = given.get("class_names")
+        known = given.get("num_classes", stored.get("num_classes"))
+        if names is None or isinstance(names, str) or "num_classes" in given:
+            return {}
+        return {} if known and cls.names_fit(names, known) else {"num_classes": len(names)}
 
     @classmethod
     def from_config(cls, config: dict) -> "ClassTask":

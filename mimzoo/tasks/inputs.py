@@ -14,6 +14,8 @@ from mimzoo.backend import keep_weights, sender
 from mimzoo.data.feed import Feed, make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
+from mimzoo.data.opening import is_named, open_for_use, open_source, open_to_fit
+from mimzoo.data.sources import Source
 from mimzoo.tasks.arguments import split_off
 from mimzoo.tasks.preprocessing import ImageConverter
 
@@ -109,6 +111,10 @@ class TaskInputs:
         """
         return {}
 
+    def open(self, name: Any, split: str, holdout: float | None = None) -> Source:
+        """Opens a source that is given by name; see `mimzoo.data.open_source`."""
+        return open_source(name, split, holdout)
+
     def check_labels(self, labels: np.ndarray) -> None:
         """Raises ValueError for labels that do not fit the task."""
 
@@ -140,14 +146,15 @@ class TaskInputs:
         """Trains; `keras.Model.fit` over the inputs that the class names.
 
         Args:
-            x: images, of a source given by name its "train" split.
+            x: images; of a source given by name its "train" split, all of one without splits.
             y: labels of images in memory, where the task has labels.
             batch_size: of images in memory and sources, default 32.
             epochs: the epoch to end before, as in Keras.
             callbacks: of Keras.
             validation_split: share of images in memory, the last ones, to validate on.
             validation_data: images, (images, labels), (images, labels, weights), or any other
-                input; of a source given by name its "validation" split.
+                input; of a source given by name its "validation" split, all of one without splits.
+                The same name as `x` without splits: a tenth of it, which is not trained on.
             shuffle: whether images, sources and PyDatasets are read in a new order each epoch.
             class_weight: class -> weight of its examples.
             sample_weight: (N,) weights of images in memory.
@@ -165,6 +172,8 @@ class TaskInputs:
             (x, y, sample_weight), validation_data = split_off(
                 x, y, sample_weight, validation_split
             )
+        x, validation_data = open_to_fit(x, validation_data, self.open)
+        x = self.understood(x, y, training=True)
         feed = make_feed(
             self.input_rules(training=True, seed=seed),
             x,
@@ -185,7 +194,6 @@ class TaskInputs:
                 *parts,
                 batch_size=validation_batch_size or batch_size,
                 steps=validation_steps,
-                split="validation",
             )
         if isinstance(feed, Feed):
             callbacks = _with(callbacks, _Epochs(self, feed, initial_epoch, epochs))
@@ -216,9 +224,7 @@ class TaskInputs:
         """Loss and metrics; what is drawn is that of epoch 0, whatever the batch size."""
         feed = x
         if not isinstance(x, Feed):
-            feed = self._evaluation_feed(
-                x, y, sample_weight, batch_size=batch_size, steps=steps, split="any"
-            )
+            feed = self._evaluation_feed(x, y, sample_weight, batch_size=batch_size, steps=steps)
         _send_ahead(feed)
         with fed(feed), keep_weights(self, callbacks) as callbacks:
             return keras.Model.evaluate(self, feed, callbacks=callbacks, **kwargs)
@@ -233,15 +239,16 @@ class TaskInputs:
         **kwargs,
     ) -> Any:
         """Predictions; what is drawn is that of epoch 0, whatever the batch size."""
-        feed = self._evaluation_feed(
-            x, batch_size=batch_size, steps=steps, split="any", labelled=False
-        )
+        feed = self._evaluation_feed(x, batch_size=batch_size, steps=steps, labelled=False)
         _send_ahead(feed)
         with fed(feed), keep_weights(self, callbacks) as callbacks:
             return keras.Model.predict(self, feed, callbacks=callbacks, **kwargs)
 
     def _evaluation_feed(self, x: Any, y: Any = None, sample_weight: Any = None, **options) -> Any:
         options = {"labelled": self.labelled, **options}
+        if options["labelled"]:
+            x = open_for_use(x, "test", self.open) if is_named(x) else x
+            x = self.understood(x, y)
         feed = make_feed(self.input_rules(training=False), x, y, sample_weight, epochs=1, **options)
         self._report_left_out(feed)
         return feed

@@ -12,7 +12,7 @@ import keras
 import keras_hub
 
 from mimzoo.backend import Graphs, TorchParameters
-from mimzoo.models.backbone import check_arguments, constructor_arguments
+from mimzoo.models.backbone import check_arguments, constructor_arguments, required_arguments
 
 logger = logging.getLogger("mimzoo")
 
@@ -81,6 +81,9 @@ class PresetTask(TorchParameters):
             for_task["preprocessor"] = task_cls.load_preprocessor(
                 folder, for_task["backbone"].image_shape
             )
+        for_task |= task_cls.implied(config, for_task)
+        if missing := [n for n in required_arguments(task_cls) if n not in {**config, **for_task}]:
+            raise ValueError(cls._cannot_make(preset, stored, missing))
         # What a caller gives may be wrong, too: that error is his.
         with contextlib.nullcontext() if kwargs else one_sentence_about(folder / "task.json"):
             task = task_cls(**{**config, **for_task})
@@ -98,7 +101,28 @@ class PresetTask(TorchParameters):
             else:
                 check_tensors(weights, task.own_weights(), config="task.json", count_only=True)
                 task.load_task_weights(os.fspath(weights))
+        elif load_weights and not same_task:
+            task.without_weights(preset)
         return task
+
+    @classmethod
+    def _cannot_make(cls, preset: str, stored: dict | None, missing: list[str]) -> str:
+        name = (stored or {}).get("registered_name")
+        if name is not None and keras.saving.get_registered_object(name) is None:
+            return (
+                f"{preset} holds a {name}, which is not known here: import the module that defines "
+                "it, or update mimzoo."
+            )
+        wanted = ", ".join(f"{one}=…" for one in missing)
+        return f"{preset} holds no {cls.__name__} that could be continued: give {wanted}"
+
+    @classmethod
+    def implied(cls, stored: dict, given: dict) -> dict:
+        """Arguments that follow from the given ones."""
+        return {}
+
+    def without_weights(self, preset: str) -> None:
+        """Called on a task of a preset that has weights of the backbone alone."""
 
     def own_weights(self) -> list[keras.Variable]:
         """What `task.weights.h5` holds: the weights without the backbone's and a teacher's."""
@@ -135,6 +159,19 @@ class PresetTask(TorchParameters):
         """Loads what `save_task_weights` saved."""
         with _weights_alone(self):
             keras_hub.models.Task.load_task_weights(self, filepath)
+
+    def understood(self, x: Any, y: Any = None, training: bool = False) -> Any:
+        """The input, with the labels of a source as this task numbers the classes.
+
+        Args:
+            x: what a user gave to `fit` or `evaluate`, or the source that he named.
+            y: labels of images in memory.
+            training: whether a task whose classes have no names takes those of the source.
+
+        Raises:
+            ValueError: the source has classes that the task does not know.
+        """
+        return x
 
     @functools.cached_property
     def graphs(self) -> Graphs:

@@ -1,11 +1,13 @@
 """The parts of a fine-tuning run: classifier, loaders, optimizer, accuracy."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from mimzoo.data import Loader, Source, check_labels
 from mimzoo.data.augment import KerasAugment, finetune_augment
@@ -204,18 +206,22 @@ def train_loader(
         seed=recipe.seed,
         epochs=None,
         labels=True,
-        batch_transform=[augment],
+        batch_transform=[augment, functools.partial(_smoothed, share=recipe.label_smoothing)],
         shard=shard,
     )
 
 
-def compile_classifier(model: ImageClassifier, label_smoothing: float, optimizer: Any) -> None:
+def _smoothed(batch: dict[str, np.ndarray], seed: int, share: float) -> dict[str, np.ndarray]:
+    """A batch whose labels give `share` to all classes alike; validation has none of that."""
+    labels = batch["labels"]
+    return {**batch, "labels": labels * np.float32(1 - share) + np.float32(share / labels.shape[1])}
+
+
+def compile_classifier(model: ImageClassifier, optimizer: Any) -> None:
     """Cross-entropy and accuracy against one-hot labels."""
     model.compile(
         optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(
-            from_logits=model.activation is None, label_smoothing=label_smoothing
-        ),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=model.activation is None),
         metrics=None,  # KerasHub would add one for integer labels
         weighted_metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )

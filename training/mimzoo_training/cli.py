@@ -101,8 +101,9 @@ class UnreadableImages(logging.Handler):
     def report(self) -> None:
         """Prints how many there were, and the first."""
         if self.messages:
-            first = self.messages[0]
-            print(f"{len(self.messages)} images could not be read: {first}", file=sys.stderr)
+            first, count = self.messages[0], len(set(self.messages))
+            what = "image" if count == 1 else "images"
+            print(f"{count} {what} could not be read: {first}", file=sys.stderr)
 
 
 if __name__ == "__main__":

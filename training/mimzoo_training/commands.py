@@ -22,10 +22,10 @@ def pretrain(args: argparse.Namespace) -> None:
     devices = distribution.start(args.devices, args.model_parallel)
     source, validation = args.data, args.validation
     if recipe is None:
-        from mimzoo.data import open_source
         from mimzoo_training.by_parts import chosen, recipe_by_parts
+        from mimzoo_training.splits import open_parts
 
-        source, validation = open_source(args.data, "train"), validation or args.data
+        source, validation = open_parts(args.data, validation)
         given = args.method, args.backbone, args.size, args.image_size
         recipe = recipe_by_parts(*given, source, args.length)
     recipe = overridden(

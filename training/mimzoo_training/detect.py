@@ -1,5 +1,6 @@
 """Detection: a preset, images with boxes and a folder give a detector."""
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from mimzoo_training.dense import (
     window_loader,
 )
 from mimzoo_training.recipes.recipe_kinds import DetectRecipe
+from mimzoo_training.splits import open_parts
 from mimzoo_training.supervised import Job, Measured, check_precision, train
 from mimzoo_training.workdir import Workdir, alone_in_workdir
 
@@ -71,11 +73,12 @@ def detect(
     check_precision(precision)
     recipe = chosen_recipe(preset, recipe, "detect")
     place = Workdir(workdir)
-    if isinstance(source, str | os.PathLike):
-        validation = source if validation is None else validation
-        source = open_boxes(source, "train")
-    if isinstance(validation, str | os.PathLike):
-        validation = open_boxes(validation, "validation", class_names=source.class_names)
+    source, validation = open_parts(
+        source,
+        validation,
+        opener=open_boxes,
+        then=lambda train: functools.partial(open_boxes, class_names=train.class_names),
+    )
     for one in filter(None, (source, validation)):
         check_source(one, source.num_classes)
     if validation is not None:
@@ -86,7 +89,7 @@ def detect(
         recipe = recipe.scaled(scale, len(source))
     job = _Detect(
         preset=preset,
-        recipe=parts.named_for(recipe, source),
+        recipe=parts.batch_for(parts.named_for(recipe, source), source, say),
         source=source,
         validation=validation,
         test=validation,

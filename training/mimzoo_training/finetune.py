@@ -13,6 +13,7 @@ from mimzoo_training import by_class, classify, parts
 from mimzoo_training.distribution import Devices
 from mimzoo_training.recipes.base import check_share
 from mimzoo_training.recipes.recipe_kinds import FinetuneRecipe
+from mimzoo_training.splits import open_parts, open_test
 from mimzoo_training.supervised import Job, Measured, check_precision, result, train
 from mimzoo_training.workdir import Workdir, alone_in_workdir, write_json
 
@@ -81,12 +82,9 @@ def finetune(
         command = "pretrain" if recipe.kind == "pretrain" else task
         raise ValueError(f"{recipe.name} is no recipe for a classifier: use `mimzoo {command}`.")
     place = Workdir(workdir)
-    if isinstance(source, str):
-        validation = source if validation is None else validation
-        test = source if test is None else test
-    validation = None if validation is None else parts.to_source(validation, "validation")
-    test = validation if test is None else parts.to_source(test, "test")
-    source = parts.to_source(source, "train")
+    train_on, held_out = open_parts(source, validation)
+    test = open_test(source, validation, test, held_out)
+    source, validation = train_on, held_out
     classes = num_classes or _labelled(source).num_classes
     classify.check_source(source, classes)
     validation, test = (
@@ -97,6 +95,7 @@ def finetune(
     recipe = parts.named_for(recipe, source)
     if num_labels is not None:
         source = take_subset(source, count=num_labels, seed=recipe.seed)
+    recipe = parts.batch_for(recipe, source, say)
 
     job = _Classify(
         preset=preset,
@@ -130,7 +129,7 @@ class _Classify(Job):
         )
 
     def compile(self, model: ImageClassifier, optimizer: Any) -> None:
-        classify.compile_classifier(model, self.recipe.label_smoothing, optimizer)
+        classify.compile_classifier(model, optimizer)
 
     def loader(self) -> Loader:
         shard = self.devices.shard

@@ -26,16 +26,12 @@ def load_task(preset: str, crop_fraction: float | None = None, **kwargs: Any) ->
         ValueError: an unknown preset, or one that holds a backbone only.
     """
     folder = Path(resolve(preset))
-    path = folder / "task.json"
-    if not path.is_file():
+    found = _task_class(folder, preset)
+    if found is None:
         raise ValueError(
             f"{preset} holds a backbone without a task, so there is nothing to measure: "
             "fine-tune it first."
         )
-    name = read_json(path, "registered_name")["registered_name"]
-    found = keras.saving.get_registered_object(name)
-    if found is None:
-        raise ValueError(f"{preset} holds a {name}, which this version of mimzoo does not have.")
     with weights_of(folder):
         task = found.from_preset(str(folder), **kwargs)
     if task.preprocessor is not None:
@@ -59,12 +55,13 @@ def load_mim_task(preset: str, mask_ratio: float | None = None) -> MIMTask:
         ValueError: the preset is of another kind, or the ratio makes no mask.
     """
     folder = Path(resolve(preset))
-    task = load_task(preset) if _is_mim(folder) else None
-    if task is None:
+    found = _task_class(folder, preset)
+    if found is None or not issubclass(found, MIMTask):
         raise ValueError(
             f"{preset} was not pretrained with a decoder, so it reconstructs nothing: "
             "name a preset of a MIM method, such as vit_nano_mae_fmnist_20ep."
         )
+    task = load_task(preset)
     if mask_ratio is not None:
         config = {**task.masking.get_config(), "mask_ratio": mask_ratio}
         masking = type(task.masking).from_config(config)
@@ -72,10 +69,16 @@ def load_mim_task(preset: str, mask_ratio: float | None = None) -> MIMTask:
     return task
 
 
-def _is_mim(folder: Path) -> bool:
+def _task_class(folder: Path, preset: str) -> type | None:
+    """The class of a preset's task; None where it has none."""
     path = folder / "task.json"
     if not path.is_file():
-        return False
+        return None
     name = read_json(path, "registered_name")["registered_name"]
     found = keras.saving.get_registered_object(name)
-    return isinstance(found, type) and issubclass(found, MIMTask)
+    if not isinstance(found, type):
+        raise ValueError(
+            f"{preset} holds a {name}, which this version of mimzoo does not have; of a method of "
+            "your own, load it in Python, after importing the module that defines it."
+        )
+    return found

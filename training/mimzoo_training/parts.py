@@ -1,6 +1,7 @@
 """From a recipe to the parts of a run: task, transforms, loaders, optimizer."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,7 +17,6 @@ from mimzoo.data import (
     RandomResizedCrop,
     ResizeCrop,
     Source,
-    open_source,
 )
 from mimzoo.data.named_subsets import NAMED_SUBSETS, check_sampling, named_subset
 from mimzoo.optimizers import AdamW, WarmupCosine, WarmupLinear, WarmupMultiStep
@@ -178,11 +178,6 @@ def pretrain_optimizer(recipe: PretrainRecipe, task: MIMTask, rate: Any) -> Any:
     return optimizer
 
 
-def to_source(source: Source | str, split: str) -> Source:
-    """A source as it is, or opened by name."""
-    return source if isinstance(source, Source) else open_source(source, split)
-
-
 def identity(source: Source) -> dict[str, str]:
     """By what a resumed run knows its images again: where they are, and their fingerprint."""
     return {key: source.describe()[key] for key in ("root", "fingerprint")}
@@ -224,6 +219,14 @@ def named_for(recipe: Recipe, source: Source) -> Recipe:
     if len(source) == recipe.num_examples:
         return recipe
     return recipe.with_changes(data=data_name(source), num_examples=len(source))
+
+
+def batch_for(recipe: Recipe, source: Source, say: Callable[[str], None]) -> Recipe:
+    """The recipe with a batch of all images where there are fewer than its own has."""
+    if len(source) >= recipe.batch_size:
+        return recipe
+    say(f"batches of {len(source)} images, all that there are, in place of {recipe.batch_size}")
+    return recipe.with_changes(batch_size=len(source))
 
 
 def data_name(source: Source) -> str:

@@ -2,32 +2,33 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from mimzoo_training.arguments import only_for_segmentation
-from mimzoo_training.files import RunError, read_json
+from mimzoo_training.files import RunError
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """Prints the masked loss of a MIM preset, or what a model of another task reaches."""
     from mimzoo.data.classes import match_classes
+    from mimzoo.hub import resolve
     from mimzoo.hub.catalogue import catalogue
     from mimzoo.tasks import ImageClassifier, ImageSegmenter, ObjectDetector
     from mimzoo_training import classify, detect_evaluate, measure, parts, segment_evaluate
+    from mimzoo_training.splits import open_asked
 
     task = measure.load_task(preset_folder(args.preset), args.crop_fraction)
     if isinstance(task, ImageSegmenter):
         segment_evaluate.evaluate(args, task, preset_folder(args.preset))
         return
     if isinstance(task, ObjectDetector):
-        detect_evaluate.evaluate(args, task)
+        detect_evaluate.evaluate(args, task, preset_folder(args.preset))
         return
     only_for_segmentation(args, "leave it out")
-    source = _evaluated(args)
+    source = open_asked(args.data, args.split, resolve(preset_folder(args.preset)))
     on = f"{source.name} ({len(source)} images)"
     if isinstance(task, ImageClassifier):
         source = match_classes(source, task.class_names, task.num_classes)
-        classify.compile_classifier(task, 0.0, "sgd")
+        classify.compile_classifier(task, "sgd")
         values = classify.measure(task, source, args.batch_size)
         print(f"accuracy {values['accuracy']:.4f}  loss {values['loss']:.4f}  on {on}")
         for entry in catalogue()[args.preset].published if args.preset in catalogue() else []:
@@ -35,24 +36,6 @@ def evaluate(args: argparse.Namespace) -> None:
     else:
         loss = parts.masked_loss(task, source, args.batch_size)
         print(f"masked loss {loss:.4f} on {on}, masks of seed {task.masking.seed}")
-
-
-def _evaluated(args: argparse.Namespace) -> Any:
-    """The split that is asked for. By default all of a source without splits, but for a source that
-    the run held a part of back from: then that part.
-    """
-    from mimzoo.data import open_source
-    from mimzoo.hub import resolve
-
-    if args.split is not None:
-        return open_source(args.data, args.split)
-    try:
-        whole = open_source(args.data, "all")
-    except ValueError:  # it has splits
-        return open_source(args.data, "test")
-    path = Path(resolve(preset_folder(args.preset))) / "recipe.json"
-    run = read_json(path, "run")["run"] if path.is_file() else {}
-    return open_source(args.data, "test") if run.get("root") == whole.describe()["root"] else whole
 
 
 def probe(args: argparse.Namespace) -> None:

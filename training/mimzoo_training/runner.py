@@ -14,6 +14,7 @@ from mimzoo_training.online_probe import COLUMN, OnlineProbe
 from mimzoo_training.pictures import Curves, Reconstructions, tensorboard_hook
 from mimzoo_training.recipes.base import check_share
 from mimzoo_training.recipes.recipe_kinds import PretrainRecipe
+from mimzoo_training.splits import open_parts
 from mimzoo_training.workdir import RunError, Workdir, alone_in_workdir, write_json
 
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -74,11 +75,8 @@ def pretrain(
     if recipe.kind != "pretrain":
         raise ValueError(f"{recipe.name} is a recipe for fine-tuning: use `mimzoo finetune`.")
     place = Workdir(workdir)
-    if validation is None and isinstance(source, str):
-        validation = parts.to_source(source, "validation")
-    elif validation is not None:
-        validation = parts.to_source(validation, "validation")
-    source = parts.subset_for(recipe, parts.to_source(source, "train"), scores)
+    source, validation = open_parts(source, validation)
+    source = parts.subset_for(recipe, source, scores)
     if scale is not None:
         recipe = recipe.scaled(scale, len(source))
     recipe = parts.named_for(recipe, source)

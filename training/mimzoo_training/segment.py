@@ -1,6 +1,7 @@
 """Segmentation: a preset, images with label maps and a folder give a segmenter."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from mimzoo_training.dense import (
 from mimzoo_training.overlays import Overlays
 from mimzoo_training.recipes.recipe_kinds import SegmentRecipe
 from mimzoo_training.segment_report import by_class, table
+from mimzoo_training.splits import open_parts
 from mimzoo_training.supervised import Job, Measured, check_precision, train
 from mimzoo_training.workdir import Workdir, alone_in_workdir
 
@@ -78,12 +80,13 @@ def segment(
     if linear_probe:
         recipe = dataclasses.replace(recipe, head="linear", drop_path_rate=0.0)
     place = Workdir(workdir)
-    if isinstance(source, str | os.PathLike):
-        validation = source if validation is None else validation
-        source = opened(source, "train", recipe, num_classes)
+    source, validation = open_parts(
+        source,
+        validation,
+        opener=opener(recipe, num_classes),
+        then=lambda train: opener(recipe, num_classes or train.num_classes),
+    )
     classes = num_classes or source.num_classes
-    if isinstance(validation, str | os.PathLike):
-        validation = opened(validation, "validation", recipe, classes)
     for one in filter(None, (source, validation)):
         check_source(one, classes)
     if num_labels is not None:
@@ -93,7 +96,7 @@ def segment(
         recipe = recipe.scaled(scale, len(source))
     job = _Segment(
         preset=preset,
-        recipe=parts.named_for(recipe, source),
+        recipe=parts.batch_for(parts.named_for(recipe, source), source, say),
         source=source,
         validation=validation,
         test=validation,
@@ -148,17 +151,10 @@ class _Segment(Job):
 # --- parts of a run -------------------------------------------------------------------------------
 
 
-def opened(
-    spec: str | os.PathLike, split: str, recipe: SegmentRecipe, num_classes: int | None
-) -> Source:
-    """A split of images with label maps, whose numbers mean what the recipe says."""
-    return open_label_maps(
-        spec,
-        split,
-        num_classes,
-        ignore_index=recipe.ignore_index,
-        first_class=recipe.first_class,
-    )
+def opener(recipe: SegmentRecipe, num_classes: int | None) -> Callable[..., Source]:
+    """Opens images with label maps, whose numbers mean what the recipe says."""
+    meaning = {"ignore_index": recipe.ignore_index, "first_class": recipe.first_class}
+    return functools.partial(open_label_maps, num_classes=num_classes, **meaning)
 
 
 def check_source(source: Source, num_classes: int) -> None:

@@ -1,6 +1,7 @@
 """`mimzoo evaluate` of a segmenter."""
 
 import argparse
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ def evaluate(args: argparse.Namespace, model: Any, folder: str) -> None:
     from mimzoo_training.files import read_json
     from mimzoo_training.segment import measure
     from mimzoo_training.segment_report import by_class, table
+    from mimzoo_training.splits import open_asked
 
     path = Path(resolve(folder)) / "recipe.json"
     stored = read_json(path, "recipe")["recipe"] if path.is_file() else {}
@@ -19,7 +21,8 @@ def evaluate(args: argparse.Namespace, model: Any, folder: str) -> None:
         name: stored.get(name, default) if getattr(args, name) is None else getattr(args, name)
         for name, default in (("ignore_index", model.ignore_index), ("first_class", 0))
     }
-    source = open_label_maps(args.data, args.split or "test", model.num_classes, **meaning)
+    opener = functools.partial(open_label_maps, num_classes=model.num_classes, **meaning)
+    source = open_asked(args.data, args.split, path.parent, opener)
     if source.class_names and model.class_names and source.class_names != model.class_names:
         raise ValueError(
             f"the classes of {source.name} ({', '.join(source.class_names)}) are not those of the "

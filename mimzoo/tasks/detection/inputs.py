@@ -1,8 +1,8 @@
 """A detector's inputs: images of any size, resized to fit, and boxes in their pixels."""
 
 import dataclasses
-import os
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -15,7 +15,7 @@ from mimzoo.data.boxes import BoxError
 from mimzoo.data.feed import make_feed
 from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
-from mimzoo.data.opening import open_for_use
+from mimzoo.data.opening import is_named, open_for_use, open_to_fit
 from mimzoo.data.sources import Source
 from mimzoo.tasks.arguments import refuse, split_off
 from mimzoo.tasks.detection.suppression import detections
@@ -95,12 +95,11 @@ class BoxInputs(TaskInputs):
         if validation_split and validation_data is None:
             (x, y, _), (*validation_data, _) = split_off(x, y, None, validation_split)
             validation_data = tuple(validation_data)
+        x, validation_data = open_to_fit(x, validation_data, self.open, self._like)
         if validation_data is not None:
             parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
-            validation_data = self._joined(*parts, split="validation")
-        return super().fit(
-            self._joined(x, y, split="train"), validation_data=validation_data, **kwargs
-        )
+            validation_data = self._joined(*parts)
+        return super().fit(self._joined(x, y), validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs) -> Any:
         """The loss, and its parts for boxes and classes; `x` and `y` as in `fit`.
@@ -109,7 +108,7 @@ class BoxInputs(TaskInputs):
         `mimzoo.tasks.detection.AveragePrecision`.
         """
         refuse(kwargs, "object detectors", "sample_weight")
-        return super().evaluate(self._joined(x, y, split="any"), **kwargs)
+        return super().evaluate(self._joined(x, y), **kwargs)
 
     def predict(
         self,
@@ -177,9 +176,7 @@ class BoxInputs(TaskInputs):
             )
         x = x.source if isinstance(x, Loader) else x
         same = isinstance(x, np.ndarray) or hasattr(x, "images")
-        feed = make_feed(
-            rules, x, batch_size=batch_size if same else 1, steps=steps, epochs=1, split="any"
-        )
+        feed = make_feed(rules, x, batch_size=batch_size if same else 1, steps=steps, epochs=1)
         waiting: list[np.ndarray] = []
         sizes: list[tuple[int, int]] = []
         with fed(feed):
@@ -193,10 +190,19 @@ class BoxInputs(TaskInputs):
         if waiting:
             yield normalize(np.stack(waiting)), sizes
 
-    def _joined(self, x: Any, y: Any = None, *, split: str) -> Any:
+    def open(self, name: Any, split: str, holdout: float | None = None) -> Source:
+        """Opens images with boxes that are given by name."""
+        return open_boxes(name, split, class_names=self.class_names, holdout=holdout)
+
+    def _like(self, x: Any) -> Callable[..., Source]:
+        """Opens boxes with the classes of a source, or else of this model."""
+        names = getattr(x, "class_names", None) or self.class_names
+        return functools.partial(open_boxes, class_names=names)
+
+    def _joined(self, x: Any, y: Any = None) -> Any:
         """Images and boxes as a source of both, where they lie in memory or are named."""
-        if isinstance(x, str | os.PathLike):
-            x = open_for_use(x, split, open_boxes, class_names=self.class_names)
+        if is_named(x):
+            x = open_for_use(x, "test", self.open)
         source = x.source if isinstance(x, Loader) else x
         if isinstance(source, Source):
             if not source.boxed:

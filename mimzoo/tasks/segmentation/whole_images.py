@@ -1,7 +1,6 @@
 """A segmenter's inputs: windows of images in training, whole images in all else."""
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from mimzoo.data.label_map_files import check_learnable, has_label_maps, open_la
 from mimzoo.data.label_maps import IGNORED, LabelledPictures, check_label_maps
 from mimzoo.data.label_transforms import RandomScaleCrop
 from mimzoo.data.loader import Loader
-from mimzoo.data.opening import open_for_use
+from mimzoo.data.opening import is_named, open_for_use, open_to_fit
 from mimzoo.data.sources import Source
 from mimzoo.tasks.arguments import refuse, split_off
 from mimzoo.tasks.inputs import TaskInputs, fed
@@ -80,11 +79,12 @@ class WholeImages(TaskInputs):
         if validation_split and validation_data is None:
             (x, y, _), (*validation_data, _) = split_off(x, y, None, validation_split)
             validation_data = tuple(validation_data)
+        x, validation_data = open_to_fit(x, validation_data, self.open)
         if validation_data is not None:
             parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
             steps = kwargs.pop("validation_steps", None)
-            validation_data = self._whole_images(*parts, steps=steps, split="validation")
-        x, y = self._joined(x, y, "train")
+            validation_data = self._whole_images(*parts, steps=steps)
+        x, y = self._joined(x, y)
         source = x.source if isinstance(x, Loader) else x
         if isinstance(source, Source) and source.dense:
             check_learnable(source)
@@ -116,7 +116,7 @@ class WholeImages(TaskInputs):
             [loss, mean IoU], or with `return_dict` {"loss", "mean_iou"}; other metrics if compiled.
         """
         refuse(kwargs, "image segmenters", "sample_weight")
-        feed = x if isinstance(x, Feed) else self._whole_images(x, y, steps=steps, split="any")
+        feed = x if isinstance(x, Feed) else self._whole_images(x, y, steps=steps)
         self.reset_metrics()
         total, pixels, values = 0.0, 0, {}
         with fed(feed):
@@ -163,7 +163,7 @@ class WholeImages(TaskInputs):
         Raises:
             ValueError: a stride of more than a window, or images that cannot be read.
         """
-        feed = self._whole_images(x, steps=steps, split="any", labelled=False)
+        feed = self._whole_images(x, steps=steps, labelled=False)
         found: list[np.ndarray] = []
         with fed(feed):
             for images, *_ in feed:
@@ -201,11 +201,15 @@ class WholeImages(TaskInputs):
             return found
         return upscaled(np.concatenate([logits for _, logits in found], axis=1), size)
 
-    def _joined(self, x: Any, y: Any, split: str) -> tuple[Any, Any]:
+    def open(self, name: Any, split: str, holdout: float | None = None) -> Source:
+        """Opens images with label maps that are given by name."""
+        how = {"ignore_index": self.ignore_index, "holdout": holdout}
+        return open_label_maps(name, split, self.num_classes, **how)
+
+    def _joined(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Images and label maps as a source of both, where they lie in memory or are named."""
-        if isinstance(x, str | os.PathLike):
-            how = {"num_classes": self.num_classes, "ignore_index": self.ignore_index}
-            return open_for_use(x, split, open_label_maps, **how), None
+        if is_named(x):
+            return open_for_use(x, "test", self.open), None
         source = x.source if isinstance(x, Loader) else x
         if isinstance(source, Source) and source.dense and source.num_classes > self.num_classes:
             raise ValueError(
@@ -218,12 +222,10 @@ class WholeImages(TaskInputs):
         value_range = getattr(converter, "value_range", None)
         return LabelledPictures(x, y, self.num_classes, self.ignore_index, value_range), None
 
-    def _whole_images(
-        self, x: Any, y: Any = None, *, split: str, labelled: bool = True, **how: Any
-    ) -> Any:
+    def _whole_images(self, x: Any, y: Any = None, *, labelled: bool = True, **how: Any) -> Any:
         """A feed of images of their own size, one by one unless all have the same."""
         if labelled or has_label_maps(x):
-            x, y = self._joined(x, y, split)
+            x, y = self._joined(x, y)
         same = isinstance(x, np.ndarray) or hasattr(x, "images") or getattr(x, "same_size", False)
         size = WINDOWS if same else 1
-        return self._evaluation_feed(x, y, batch_size=size, split=split, labelled=labelled, **how)
+        return self._evaluation_feed(x, y, batch_size=size, labelled=labelled, **how)

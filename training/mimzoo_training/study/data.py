@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from mimzoo.data import Source, open_source, take_subset
+from mimzoo.data import Source, take_subset
+from mimzoo_training.splits import open_parts, open_test
 from mimzoo_training.study.spec import Cell, Study
 
 
@@ -13,11 +14,10 @@ def open_sources(study: Study, sources: Mapping[str, str | None]) -> dict[str, S
         ValueError: fewer labels than an evaluation takes, or none.
     """
     data = sources["data"]
-    opened = {
-        "train": open_source(data, "train"),
-        "validation": open_source(sources["validation"] or data, "validation"),
-        "test": open_source(sources["test"] or sources["validation"] or data, "test"),
-    }
+    train, held_out = open_parts(data, sources["validation"])
+    tested = sources["test"] or sources["validation"]
+    test = open_test(data, sources["validation"], tested, held_out)
+    opened = {"train": train, "validation": held_out, "test": test}
     for split, count in (("validation", study.validation), ("test", study.test)):
         if count is not None and count < len(opened[split]):
             opened[split] = take_subset(opened[split], count=count, seed=study.seed)

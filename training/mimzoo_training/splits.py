@@ -1,0 +1,71 @@
+"""The images of a run: to train, to validate and to test on."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mimzoo.data import Source, open_source
+from mimzoo.data.opening import is_named, open_for_use, open_to_fit, same_source
+from mimzoo_training.files import read_json
+
+
+def open_parts(
+    source: Any,
+    validation: Any = None,
+    opener: Callable[..., Source] = open_source,
+    then: Callable[[Any], Callable[..., Source]] | None = None,
+) -> tuple[Source, Source | None]:
+    """The images to train and to validate on: sources, or opened by name.
+
+    Args:
+        source: to train on. A named one without splits is used whole if `validation` is another.
+        validation: default: the "validation" of a named source, a held-out part of one without.
+        opener, then: see `mimzoo.data.opening.open_to_fit`.
+    """
+    return open_to_fit(source, _or_source(validation, source), opener, then)
+
+
+def open_test(source: Any, validation: Any, test: Any, held_out: Source | None) -> Source | None:
+    """The images to test on.
+
+    Args:
+        source, validation: as in `open_parts`.
+        test: default: the "test" of a named source, else what is validated on.
+        held_out: what is validated on.
+    """
+    if is_named(test) and not same_source(test, source):
+        return open_for_use(test, "test", open_source)
+    if test is not None and not is_named(test):
+        return test
+    if is_named(source):
+        one = same_source(source, _or_source(validation, source))
+        with contextlib.suppress(ValueError):  # it has no such split
+            return open_source(source, "test", holdout=None if one else 0.0)
+    return held_out
+
+
+def open_asked(
+    name: str, split: str | None, folder: str | Path, opener: Callable[..., Source] = open_source
+) -> Source:
+    """The split that a command names.
+
+    By default all of a source without splits, but of one that the run held a part of back from that
+    part; else "test".
+
+    Args:
+        name: of the source.
+        split: what is asked for, or None.
+        folder: of the preset, with a `recipe.json` of its run.
+        opener: such as `open_source`.
+    """
+    if split is not None:
+        return opener(name, split)
+    asked = open_for_use(name, "test", opener)
+    path = Path(folder) / "recipe.json"
+    run = read_json(path, "run")["run"] if path.is_file() else {}
+    return opener(name, "test") if run.get("root") == asked.describe()["root"] else asked
+
+
+def _or_source(validation: Any, source: Any) -> Any:
+    return source if validation is None and is_named(source) else validation
