@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     # TensorFlow logs much, and KerasHub imports it on every backend.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    unreadable = UnreadableImages()
-    logger = logging.getLogger("mimzoo.data.reader")
-    logger.addHandler(unreadable)
+    warnings = Warnings()
+    logger = logging.getLogger("mimzoo")
+    logger.addHandler(warnings)
     try:
         home = HOMES.get(args.run, "commands")
         if home not in ("listing", "doctor"):
@@ -57,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
         _import_mimzoo(args.run not in WITHOUT_KERAS)
         commands = importlib.import_module(f"mimzoo_training.{home}")
         code = getattr(commands, args.run)(args)
-        unreadable.report()
+        warnings.report()
     except Interrupted as stop:
         print(f"mimzoo: {stop}", file=sys.stderr)
         return stop.exit_code
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"mimzoo: {text}", file=sys.stderr)
         return 1
     finally:
-        logger.removeHandler(unreadable)
+        logger.removeHandler(warnings)
     return code or 0
 
 
@@ -87,21 +87,27 @@ def _import_mimzoo(register: bool) -> None:
         del os.environ["MIMZOO_REGISTER"]  # the processes that this one starts decide themselves
 
 
-class UnreadableImages(logging.Handler):
-    """Reports once, at the end, which images could not be read, instead of a line for each."""
+class Warnings(logging.Handler):
+    """Prints each warning of the library once; at the end, how many images could not be read."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.messages: list[str] = []
+        self.printed: set[str] = set()
+        self.unreadable: dict[str, None] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps the message."""
-        self.messages.append(record.getMessage())
+        """Prints the message, or keeps it for the end."""
+        text = record.getMessage()
+        if record.name == "mimzoo.data.reader":
+            self.unreadable[text] = None
+        elif text not in self.printed:
+            self.printed.add(text)
+            print(text, file=sys.stderr)
 
     def report(self) -> None:
-        """Prints how many there were, and the first."""
-        if self.messages:
-            first, count = self.messages[0], len(set(self.messages))
+        """Prints how many images could not be read, and the first."""
+        if self.unreadable:
+            first, count = next(iter(self.unreadable)), len(self.unreadable)
             what = "image" if count == 1 else "images"
             print(f"{count} {what} could not be read: {first}", file=sys.stderr)
 
