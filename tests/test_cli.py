@@ -52,7 +52,7 @@ def test_list_is_an_aligned_table(capsys):
     assert cli.main(["list", "--all"]) == 0
     lines = capsys.readouterr().out.splitlines()
     preset = next(line for line in lines if line.startswith("vit_base_mae_in1k_1600ep"))
-    assert "83.6 (published)" in preset
+    assert "83.6% (published)" in preset
     heading = lines[lines.index("Downloaded when first loaded") + 1]
     assert heading.index("licence") == preset.index("CC-BY-NC-4.0")
     assert any(line.startswith("vit_huge_mae_finetune_in1k_224") for line in lines)

@@ -94,9 +94,7 @@ function results(entry) {
         "td",
         {},
         result.source ??
-          [result.data, result.date, result.seeds && `mean of ${result.seeds.length}`]
-            .filter(Boolean)
-            .join("; "),
+          [result.note, result.data, result.date].filter(Boolean).join("; "),
       ),
     ),
   );

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mimzoo_training.entries import entry, how_to_get, json_of, pixels
+from mimzoo_training.entries import entry, how_to_get, json_of, pixels, results, value_text
 from mimzoo_training.recipes.objects import is_spec
 
 _ACCURACIES = ("top-1", "accuracy")
@@ -178,9 +178,11 @@ def _best_known(preset: Any) -> str:
     if not entries:
         return ""
     entry, kind = entries[0]
-    value = entry["value"]
-    value = f"{value:.4g}" if isinstance(value, float) else value
-    return f"{entry['metric']}: {value} ({kind})"
+    return f"{_named(entry)} ({kind})"
+
+
+def _named(result: dict[str, Any]) -> str:
+    return f"{result['metric'].removesuffix(', %')}: {value_text(result)}"
 
 
 def _print_preset(preset: Any) -> None:
@@ -193,12 +195,12 @@ def _print_preset(preset: Any) -> None:
         table.add_row(axis, str(value))
     if preset.finetuned:
         table.add_row("fine-tuned on", preset.finetuned)
-    for result in preset.published:
-        row = f"{result['metric']}: {result['value']}; {result['source']}; {result['file']}"
-        table.add_row("published", row)
-    for result in preset.measured:
-        row = f"{result['metric']}: {result['value']}; {result['data']}; {result['date']}"
-        table.add_row("measured", f"{row}; {result['command']}")
+    for result in results(preset):
+        if result["kind"] == "measured":
+            of = (result["note"], result["data"], result["date"], result["command"])
+        else:
+            of = ("" if result["shown"] else "another training", result["source"], result["file"])
+        table.add_row(result["kind"], "; ".join([_named(result), *filter(None, of)]))
     for other in preset.others:
         note = f"; {other.note}" if other.note else ""
         table.add_row("also", f"{other.url} ({other.layout}, {other.licence}){note}")
