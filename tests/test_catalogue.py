@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mimzoo_training import cli
+from mimzoo_training.entries import value_text
 from mimzoo_training.recipes import get_recipe
 from mimzoo_training.study import load_study
 from mimzoo_training.study.rows import read_csv
@@ -195,6 +197,17 @@ def test_bundled_presets_have_the_results_of_their_own_weights(capsys):
         found = [r for r in entry["results"] if r["kind"] == "measured"]
         assert [{key: r[key] for key in o} for r, o in zip(found, own, strict=True)] == own
         assert all(r["shown"] for r in found)
+
+
+def test_the_page_of_presets_has_the_same_results():
+    page = (Path(__file__).parents[1] / "docs" / "presets.md").read_text(encoding="utf-8")
+    heads = ("masked loss", "fine-tuned on 1,000", "linear probe on 1,000", "linear probe on 100 ")
+    for name in mimzoo.list_presets(state="bundled"):
+        (line,) = re.findall(rf"(?m)^\| `{name}`.*$", page)
+        printed = [cell.strip() for cell in line.split("|")[2:-1]]
+        results = {r["metric"]: value_text(r) for r in catalogue()[name].measured}
+        found = [next((v for m, v in results.items() if head in m), "") for head in heads]
+        assert found == printed, name
 
 
 def test_means_of_seeds_are_called_so(capsys):

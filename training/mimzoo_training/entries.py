@@ -111,7 +111,8 @@ def value_text(result: dict[str, Any]) -> str:
     """The value of a result as people read it: accuracies in percent."""
     value, metric = result["value"], result["metric"]
     if "accuracy" in metric:
-        return f"{value:.1%}"
+        # 0.7005 is 70.1%, as people round: as a binary number it is a little less.
+        return f"{value + 1e-9:.1%}"
     if metric.endswith(", %"):
         return f"{value}%"
     # What others published keeps their digits.

@@ -191,7 +191,7 @@ def _best_known(preset: Any) -> str:
 
     best = min(found, key=rank)
     if best["metric"].endswith(", %"):  # published, with more digits than a column of many needs
-        best = best | {"value": f"{best['value']:.1f}"}
+        best = best | {"value": f"{best['value'] + 1e-9:.1f}"}
     return f"{_named(best)} ({best['kind']})"
 
 
