@@ -194,6 +194,15 @@ def test_json_goes_together_with_filters(capsys):
     assert {e["axes"]["method"] for e in json.loads(capsys.readouterr().out)} == {"mixmim"}
 
 
+def test_make_says_what_the_page_needs(tmp_path):
+    command = [shutil.which("make"), "-C", str(ROOT), "explorer"]
+    env = {"PATH": str(tmp_path)}  # without npm
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    needs = "The explorer needs node and npm (Debian: apt install nodejs npm)."
+    assert done.stderr.startswith(needs)
+
+
 def test_functions_of_the_page():
     if not shutil.which("node"):
         pytest.skip("no node")
