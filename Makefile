@@ -13,14 +13,14 @@ TORCH ?= torch==2.13.0
 # The page of the grid explorer is bundled by node; without npm its tests are skipped.
 NODE_MODULES := explorer/node_modules/.stamp
 
-.PHONY: help quickstart test test-lowest lint benchmark explorer docs guides clean
+.PHONY: help quickstart test test-lowest lint benchmark explorer needs-npm docs guides clean
 
 help:
 	@echo "make quickstart   fine-tune the bundled preset, and the same network from scratch"
 	@echo "make test         lint and the whole suite on $(BACKENDS)"
 	@echo "make benchmark    steps of every method beside transformers and KerasHub: table and picture"
-	@echo "make explorer     the catalogue as one page: build/explorer/index.html"
-	@echo "make docs         the documentation as a site: build/site/index.html"
+	@echo "make explorer     the catalogue as one page: build/explorer/index.html; needs node and npm"
+	@echo "make docs         the documentation as a site: build/site/index.html; needs node and npm"
 	@echo "make guides       run all guides, for the results on their pages: minutes each"
 	@echo "make clean        remove $(VENV)"
 
@@ -46,7 +46,12 @@ $(NODE_MODULES): explorer/package-lock.json
 	npm --prefix explorer ci --silent
 	touch $@
 
-explorer: $(VENV)/quickstart.stamp $(NODE_MODULES)
+# First: the installation takes minutes.
+needs-npm:
+	@command -v npm > /dev/null && command -v node > /dev/null || { \
+		echo "The explorer needs node and npm (Debian: apt install nodejs npm)." >&2; exit 1; }
+
+explorer: needs-npm $(VENV)/quickstart.stamp $(NODE_MODULES)
 	mkdir -p build/explorer
 	$(RUN)/mimzoo list --json > build/explorer/entries.json
 	node explorer/build.mjs build/explorer/entries.json presets build/explorer

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mimzoo_training import cli
+from mimzoo_training.entries import value_text
 from mimzoo_training.recipes import get_recipe
 from mimzoo_training.study import load_study
 from mimzoo_training.study.rows import read_csv
@@ -181,6 +183,45 @@ def test_cells_of_our_study_tell_their_results_and_what_makes_them(monkeypatch):
     assert len(table) == len(row)
     found = next(r for r in table if r["name"] == preset.name)
     assert (found["data"], found["val_loss"]) == ("fmnist-1pct", loss["value"])
+    assert found["seeds"] == 2
+    found = next(r for r in table if r["name"] == "vit_w96_mae_fmnist_2000it")
+    assert (found["val_loss"], found["seeds"]) == (0.534777, 1)  # bundled: of its own weights
+
+
+def test_bundled_presets_have_the_results_of_their_own_weights(capsys):
+    assert cli.main(["list", "--json", "--state", "bundled"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert [e["name"] for e in entries] == mimzoo.list_presets(state="bundled")
+    for entry in entries:
+        own = json.loads((catalogue()[entry["name"]].folder / "results.json").read_text("utf-8"))
+        found = [r for r in entry["results"] if r["kind"] == "measured"]
+        assert [{key: r[key] for key in o} for r, o in zip(found, own, strict=True)] == own
+        assert all(r["shown"] for r in found)
+
+
+def test_the_page_of_presets_has_the_same_results():
+    page = (Path(__file__).parents[1] / "docs" / "presets.md").read_text(encoding="utf-8")
+    heads = ("masked loss", "fine-tuned on 1,000", "linear probe on 1,000", "linear probe on 100 ")
+    for name in mimzoo.list_presets(state="bundled"):
+        (line,) = re.findall(rf"(?m)^\| `{name}`.*$", page)
+        printed = [cell.strip() for cell in line.split("|")[2:-1]]
+        results = {r["metric"]: value_text(r) for r in catalogue()[name].measured}
+        found = [next((v for m, v in results.items() if head in m), "") for head in heads]
+        assert found == printed, name
+
+
+def test_means_of_seeds_are_called_so(capsys):
+    def loss(name: str) -> str:
+        assert cli.main(["info", name]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return next(line for line in lines if "masked loss" in line)
+
+    assert ": 0.5348; these weights, seed 0; mean of 2 seeds: 0.5271;" in loss(
+        "vit_w96_mae_fmnist_2000it"
+    )
+    assert ": 0.5279; mean of 2 seeds; " in loss("vit_w96_mae_fmnist-1pct_2000it")
+    assert ": 0.6226; one seed; " in loss("vit_w32_mae_fmnist-5pct_500it")
+    assert ": 0.4140; fashion_mnist" in loss("vit_nano_mae_fmnist_20ep")
 
 
 def test_lists_are_filtered_and_say_what_there_is():

@@ -52,10 +52,13 @@ def test_list_is_an_aligned_table(capsys):
     assert cli.main(["list", "--all"]) == 0
     lines = capsys.readouterr().out.splitlines()
     preset = next(line for line in lines if line.startswith("vit_base_mae_in1k_1600ep"))
-    assert "83.6 (published)" in preset
+    assert "83.6% (published)" in preset
     heading = lines[lines.index("Downloaded when first loaded") + 1]
     assert heading.index("licence") == preset.index("CC-BY-NC-4.0")
     assert any(line.startswith("vit_huge_mae_finetune_in1k_224") for line in lines)
+    features = next(line for line in lines if line.startswith("vit_nano_mae-features"))
+    assert "linear probe on 1,000 labels, mean-pooled features: 78.0% (measured)" in features
+    assert any("at 224 px: 83.7% (published)" in line for line in lines)  # of 83.664
     assert cli.main(["list", "swinv2_giant"]) == 0
     chosen = capsys.readouterr().out.splitlines()
     assert len([line for line in chosen if line.startswith("swinv2_giant_simmim_in22k")]) == 9

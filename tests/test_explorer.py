@@ -194,6 +194,15 @@ def test_json_goes_together_with_filters(capsys):
     assert {e["axes"]["method"] for e in json.loads(capsys.readouterr().out)} == {"mixmim"}
 
 
+def test_make_says_what_the_page_needs(tmp_path):
+    command = [shutil.which("make"), "-C", str(ROOT), "explorer"]
+    env = {"PATH": str(tmp_path)}  # without npm
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    needs = "The explorer needs node and npm (Debian: apt install nodejs npm)."
+    assert done.stderr.startswith(needs)
+
+
 def test_functions_of_the_page():
     if not shutil.which("node"):
         pytest.skip("no node")
@@ -232,6 +241,34 @@ def test_filters_narrow_table_and_plots(browser, page):
     assert text(browser, ".count") == ["3 of 258 entries"]
     press(browser, "Clear filters")
     assert text(browser, ".count") == ["258 of 258 entries"]
+
+
+def test_the_accuracy_is_one_that_entries_shown_have(browser, page):
+    open_page(browser, page, "state=bundled")
+    (said,) = text(browser, ".metric")
+    probe = "accuracy, linear probe on 1,000 labels, mean-pooled features"
+    assert said.startswith('No entry shown has "ImageNet-1K top-1 after fine-tuning at 224 px, %".')
+    assert said.endswith(f'The accuracy is "{probe}", which 7 of 7 have.')
+    value = browser.find_element("css selector", "select[name=metric]").get_attribute("value")
+    assert value == probe
+    shown = dict(zip(text(browser, "tbody th"), column(browser, "accuracy"), strict=True))
+    assert (shown[NANO], shown["vit_w96_mae_fmnist_2000it"]) == ("80.26", "75.02")
+    assert text(browser, "figcaption")[0] == "Loss and accuracy (7)"
+    tuned = "accuracy, fine-tuned on 1,000 labels for 30 epochs"
+    pick(browser, "accuracy shown", tuned)
+    assert text(browser, ".metric") == [""]
+    assert text(browser, "figcaption")[0] == "Loss and accuracy (5)"
+    press(browser, "Clear filters")
+    pick(browser, "state", "released elsewhere")
+    assert f'No entry shown has "{tuned}". ' in text(browser, ".metric")[0]
+    # A range is one of the accuracy that was shown.
+    open_page(browser, page, "state=bundled")
+    browser.find_element("css selector", ".ranges summary").click()
+    field = browser.find_element("css selector", "[aria-label='accuracy from']")
+    field.send_keys("76\t")
+    until(lambda: "accuracy_range=76" in browser.current_url)
+    assert min(float(v) for v in column(browser, "accuracy")) == 77.98
+    assert text(browser, ".count") == ["3 of 258 entries"]
 
 
 def test_headings_sort_by_mouse_and_keyboard(browser, page):
@@ -357,7 +394,12 @@ def test_no_fault_of_accessibility(browser, page):
     axe = (SOURCE / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     for width in (1280, 390):
         resize(browser, width)
-        for address in ("", f"cell={NANO}", f"compare={NANO},mixmim_nano_fmnist_10ep"):
+        for address in (
+            "",
+            "state=bundled",
+            f"cell={NANO}",
+            f"compare={NANO},mixmim_nano_fmnist_10ep",
+        ):
             open_page(browser, page, address)
             browser.execute_script(axe)
             found = browser.execute_async_script("axe.run().then(arguments[0])")

@@ -10,7 +10,7 @@ export const COLUMNS = [
   { key: "steps", label: "steps", number: true },
   { key: "target", label: "target" },
   { key: "loss", label: "loss", number: true },
-  { key: "accuracy", label: "accuracy", number: true },
+  { key: "accuracy", label: "accuracy, %", number: true },
   { key: "weights", label: "weights", number: true },
   { key: "flops", label: "FLOP", number: true },
   { key: "licence", label: "licence" },
@@ -44,19 +44,45 @@ export function metrics(entries) {
   return [...counts].sort((a, b) => b[1] - a[1]).map(([metric]) => metric);
 }
 
-/** Flat rows; `accuracy` is the value of `metric` that belongs to the weights that load. */
+const labels = (metric) => Number(/on ([\d,]+) labels/.exec(metric)?.[1].replace(",", "") ?? 0);
+
+/**
+ * The accuracy to show of these entries, and how many have it: `wanted`, or where none has it the
+ * one that most of them have, of equals that on more labels.
+ */
+export function accuracyOf(entries, wanted) {
+  const counts = new Map();
+  for (const entry of entries) {
+    const own = entry.results.filter((result) => result.shown).map((result) => result.metric);
+    for (const metric of new Set(own)) {
+      if (!isLoss(metric)) counts.set(metric, (counts.get(metric) ?? 0) + 1);
+    }
+  }
+  if (!counts.size || counts.has(wanted)) return [wanted, counts.get(wanted) ?? 0];
+  return [...counts].sort((a, b) => b[1] - a[1] || labels(b[0]) - labels(a[0]))[0];
+}
+
+/** A result as the page shows it: those of ours are shares of 1, published ones are percent. */
+export function percent(result) {
+  return /accuracy/.test(result.metric) ? +(100 * result.value).toPrecision(6) : result.value;
+}
+
+/** Flat rows; `accuracy` is that of `metric`, in percent, of the weights that load. */
 export function rows(entries, metric) {
   return entries.map((entry) => {
     const shown = entry.results.filter((result) => result.shown);
-    const value = (fits) => shown.find(fits)?.value ?? null;
+    const find = (fits) => {
+      const result = shown.find(fits);
+      return result ? percent(result) : null;
+    };
     return {
       name: entry.name,
       ...entry.axes,
       images: entry.images,
       steps: entry.steps,
       target: entry.target ?? "unknown",
-      loss: value((result) => /loss/i.test(result.metric)),
-      accuracy: value((result) => result.metric === metric),
+      loss: find((result) => /loss/i.test(result.metric)),
+      accuracy: find((result) => result.metric === metric),
       weights: entry.cost?.weights ?? null,
       flops: entry.cost?.train_flops ?? null,
       seconds: entry.cost?.seconds ?? null,

@@ -1,6 +1,6 @@
 // The page of one entry, and two entries side by side.
 
-import { shown } from "./cells.js";
+import { percent, shown } from "./cells.js";
 import { breakable, h } from "./dom.js";
 import { curve } from "./plots.js";
 
@@ -82,21 +82,25 @@ function command(title, text) {
   return h("div", { class: "command" }, h("h3", {}, title), button, line);
 }
 
+/** The value of a result, with its unit. */
+function value(result) {
+  const unit = /accuracy|, %$/.test(result.metric) ? "%" : "";
+  return shown("value", percent(result)) + unit;
+}
+
 function results(entry) {
   const lines = entry.results.map((result) =>
     h(
       "tr",
       {},
-      h("th", { scope: "row" }, result.metric),
-      h("td", { class: "number" }, shown("value", result.value)),
+      h("th", { scope: "row" }, result.metric.replace(/, %$/, "")),
+      h("td", { class: "number" }, value(result)),
       h("td", {}, result.shown ? result.kind : `${result.kind}, of another training`),
       h(
         "td",
         {},
         result.source ??
-          [result.data, result.date, result.seeds && `mean of ${result.seeds.length}`]
-            .filter(Boolean)
-            .join("; "),
+          [result.note, result.data, result.date].filter(Boolean).join("; "),
       ),
     ),
   );
@@ -112,7 +116,7 @@ function results(entry) {
 export function comparison(one, other) {
   const byMetric = (row) =>
     new Map(
-      row.entry.results.filter((r) => r.shown).map((r) => [r.metric, shown("value", r.value)]),
+      row.entry.results.filter((r) => r.shown).map((r) => [r.metric.replace(/, %$/, ""), value(r)]),
     );
   const [a, b] = [byMetric(one), byMetric(other)];
   const facts = FACTS.map(([name, value]) => [name, value(one), value(other)]);

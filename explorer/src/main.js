@@ -1,7 +1,17 @@
 // Reads the entries in the page, draws what the address says, and writes changes to the address.
 
 import { START, format, parse } from "./address.js";
-import { FACETS, RANGES, csv, filtered, metrics, rows, sorted, values } from "./cells.js";
+import {
+  FACETS,
+  RANGES,
+  accuracyOf,
+  csv,
+  filtered,
+  metrics,
+  rows,
+  sorted,
+  values,
+} from "./cells.js";
 import { download, h } from "./dom.js";
 import { comparison, page } from "./entry.js";
 import { plots, scales } from "./plots.js";
@@ -15,12 +25,29 @@ const main = document.querySelector("main");
 let state = parse(location.hash);
 let view = null; // what is drawn: "list", or the address of an entry
 
-/** Flat rows with the accuracy that the state asks for. */
-function all() {
-  const metric = accuracies.includes(state.metric) ? state.metric : accuracies[0];
+/** The accuracy that the address names, else the one that most entries of the catalogue have. */
+const wanted = () => (accuracies.includes(state.metric) ? state.metric : accuracies[0]);
+
+function of(metric) {
   if (!byMetric.has(metric)) byMetric.set(metric, rows(entries, metric));
   return byMetric.get(metric);
 }
+
+/** The accuracy shown: another than wanted where no entry that the filters let through has that. */
+function accuracy() {
+  // A range is one of the wanted accuracy.
+  if (state.ranges.accuracy) return [wanted(), null];
+  return accuracyOf(
+    filtered(of(wanted()), state).map((row) => row.entry),
+    wanted(),
+  );
+}
+
+/** Flat rows with the accuracy shown. */
+const all = () => of(accuracy()[0]);
+
+/** Ranges hold for the accuracy that is shown as they are chosen. */
+const limit = (ranges) => change({ ranges, ...(ranges.accuracy && { metric: accuracy()[0] }) });
 
 /** Filters change the address in place; opening an entry is a step that "Back" undoes. */
 function change(changes) {
@@ -57,7 +84,7 @@ function list() {
   );
   parts.facets = Object.fromEntries(
     FACETS.map((facet) => {
-      const options = values(all(), facet).map(([value, count]) => [value, `${value} (${count})`]);
+      const options = values(of(wanted()), facet).map(([value, count]) => [value, `${value} (${count})`]);
       return [
         facet,
         select(facet, [["", "all"], ...options], (value) =>
@@ -75,13 +102,14 @@ function list() {
           step: "any",
           "aria-label": `${name} ${side}`,
           placeholder: side,
-          onchange: () => change({ ranges: typed() }),
+          onchange: () => limit(typed()),
         }),
       ),
     ]),
   );
   parts.filters = h("summary");
   parts.count = h("p", { class: "count", role: "status" });
+  parts.accuracy = h("p", { class: "metric", role: "status" });
   parts.plots = h("section", { class: "plots", "aria-label": "Plots" });
   parts.table = h("section", { "aria-label": "Entries" });
   parts.compare = h("p", { class: "compare", role: "status" });
@@ -148,6 +176,7 @@ function list() {
         ),
       ),
     ),
+    parts.accuracy,
     parts.plots,
     parts.compare,
     parts.table,
@@ -175,7 +204,12 @@ function chosen() {
 function update() {
   const found = filtered(all(), state);
   if (parts.query.value !== state.query) parts.query.value = state.query;
-  parts.metric.value = accuracies.includes(state.metric) ? state.metric : accuracies[0];
+  const [metric, count] = accuracy();
+  parts.metric.value = metric;
+  parts.accuracy.textContent =
+    metric === wanted()
+      ? ""
+      : `No entry shown has "${wanted()}". The accuracy is "${metric}", which ${count} of ${found.length} have.`;
   for (const facet of FACETS) parts.facets[facet].value = state.facets[facet] ?? "";
   const set = Object.values(state.facets).filter(Boolean).length;
   parts.filters.textContent = set ? `Filters (${set} set)` : "Filters";
@@ -191,7 +225,7 @@ function update() {
   parts.plots.replaceChildren(
     ...plots(found, shared, width, {
       open: (cell) => go({ cell, compare: [] }),
-      select: (ranges) => change({ ranges: { ...state.ranges, ...ranges } }),
+      select: (ranges) => limit({ ...state.ranges, ...ranges }),
     }),
   );
   const sortedBy = document.activeElement?.dataset?.sort;

@@ -77,7 +77,7 @@ function figure({ key, title, label, type, tickFormat }, rows, shared, width, op
     ariaLabel: `${title}: ${points.length} entries, the same numbers as in the table`,
     inset: 8,
     x: { type, label, labelOffset: 34, ticks: 5, ...(tickFormat && { tickFormat }) },
-    y: { label: "↑ accuracy", nice: true, ticks: 6 },
+    y: { label: "↑ accuracy, %", nice: true, ticks: 6 },
     marks: [
       Plot.dot(points, {
         ...channels,

@@ -4,7 +4,17 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { START, format, parse } from "../src/address.js";
-import { csv, filtered, metrics, rows, shown, sorted, values } from "../src/cells.js";
+import {
+  accuracyOf,
+  csv,
+  filtered,
+  metrics,
+  percent,
+  rows,
+  shown,
+  sorted,
+  values,
+} from "../src/cells.js";
 
 const entry = (name, accuracy, more = {}) => ({
   name,
@@ -43,6 +53,23 @@ test("the accuracy is that of the weights that load", () => {
     [0.5, null, 1 - 0.7],
   );
   assert.deepEqual(metrics([entry("b", 0.5)]), ["top-1"]);
+});
+
+test("the accuracy shown is one that entries have", () => {
+  const of = (...names) => ({
+    results: names.map((metric) => ({ metric, value: 0.5, shown: metric !== "hidden" })),
+  });
+  const [many, few] = ["probe on 1,000 labels", "probe on 100 labels"];
+  const entries = [of("loss", few, many, "hidden"), of(few, many), of("tuned")];
+  assert.deepEqual(accuracyOf(entries, "tuned"), ["tuned", 1]);
+  assert.deepEqual(accuracyOf(entries, "hidden"), [many, 2]);
+  assert.deepEqual(accuracyOf([...entries, of(few)], "top-1"), [few, 3]);
+  assert.deepEqual(accuracyOf([of("loss")], "top-1"), ["top-1", 0]);
+});
+
+test("shares of 1 are shown in percent", () => {
+  assert.equal(percent({ metric: "accuracy, linear probe", value: 0.5734 }), 57.34);
+  assert.equal(percent({ metric: "top-1, %", value: 83.6 }), 83.6);
 });
 
 test("filters: words, facets, ranges", () => {

@@ -60,7 +60,9 @@ class Preset:
         source: where the weights come from.
         recipe: name of the recipe that makes it; "" if there is none.
         published: results by others, each with its source and the file it is of.
-        measured: results of ours, each with date and command.
+        measured: results of ours, each with date and command. "value" is of the weights that load;
+            of an entry of a study without weights, it is the mean over its "seeds" (their values).
+            Bundled weights of a study are those of seed 0: "mean" is that of all "seeds".
         checkpoint: what it is converted from, where mimzoo has no weights of its own.
         command: what makes it, where that is a study and no recipe; else "".
         others: further files of the same model, or of another training of it.
@@ -147,9 +149,10 @@ def _preset(
         recipe = f"{backbone}_{size}{of_data}_finetune_{kind}"
         recipe = next((e["recipe"] for pair in own for e in pair if "recipe" in e), recipe)
     weights = checkpoint if checkpoint and not bundled else None
-    study = _of_study(grid["study"], cell) if "study" in grid else {}
-    if not study:
-        study = {"recipe": recipe, "measured": _measured(folder) if bundled else []}
+    measured = _measured(folder) if bundled else []
+    study = {"recipe": recipe, "measured": measured}
+    if "study" in grid:
+        study = _of_study(grid["study"], cell, measured)
     return Preset(
         name=name,
         grid=stem,
@@ -194,18 +197,24 @@ def _measured(folder: Path) -> list:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
 
 
-def _of_study(study: dict, cell: dict) -> dict:
-    """The results of an entry of a study: of all its seeds, of which 0 is the preset's."""
+def _of_study(study: dict, cell: dict, own: list) -> dict:
+    """The results of a study's entry: `own` of bundled weights (seed 0), else means of seeds."""
     run = f"mimzoo study {study['name']} --data {study['data']} --workdir runs/{study['name']}"
     command = f"{run} --only {cell['cell']}_seed"
     shared = {"date": study["date"], "command": command, "backend": study["backend"]}
-    measured = [
+    means = [
         {"key": key, "value": round(sum(values) / len(values), 4), "seeds": values}
         | study["results"][key]
         | shared
         for key, values in cell["results"].items()
     ]
-    return {"recipe": "", "command": command, "measured": measured}
+    by_metric = {mean["metric"]: mean for mean in means}
+    measured = []
+    for result in own:
+        of_all = by_metric[result["metric"]]
+        beside = {"key": of_all["key"], "mean": of_all["value"], "seeds": of_all["seeds"]}
+        measured.append({**result, **beside})
+    return {"recipe": "", "command": command, "measured": measured or means}
 
 
 def list_presets(

@@ -34,9 +34,9 @@ def grid(name: str) -> Any:
 
     Returns:
         A pandas.DataFrame, or without pandas a list of dictionaries that prints as a table.
-        Results are published ones; of "nano_scaling" ours, means over seeds. What nobody published
-        is None. A model that several projects trained has the results of the training that
-        `from_preset` loads.
+        Results are published ones; of "nano_scaling" ours, each the mean of so many `seeds`: of 1
+        where weights are bundled, as the results are theirs. What nobody published is None. A model
+        that several projects trained has the results of the training that `from_preset` loads.
 
     Raises:
         ValueError: an unknown grid.
@@ -60,6 +60,9 @@ def _row(preset: Preset, keys: list[str]) -> dict[str, Any]:
     found |= {entry["key"]: entry["value"] for entry in preset.measured if "key" in entry}
     axes = {axis: preset.axes[axis] for axis in AXES}
     results = {key: found.get(key) for key in keys}
+    if preset.command:
+        one = preset.measured[0]
+        results["seeds"] = 1 if "mean" in one else len(one["seeds"])
     return {
         "name": preset.name,
         **axes,

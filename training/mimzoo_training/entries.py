@@ -33,7 +33,8 @@ def entry(preset: Preset) -> dict[str, Any]:
 
     Returns:
         The fields of `mimzoo.hub.Preset`, and: paper (of the grid), pixels (side of the images),
-        images, steps and target of the pretraining, results, commands, cost, hash ("sha256:…" of
+        images, steps and target of the pretraining, results (with kind, shown: whether they are of
+        what loads, and note: what a value is the mean of), commands, cost, hash ("sha256:…" of
         the weights, as far as it is known), curve (a row for each epoch), pictures (files in its
         folder), card (its text) and how_to_get. What nobody knows is None.
     """
@@ -98,9 +99,35 @@ def _target(recipe: PretrainRecipe) -> str:
 def results(preset: Preset) -> list[dict[str, Any]]:
     """Measured and published results, each with its kind and whether it is of what loads."""
     by = preset.checkpoint.by if preset.checkpoint else None
-    ours = [{"kind": "measured", "shown": True} | result for result in preset.measured]
+    ours = [
+        {"kind": "measured", "shown": True, "note": _note(result, preset)} | result
+        for result in preset.measured
+    ]
     others = [{"kind": "published", "shown": r["by"] == by} | r for r in preset.published]
     return ours + others
+
+
+def value_text(result: dict[str, Any]) -> str:
+    """The value of a result as people read it: accuracies in percent."""
+    value, metric = result["value"], result["metric"]
+    if "accuracy" in metric:
+        # 0.7005 is 70.1%, as people round: as a binary number it is a little less.
+        return f"{value + 1e-9:.1%}"
+    if metric.endswith(", %"):
+        return f"{value}%"
+    # What others published keeps their digits.
+    return f"{value:.4f}" if "date" in result else str(value)
+
+
+def _note(result: dict[str, Any], preset: Preset) -> str:
+    """What a measured value is the mean of."""
+    count = len(result.get("seeds", ()))
+    of_seeds = f"mean of {count} seeds" if count > 1 else "one seed" if count else ""
+    if "mean" in result:
+        return (
+            f"these weights, seed 0; {of_seeds}: {value_text(result | {'value': result['mean']})}"
+        )
+    return f"these weights, {of_seeds}" if of_seeds and preset.state == "bundled" else of_seeds
 
 
 def commands(preset: Preset) -> dict[str, str | None]:

@@ -5,10 +5,19 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mimzoo_training.entries import entry, how_to_get, json_of, pixels
+from mimzoo_training.entries import entry, how_to_get, json_of, pixels, results, value_text
 from mimzoo_training.recipes.objects import is_spec
 
-_ACCURACIES = ("top-1", "accuracy")
+# What the list shows of a preset: the first of these that it has.
+_PREFERRED = (
+    "top-1 after fine-tuning at 224 px",
+    "top-1 after fine-tuning",
+    "top-1",
+    "fine-tuned on 1,000 labels",
+    "linear probe on 1,000 labels",
+    "linear probe on 100 labels",
+    "accuracy",
+)
 FILTERS = ("method", "backbone", "size", "data", "length", "state", "task")
 
 
@@ -171,16 +180,23 @@ def _print_rows(rows: Any) -> None:
 
 
 def _best_known(preset: Any) -> str:
-    """The accuracy, else the first result."""
-    entries = [(entry, "measured") for entry in preset.measured]
-    entries += [(entry, "published") for entry in preset.published]
-    entries.sort(key=lambda pair: not any(word in pair[0]["metric"] for word in _ACCURACIES))
-    if not entries:
+    """The preferred result of the weights that load, else of another training."""
+    found = results(preset)
+    if not found:
         return ""
-    entry, kind = entries[0]
-    value = entry["value"]
-    value = f"{value:.4g}" if isinstance(value, float) else value
-    return f"{entry['metric']}: {value} ({kind})"
+
+    def rank(result: dict[str, Any]) -> tuple[bool, int]:
+        ranks = (i for i, words in enumerate(_PREFERRED) if words in result["metric"])
+        return not result["shown"], next(ranks, len(_PREFERRED))
+
+    best = min(found, key=rank)
+    if best["metric"].endswith(", %"):  # published, with more digits than a column of many needs
+        best = best | {"value": f"{best['value'] + 1e-9:.1f}"}
+    return f"{_named(best)} ({best['kind']})"
+
+
+def _named(result: dict[str, Any]) -> str:
+    return f"{result['metric'].removesuffix(', %')}: {value_text(result)}"
 
 
 def _print_preset(preset: Any) -> None:
@@ -193,12 +209,12 @@ def _print_preset(preset: Any) -> None:
         table.add_row(axis, str(value))
     if preset.finetuned:
         table.add_row("fine-tuned on", preset.finetuned)
-    for result in preset.published:
-        row = f"{result['metric']}: {result['value']}; {result['source']}; {result['file']}"
-        table.add_row("published", row)
-    for result in preset.measured:
-        row = f"{result['metric']}: {result['value']}; {result['data']}; {result['date']}"
-        table.add_row("measured", f"{row}; {result['command']}")
+    for result in results(preset):
+        if result["kind"] == "measured":
+            of = (result["note"], result["data"], result["date"], result["command"])
+        else:
+            of = ("" if result["shown"] else "another training", result["source"], result["file"])
+        table.add_row(result["kind"], "; ".join([_named(result), *filter(None, of)]))
     for other in preset.others:
         note = f"; {other.note}" if other.note else ""
         table.add_row("also", f"{other.url} ({other.layout}, {other.licence}){note}")
