@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from mimzoo.data.images import ImageError, decode_crop, decode_image, to_rgb
+from mimzoo.data.pixels import rgb_images
 
 
 def encode(image, kind="png", **options):
@@ -68,6 +69,20 @@ def test_palette_with_transparency():
     assert decode_image(encode(image))[0].tolist() == [[10, 20, 30], [40, 50, 60]]
     result = decode_image(encode(image, transparency=0))
     assert result[0].tolist() == [[255, 255, 255], [40, 50, 60]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_pillows_images_in_a_list_are_as_from_a_file(mode):
+    colours = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    grey = Image.fromarray(colours[..., 0].astype(np.uint16) * 257)
+    image = grey if mode == "I;16" else Image.fromarray(colours).convert(mode)
+    image.getexif()[274] = 6  # to be turned by a quarter
+    data = encode(image, "jpeg" if mode == "CMYK" else "png", exif=image.getexif())
+    with Image.open(io.BytesIO(data)) as image:
+        (taken,) = rgb_images([image])
+        assert image.size == (7, 5)
+    assert taken.shape == (7, 5, 3)
+    np.testing.assert_array_equal(taken, decode_image(data))
 
 
 def test_cmyk():

@@ -132,7 +132,11 @@ def make_feed(
     if isinstance(x, Loader):
         prepare = Prepare(inputs, weigh, labelled, ready=x.normalize is not None)
         return Feed(_Prepared(x, prepare), steps or x.steps_per_epoch, epochs)
-    options = {"batch_size": batch_size or DEFAULT_BATCH_SIZE, "shuffle": shuffle, "seed": seed}
+    if batch_size is None:
+        batch_size = DEFAULT_BATCH_SIZE
+    if batch_size != int(batch_size) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
+    options = {"batch_size": int(batch_size), "shuffle": shuffle, "seed": seed}
     # Label maps and boxes come with their images.
     complete = isinstance(x, Source) and (x.dense or x.boxed)
     if isinstance(x, Source) and labelled and y is None and not complete:

@@ -248,7 +248,7 @@ def to_rgb(array: np.ndarray) -> np.ndarray:
     if array.ndim - has_channels not in (2, 3):
         raise ValueError(
             "images must have shape (H, W), (N, H, W), (H, W, C) or (N, H, W, C) with C 1 or 3, "
-            f"got {array.shape}"
+            f"got {array.shape}: convert others, such as RGBA, to RGB"
         )
     array = _to_uint8(array)
     if not has_channels:

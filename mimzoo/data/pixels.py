@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mimzoo.data.images import to_rgb
+from mimzoo.data.images import pixels, to_rgb, upright
 
 ValueRange = tuple[float, float]
 
@@ -28,7 +28,11 @@ def rgb_images(images: Any, value_range: ValueRange | None = None) -> Any:
         ValueError: another shape, or values that are not finite or outside their range.
     """
     if isinstance(images, list | tuple):
-        arrays = [np.asarray(image) for image in images]
+        # Pillow's as from a file: a palette's numbers are no greys.
+        arrays = [
+            pixels(upright(image.copy())) if hasattr(image, "getbands") else np.asarray(image)
+            for image in images
+        ]
         scale = value_range or infer_range(arrays)
         return [to_rgb(_scaled(_image(array), scale)) for array in arrays]
     array = np.asarray(images)

@@ -216,7 +216,16 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
             if made is not None:
                 return made
             kwargs = backbone_cls.adapt_config(stored, kwargs)
-        return super().from_preset(str(folder), load_weights=load_weights, **kwargs)
+        try:
+            return super().from_preset(str(folder), load_weights=load_weights, **kwargs)
+        except ValueError as error:
+            changed = [name for name in kwargs if kwargs[name] != stored.get(name)]
+            if not (load_weights and changed and "could not be loaded" in str(error)):
+                raise
+            raise ValueError(
+                f"the weights of {preset} have other shapes than with another "
+                f"{' or '.join(changed)}: leave that out, or give load_weights=False."
+            ) from None
 
     def load_weights(self, filepath: str | os.PathLike, *args, **kwargs) -> None:
         """As in Keras; files of a preset are checked, also where KerasHub's classes load them."""
@@ -255,7 +264,7 @@ def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]
     Raises:
         ValueError: not three positive numbers, or Keras is set to images (C, H, W).
     """
-    shape = tuple(image_shape)
+    shape = (image_shape,) if isinstance(image_shape, Integral) else tuple(image_shape)
     if len(shape) != 3 or not all(isinstance(side, Integral) and side > 0 for side in shape):
         raise ValueError(f"image_shape must be (height, width, channels) in pixels, got {shape}.")
     if keras.config.image_data_format() != "channels_last":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from mimzoo.data.classes import match_classes
 from mimzoo.data.loader import Loader
@@ -107,6 +108,13 @@ class ClassTask(PresetTask):
     def layer_decay_scales(self, layer_decay: float) -> list[tuple[str, float]]:
         """The backbone's groups; what stands on it belongs to the last."""
         return self.backbone.layer_decay_scales(layer_decay)
+
+
+def check_num_classes(count: Any, least: int = 1, most: int | None = None) -> None:
+    """Raises ValueError unless a number of classes is an integer that lies in a range."""
+    if not isinstance(count, int | np.integer) or count < least or count > (most or count):
+        wanted = f"be at least {least}" if most is None else f"lie in {least}..{most}"
+        raise ValueError(f"num_classes must {wanted}, an integer, got {count!r}.")
 
 
 def make_task_class(base: type, backbone_cls: type, module: str, **attributes: Any) -> type:

@@ -12,7 +12,7 @@ from mimzoo.backend import fuse_adam
 from mimzoo.layers.dropout import Dropout
 from mimzoo.models.flops import backbone_flops
 from mimzoo.tasks import cross_entropy
-from mimzoo.tasks.class_task import ClassTask, make_task_class
+from mimzoo.tasks.class_task import ClassTask, check_num_classes, make_task_class
 from mimzoo.tasks.inputs import TaskInputs
 from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.task import mark_built
@@ -86,6 +86,7 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
     ):
         if class_names is not None and not isinstance(class_names, str):
             class_names = tuple(class_names)
+        check_num_classes(num_classes)
         if not self.names_fit(class_names, num_classes):
             count = "1000" if isinstance(class_names, str) else len(class_names)
             raise ValueError(

@@ -192,7 +192,7 @@ class TaskInputs:
             parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
             validation_data = self._evaluation_feed(
                 *parts,
-                batch_size=validation_batch_size or batch_size,
+                batch_size=batch_size if validation_batch_size is None else validation_batch_size,
                 steps=validation_steps,
             )
         if isinstance(feed, Feed):

@@ -197,6 +197,33 @@ def test_labels_that_are_no_class_are_refused(labelled, labels, message):
             model.fit([(labelled[0], labels)], verbose=0)
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"sample_weight": np.full(64, np.nan)}, "sample_weight has numbers that are negative or"),
+        ({"class_weight": {0: 1, 1: -1, 2: 1, 3: 1}}, "class_weight has numbers that are negative"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(labelled, options, message):
+    with pytest.raises(ValueError, match=message):
+        classifier().fit(*labelled, verbose=0, **options)
+
+
+@pytest.mark.one_backend
+def test_sizes_that_make_no_model_are_refused(tmp_path):
+    for count in (0, 3.0, "3"):
+        with pytest.raises(ValueError, match="num_classes must be at least 1, an integer, got"):
+            classifier(count)
+    with pytest.raises(ValueError, match=r"image_shape must be \(height, .* got \(16,\)"):
+        ViTBackbone(16, 4, 32, 1, 2)
+    ViTBackbone(SHAPE, 4, 32, 1, 2).save_to_preset(str(tmp_path))
+    with pytest.raises(ValueError, match="have other shapes than with another embed_dim: leave"):
+        ViTBackbone.from_preset(str(tmp_path), embed_dim=16)
+
+
 def test_a_stored_head_stays_where_its_arguments_are_the_stored_ones(labelled, tmp_path, caplog):
     model = classifier()
     model.fit(*labelled, verbose=0)

@@ -165,7 +165,9 @@ class Workdir:
         if differing and set(differing) <= LENGTH and _steps(new) > _steps(old):
             self._extend(wanted, run, old["length"], new["length"], say)
         elif differing:
-            listed = ", ".join(f"{k} (was {old.get(k)!r}, is {new.get(k)!r})" for k in differing)
+            # Digests only where nothing that a person can read differs.
+            shown = [k for k in differing if "fingerprint" not in k] or differing
+            listed = ", ".join(f"{k} (was {old.get(k)!r}, is {new.get(k)!r})" for k in shown)
             raise RunError(
                 f"{self.path} was begun with another recipe; these differ: {listed}. "
                 "Give the same arguments to resume, or another --workdir."

@@ -11,7 +11,7 @@ from keras import ops
 from mimzoo.backend import Tensor, fuse_adam
 from mimzoo.models.flops import backbone_flops
 from mimzoo.models.vit import ViTBackbone
-from mimzoo.tasks.class_task import ClassTask, make_task_class
+from mimzoo.tasks.class_task import ClassTask, check_num_classes, make_task_class
 from mimzoo.tasks.detection.anchors import IGNORED, Anchors, anchor_boxes
 from mimzoo.tasks.detection.heads import BoxHead
 from mimzoo.tasks.detection.inputs import BoxInputs
@@ -87,8 +87,7 @@ class ObjectDetector(BoxInputs, ClassTask, keras_hub.models.ObjectDetector):
         compile: bool = True,
         **kwargs,
     ):
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}.")
+        check_num_classes(num_classes)
         class_names = None if class_names is None else tuple(class_names)
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(

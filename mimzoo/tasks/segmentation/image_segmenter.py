@@ -13,7 +13,7 @@ from mimzoo.data.label_maps import IGNORED
 from mimzoo.models.flops import backbone_flops
 from mimzoo.models.vit import ViTBackbone
 from mimzoo.tasks.arguments import refuse
-from mimzoo.tasks.class_task import ClassTask, make_task_class
+from mimzoo.tasks.class_task import ClassTask, check_num_classes, make_task_class
 from mimzoo.tasks.cross_entropy import fitted_loss, fitted_metrics
 from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.segmentation.confusion import MeanIoU
@@ -95,8 +95,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
     ):
         if head not in HEADS:
             raise ValueError(f"head must be one of {HEADS}, got {head!r}.")
-        if not 2 <= num_classes <= IGNORED:
-            raise ValueError(f"num_classes must lie in 2..{IGNORED}, got {num_classes}.")
+        check_num_classes(num_classes, 2, IGNORED)
         class_names = None if class_names is None else tuple(class_names)
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(
