@@ -149,9 +149,7 @@ def test_ignored_pixels_count_in_nothing():
     assert model.evaluate(images, maps) == model.evaluate(images, other)
     nothing = np.full_like(maps, 255)
     assert model.evaluate(images, nothing)[0] == 0
-    nothing[1] = maps[1]
-    history = model.fit(images, nothing, batch_size=1, verbose=0).history
-    assert np.isfinite(history["loss"][0])
+    assert model.fit([(images, nothing)], verbose=0).history["loss"] == [0]
 
 
 def test_windows_of_a_pointwise_model_are_the_whole_image():
