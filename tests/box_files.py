@@ -84,3 +84,12 @@ def write_voc(root, splits=(("train", OBJECTS), ("val", OBJECTS[:2]))):
             write(root / split / f"images/{number}.png", png(picture(objects)))
             write(root / split / f"annotations/{number}.xml", xml(objects))
     return root
+
+
+def rows(source):
+    """Objects of all images, as `OBJECTS` has them."""
+    found = [source.objects(index) for index in range(len(source))]
+    return [
+        [(*box, label) for box, label in zip(o.boxes.tolist(), o.labels.tolist(), strict=True)]
+        for o in found
+    ]

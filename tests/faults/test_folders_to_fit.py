@@ -1,9 +1,11 @@
 """Faults of folders given by name to `fit` and to commands: which images, and which classes."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
-from mimzoo_training.splits import open_parts, open_test
+from mimzoo_training.splits import open_asked, open_parts, open_test
 from PIL import Image
 
 from mimzoo.data import Loader, open_source
@@ -68,6 +70,20 @@ def test_the_images_of_a_run(own):
     train = open_source("train", "all")
     assert counts(train) == (60, None, None)
     assert counts(train, "check") == (60, 30, 30)
+
+
+def test_what_a_command_measures_on(own, tmp_path):
+    def counts(trained_on, asked, split=None):
+        described = {"fingerprint": trained_on.fingerprint(), "root": trained_on.describe()["root"]}
+        (tmp_path / "recipe.json").write_text(json.dumps({"run": described}))
+        return len(open_asked(asked, split, tmp_path))
+
+    part, whole = (open_source("train", split) for split in ("train", "all"))
+    assert counts(part, "train") == 60 - len(part)
+    assert counts(part, "train", "train") == len(part)
+    assert counts(part, "check") == counts(whole, "check") == 30
+    with pytest.warns(UserWarning, match="the run was trained on these images"):
+        assert counts(whole, "train") == 60
 
 
 def test_classes_are_matched_by_name(own, tmp_path):

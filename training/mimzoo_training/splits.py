@@ -1,6 +1,7 @@
 """The images of a run: to train, to validate and to test on."""
 
 import contextlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def open_asked(
     """The split that a command names.
 
     By default all of a source without splits, but of one that the run held a part of back from that
-    part; else "test".
+    part; else "test". Warns of images that the run was trained on.
 
     Args:
         name: of the source.
@@ -64,7 +65,16 @@ def open_asked(
     asked = open_for_use(name, "test", opener)
     path = Path(folder) / "recipe.json"
     run = read_json(path, "run")["run"] if path.is_file() else {}
-    return opener(name, "test") if run.get("root") == asked.describe()["root"] else asked
+    if run.get("root") != asked.describe()["root"]:
+        return asked
+    if run.get("fingerprint") == asked.fingerprint():
+        warnings.warn(
+            f"{asked.name}: the run was trained on these images, so the result says little of "
+            "other ones",
+            stacklevel=2,
+        )
+        return asked
+    return opener(name, "test")
 
 
 def _or_source(validation: Any, source: Any) -> Any:
