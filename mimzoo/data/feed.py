@@ -1,5 +1,6 @@
 """What Keras' loops read: any input of `fit`, `evaluate` or `predict`, each batch once an epoch."""
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,8 +13,9 @@ from mimzoo.data.loader import Loader
 from mimzoo.data.opening import is_named, open_for_use, open_source
 from mimzoo.data.pixels import rgb_images
 from mimzoo.data.sources import ArraySource, Source
-from mimzoo.data.stream import Stream, to_numpy
+from mimzoo.data.stream import Stream, counted, to_numpy
 
+logger = logging.getLogger("mimzoo")
 DEFAULT_BATCH_SIZE = 32
 
 
@@ -99,6 +101,8 @@ def make_feed(
     seed: int = 0,
     class_weight: dict[int, float] | None = None,
     labelled: bool = False,
+    once: bool = False,
+    again: bool = False,
 ) -> Any:
     """A Feed of anything that users pass to `fit`, `evaluate` or `predict`.
 
@@ -117,6 +121,9 @@ def make_feed(
         seed: of that order.
         class_weight: class -> weight of its examples.
         labelled: whether labels are needed.
+        once: whether an epoch, an evaluation, takes no image twice, however large `steps` is.
+        again: whether it is read from its beginning several times; data that does not say its
+            length is counted.
 
     Returns:
         A Feed; of data without a length, a generator.
@@ -129,9 +136,12 @@ def make_feed(
     weigh = Weights(class_weight)
     if is_named(x):
         x = open_for_use(x, "test", open_source)
+    if isinstance(x, list | tuple) and x and is_named(x[0]):
+        raise ValueError(f"these are names, such as {x[0]}: give their folder, or a list of arrays")
     if isinstance(x, Loader):
+        _refuse_beside(y, sample_weight)
         prepare = Prepare(inputs, weigh, labelled, ready=x.normalize is not None)
-        return Feed(_Prepared(x, prepare), steps or x.steps_per_epoch, epochs)
+        return Feed(_Prepared(x, prepare), _steps(steps, x.steps_per_epoch, once), epochs)
     if batch_size is None:
         batch_size = DEFAULT_BATCH_SIZE
     if batch_size != int(batch_size) or batch_size < 1:
@@ -150,16 +160,31 @@ def make_feed(
         source = x if isinstance(x, Source) else _in_memory(inputs, x)
         loader = _of_source(inputs, source, y, sample_weight, weigh, options)
     else:
-        if y is not None or sample_weight is not None:
-            raise ValueError(
-                "labels and sample weights belong into the batches of a data set, as (images, "
-                "labels) or (images, labels, weights): leave out y and sample_weight."
-            )
-        stream = Stream(x, Prepare(inputs, weigh, labelled), steps, shuffle, seed)
+        _refuse_beside(y, sample_weight)
+        if again and steps is None:
+            steps = counted(x)
+        stream = Stream(x, Prepare(inputs, weigh, labelled), steps, shuffle, seed, again)
         if stream.steps is None:
             return _until_the_end(stream, epochs)
-        return Feed(stream, stream.steps, epochs)
-    return Feed(loader, steps or loader.steps_per_epoch, epochs)
+        return Feed(stream, _steps(steps, stream.length, once), epochs)
+    return Feed(loader, _steps(steps, loader.steps_per_epoch, once), epochs)
+
+
+def _refuse_beside(y: Any, sample_weight: Any) -> None:
+    if y is not None or sample_weight is not None:
+        raise ValueError(
+            "labels and sample weights belong into the batches of a data set, as (images, "
+            "labels) or (images, labels, weights): leave out y and sample_weight."
+        )
+
+
+def _steps(asked: int | None, there: int | None, once: bool) -> int:
+    if asked is None or there is None:
+        return asked or there
+    if once and asked > there:
+        logger.warning("the data has %d batches, not %d: each is read once", there, asked)
+        return there
+    return asked
 
 
 def _until_the_end(stream: Stream, epochs: int | None) -> Iterator[Any]:

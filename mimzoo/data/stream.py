@@ -12,6 +12,7 @@ from mimzoo.data.random import permutation
 
 # Batches that are prepared while the model is busy.
 AHEAD = 2
+NO_BATCHES = "there are no images: the data set has no batches."
 
 
 class Stream:
@@ -27,8 +28,10 @@ class Stream:
         steps: in an epoch of Keras; default: the data set's length.
         shuffle: see above.
         seed: of the order.
+        again: whether each reading from step 0 begins at the data's beginning, if it has one.
 
     Attributes:
+        length: batches of the data set; None where nobody knows.
         steps: in an epoch of Keras; None where nobody knows.
 
     Raises:
@@ -42,6 +45,7 @@ class Stream:
         steps: int | None = None,
         shuffle: bool = False,
         seed: int = 0,
+        again: bool = False,
     ) -> None:
         if not isinstance(data, Iterable | keras.utils.PyDataset):
             raise ValueError(
@@ -52,9 +56,10 @@ class Stream:
         self.length = _length(data)
         self.steps = steps or self.length
         if self.length == 0:
-            raise ValueError("there are no images: the data set has no batches.")
+            raise ValueError(NO_BATCHES)
         self.shuffle, self.seed = shuffle, seed
-        self._continued = self._again_and_again() if self.length is None and steps else None
+        continued = self.length is None and steps and not (again and not is_read_once(data))
+        self._continued = self._again_and_again() if continued else None
 
     def read(self, start: int, end: int | None) -> Iterator[Any]:
         """The batches from the global step `start` to `end` (exclusive), or without end."""
@@ -76,7 +81,7 @@ class Stream:
             number = -1
             for number, batch in enumerate(self.data):  # noqa: B007
                 yield batch
-            if number < 0 or isinstance(self.data, Iterator):
+            if number < 0 or is_read_once(self.data):
                 return
 
     def _epoch(self, epoch: int, skipped: int, count: int | None) -> Iterator[Any]:
@@ -151,8 +156,37 @@ def _of_pydataset(
             while len(waiting) > max(1, data.workers) or (place is None and waiting):
                 size = size or max(rows(batch.result()) for _, batch in list(waiting)[:2])
                 number, batch = waiting.popleft()
-                yield _At(batch.result(), number * size)
-    data.on_epoch_end()
+                batch = batch.result()
+                if place is None and not waiting:
+                    data.on_epoch_end()  # nobody asks for what follows the last batch
+                yield _At(batch, number * size)
+
+
+def is_read_once(data: Any) -> bool:
+    """Whether data is gone once it was read, as a generator's is."""
+    return isinstance(data, Iterator)
+
+
+def counted(data: Any) -> int:
+    """Batches of a data set: its length, or what is counted by reading it.
+
+    Raises:
+        ValueError: it can be read only once, has no end, or no batches.
+    """
+    found = _length(data)
+    if found is None:
+        cardinality = getattr(data, "cardinality", None)  # of tf.data: -1 without an end
+        endless = isinstance(data, keras.utils.PyDataset)
+        endless |= cardinality is not None and int(cardinality()) == -1
+        if endless or is_read_once(data):
+            raise ValueError(
+                "validation data that has no end, or can be read only once, needs validation_steps "
+                "(or give data that can be read again and ends)."
+            )
+        found = sum(1 for _ in data)
+    if found == 0:
+        raise ValueError(NO_BATCHES)
+    return found
 
 
 def _length(data: Any) -> int | None:

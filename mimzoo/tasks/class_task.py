@@ -70,6 +70,10 @@ class ClassTask(PresetTask):
             )
         return source
 
+    def own_dtype(self) -> dict[str, Any]:
+        """The `head_dtype` of a configuration, where it is not the backbone's."""
+        return {} if self.head_dtype is None else {"head_dtype": self.head_dtype}
+
     @classmethod
     def for_backbone(cls, backbone_cls: type) -> type:
         """The class of this task that is registered for a backbone class.

@@ -1,5 +1,6 @@
 """Losses, metrics and labels that fit what a classifier gives: logits or probabilities."""
 
+import copy
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -9,14 +10,32 @@ import numpy as np
 
 _OF_NUMBERS = keras.losses.SparseCategoricalCrossentropy
 _OF_SHARES = keras.losses.CategoricalCrossentropy, keras.losses.CategoricalFocalCrossentropy
+_OF_EACH = keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy
+# Without `from_logits`.
+_OF_PROBABILITIES = (
+    *("CategoricalGeneralizedCrossEntropy", "Dice", "KLDivergence", "Tversky"),
+    *("PrecisionAtRecall", "RecallAtPrecision"),
+    *("SensitivityAtSpecificity", "SpecificityAtSensitivity"),
+)
+# Metrics that take more than a half for a yes.
+_OF_HALVES = (
+    *("BinaryAccuracy", "BinaryIoU", "Precision", "Recall"),
+    *("TruePositives", "TrueNegatives", "FalsePositives", "FalseNegatives"),
+    *("F1Score", "FBetaScore"),
+)
 _FUNCTIONS = {
     "binary_crossentropy": "BinaryCrossentropy",
     "binary_focal_crossentropy": "BinaryFocalCrossentropy",
+    "dice": "Dice",
+    "kl_divergence": "KLDivergence",
+    "kld": "KLDivergence",
+    "tversky": "Tversky",
     "categorical_crossentropy": "CategoricalCrossentropy",
     "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
     "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
 }
-_ACCURACIES = ("acc", "accuracy", "binary_accuracy", "BinaryAccuracy")
+_BINARY = ("binary_accuracy", "BinaryAccuracy")
+_ACCURACIES = ("acc", "accuracy", *_BINARY)
 
 
 def default_loss(num_classes: int, from_logits: bool) -> keras.losses.Loss:
@@ -26,11 +45,17 @@ def default_loss(num_classes: int, from_logits: bool) -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
 
 
-def default_metrics(num_classes: int, from_logits: bool) -> list[keras.metrics.Metric]:
-    """Accuracy."""
+def default_metrics(
+    num_classes: int, from_logits: bool, loss: Any = None
+) -> list[keras.metrics.Metric]:
+    """Accuracy, of the labels that a loss takes."""
     if num_classes == 1:
         threshold = 0.0 if from_logits else 0.5
         return [keras.metrics.BinaryAccuracy(name="accuracy", threshold=threshold)]
+    if isinstance(loss, _OF_EACH):
+        return [keras.metrics.BinaryAccuracy(threshold=0.0 if from_logits else 0.5)]
+    if isinstance(loss, _OF_SHARES):
+        return [keras.metrics.CategoricalAccuracy()]
     return [keras.metrics.SparseCategoricalAccuracy()]
 
 
@@ -40,23 +65,61 @@ def fitted_loss(loss: Any, from_logits: bool) -> Any:
     Keras' own default, `from_logits=False`, would take logits for probabilities.
 
     Raises:
-        ValueError: a loss of logits, and the classifier gives probabilities.
+        ValueError: a loss of logits, and the classifier gives probabilities, or the reverse.
     """
     return _mapped(loss, lambda one: _fitted(one, keras.losses, from_logits))
 
 
-def fitted_metrics(metrics: Any, num_classes: int, from_logits: bool) -> Any:
-    """Metrics in any form that Keras takes, likewise; the threshold of a binary logit is 0."""
-    binary_logit = num_classes == 1 and from_logits
+def fitted_metrics(metrics: Any, num_classes: int, from_logits: bool, loss: Any = None) -> Any:
+    """Metrics in any form that Keras takes, likewise; a half of a probability is the logit 0.
+
+    Args:
+        metrics: see above.
+        num_classes: of the outputs.
+        from_logits: whether they are logits.
+        loss: the fitted one, which says whether the classes exclude each other.
+
+    Raises:
+        ValueError: a metric of probabilities that cannot be had from logits.
+    """
+    exclusive = num_classes > 1 and isinstance(loss, (_OF_NUMBERS, *_OF_SHARES))
+    accuracies = _ACCURACIES if num_classes == 1 else _BINARY
 
     def fitted(one: Any) -> Any:
-        if binary_logit and isinstance(one, str) and one in _ACCURACIES:
-            return keras.metrics.BinaryAccuracy(name=one, threshold=0.0)
-        if binary_logit and isinstance(one, keras.metrics.BinaryAccuracy) and one.threshold == 0.5:
-            return _changed(one, threshold=0.0)
-        return _fitted(one, keras.metrics, from_logits)
+        if not from_logits:
+            return _fitted(one, keras.metrics, from_logits)
+        if isinstance(one, str) and one in accuracies:
+            one = keras.metrics.BinaryAccuracy(name=one)
+        return _at_zero(_fitted(one, keras.metrics, from_logits), exclusive)
 
     return _mapped(metrics, fitted)
+
+
+def summed(loss: Any) -> Any:
+    """A loss with `reduction="sum"`.
+
+    Raises:
+        ValueError: a function of the user's own, whose values Keras would average.
+    """
+    found = keras.losses.get(loss)
+    if isinstance(found, FunctionType):
+        name = "".join(part.title() for part in found.__name__.split("_"))
+        if getattr(keras.losses, found.__name__, None) is not found:
+            raise ValueError(
+                f"the loss {found.__name__} is a function, whose values Keras would average: give "
+                'a keras.losses.Loss with reduction="sum".'
+            )
+        return getattr(keras.losses, name)(reduction="sum")
+    found = copy.copy(found)
+    found.reduction = "sum"
+    return found
+
+
+def ignoring(loss: Any, label: int) -> Any:
+    """A loss that leaves this label out, if it is Keras' cross-entropy of class numbers."""
+    if isinstance(loss, _OF_NUMBERS) and loss.ignore_class is None:
+        return _changed(loss, ignore_class=label)
+    return loss
 
 
 def check_labels(labels: np.ndarray, num_classes: int, loss: Any = None) -> None:
@@ -109,6 +172,8 @@ def _fitted(one: Any, module: Any, from_logits: bool) -> Any:
             return one  # "accuracy", or a function of the user's own
         one = name
     found = module.get(one)
+    if from_logits and type(found).__name__ in _OF_PROBABILITIES:
+        raise _of_probabilities(found)
     config = found.get_config() if hasattr(found, "get_config") else {}
     if config.get("from_logits", from_logits) == from_logits:
         return found
@@ -122,3 +187,25 @@ def _fitted(one: Any, module: Any, from_logits: bool) -> Any:
 
 def _changed(thing: Any, **changes: Any) -> Any:
     return type(thing).from_config({**thing.get_config(), **changes})
+
+
+def _at_zero(metric: Any, exclusive: bool) -> Any:
+    """A metric that compares with a half, for logits."""
+    if type(metric).__name__ not in _OF_HALVES:
+        return metric
+    config = metric.get_config()
+    name = "thresholds" if "thresholds" in config else "threshold"
+    best = config.get("top_k") is not None or type(metric).__name__.endswith("Score")
+    if config[name] in (0, 0.0) or (config[name] is None and best):
+        return metric
+    if exclusive or config[name] not in (None, 0.5) or type(metric).__name__.endswith("Score"):
+        raise _of_probabilities(metric)
+    return _changed(metric, **{name: 0.0})
+
+
+def _of_probabilities(thing: Any) -> ValueError:
+    return ValueError(
+        f"{type(thing).__name__} is of probabilities, and the model gives logits: load a "
+        "classifier with an activation, or give one of your own that begins with softmax or "
+        "sigmoid."
+    )

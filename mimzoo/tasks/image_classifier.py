@@ -99,7 +99,7 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
             raise ValueError("pooling='token' needs a backbone with class_token=True; use 'avg'.")
         if preprocessor == "auto":
             preprocessor = self.preprocessor_cls.for_image_shape(backbone.image_shape)
-        head_dtype = head_dtype or backbone.dtype_policy
+        own_dtype, head_dtype = head_dtype, head_dtype or backbone.dtype_policy
 
         # === Layers ===
         self.backbone = backbone
@@ -142,6 +142,7 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
         self.dropout = dropout
         self.head_init_std = head_init_std
         self.class_names = class_names
+        self.head_dtype = own_dtype
         if compile:
             self.compile()
 
@@ -185,7 +186,7 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
     @property
     def gives_logits(self) -> bool:
         """Whether the outputs are logits, not probabilities."""
-        return self.activation in (None, "linear")
+        return keras.activations.get(self.activation) is keras.activations.linear
 
     def check_labels(self, labels: np.ndarray) -> None:
         """Raises ValueError for labels that are no class, or that do not fit the loss."""
@@ -219,22 +220,24 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
         the classifier gives logits: Keras' own default would take them for probabilities.
 
         Raises:
-            ValueError: a loss of logits, and the classifier has an activation.
+            ValueError: a loss of logits, and the classifier has an activation; or a loss or metric
+            of probabilities, and it has none.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = keras.optimizers.Adam(5e-5)  # KerasHub's
             fuse_adam(optimizer)
         if isinstance(loss, str) and loss == "auto":
             loss = cross_entropy.default_loss(self.num_classes, self.gives_logits)
+        loss = cross_entropy.fitted_loss(loss, self.gives_logits)
         if isinstance(metrics, str) and metrics == "auto":
-            metrics = cross_entropy.default_metrics(self.num_classes, self.gives_logits)
+            metrics = cross_entropy.default_metrics(self.num_classes, self.gives_logits, loss)
         metrics, weighted_metrics = (
-            cross_entropy.fitted_metrics(some, self.num_classes, self.gives_logits)
+            cross_entropy.fitted_metrics(some, self.num_classes, self.gives_logits, loss)
             for some in (metrics, weighted_metrics)
         )
         super().compile(
             optimizer=optimizer,
-            loss=cross_entropy.fitted_loss(loss, self.gives_logits),
+            loss=loss,
             metrics=metrics,
             weighted_metrics=weighted_metrics,
             **kwargs,
@@ -254,6 +257,7 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         own = {"head_init_std": self.head_init_std, "class_names": self.class_names}
+        own |= self.own_dtype()
         if self.output_dense.quantization_mode is not None:
             policies = {self.output_dense.path: self.output_dense.dtype_policy}
             own["head_dtype"] = keras.dtype_policies.DTypePolicyMap(policy_map=policies)

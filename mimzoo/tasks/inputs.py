@@ -194,6 +194,7 @@ class TaskInputs:
                 *parts,
                 batch_size=batch_size if validation_batch_size is None else validation_batch_size,
                 steps=validation_steps,
+                again=True,
             )
         if isinstance(feed, Feed):
             callbacks = _with(callbacks, _Epochs(self, feed, initial_epoch, epochs))
@@ -238,7 +239,12 @@ class TaskInputs:
         callbacks: Any = None,
         **kwargs,
     ) -> Any:
-        """Predictions; what is drawn is that of epoch 0, whatever the batch size."""
+        """Predictions; what is drawn is that of epoch 0, whatever the batch size.
+
+        Raises:
+            ValueError: a Loader that shuffles, so that nobody knew whose predictions these are.
+        """
+        check_in_order(x)
         feed = self._evaluation_feed(x, batch_size=batch_size, steps=steps, labelled=False)
         _send_ahead(feed)
         with fed(feed), keep_weights(self, callbacks) as callbacks:
@@ -249,7 +255,8 @@ class TaskInputs:
         if options["labelled"]:
             x = open_for_use(x, "test", self.open) if is_named(x) else x
             x = self.understood(x, y)
-        feed = make_feed(self.input_rules(training=False), x, y, sample_weight, epochs=1, **options)
+        options |= {"epochs": 1, "once": True}
+        feed = make_feed(self.input_rules(training=False), x, y, sample_weight, **options)
         self._report_left_out(feed)
         return feed
 
@@ -264,6 +271,15 @@ class TaskInputs:
                 type(self).__name__,
                 self.multiple,
             )
+
+
+def check_in_order(x: Any) -> None:
+    """Raises ValueError for a Loader that gives its source's images in another order."""
+    if isinstance(x, Loader) and x.shuffle:
+        raise ValueError(
+            "this Loader shuffles, so predictions would not be in the order of its source: give "
+            "Loader(…, shuffle=False, drop_remainder=False), or the source."
+        )
 
 
 def _send_ahead(*feeds: Any) -> None:

@@ -77,6 +77,8 @@ class PresetTask(TorchParameters):
                 f"backbone={for_task['backbone'].name!r} is given, so "
                 f"{', '.join(sorted(for_backbone))} cannot change it: set it on the backbone."
             )
+        if same_task and stored["config"].get("preprocessor", "auto") is None:
+            for_task.setdefault("preprocessor", None)  # there is no file of none
         if "preprocessor" not in for_task:
             for_task["preprocessor"] = task_cls.load_preprocessor(
                 folder, for_task["backbone"].image_shape
@@ -190,9 +192,11 @@ class PresetTask(TorchParameters):
         super().compile(*args, jit_compile=self.graphs.of_keras, run_eagerly=run_eagerly, **kwargs)
 
     def get_compile_config(self) -> dict | None:
-        """As in Keras, with `jit_compile` as it was given."""
+        """As in Keras, with `jit_compile` as it was given, and which weights are frozen."""
         config = super().get_compile_config()
-        return config and {**config, "jit_compile": self.graphs.jit_compile}
+        trained = {id(weight) for weight in self.trainable_weights}
+        frozen = [n for n, weight in enumerate(self.weights) if id(weight) not in trained]
+        return config and {**config, "jit_compile": self.graphs.jit_compile, "frozen": frozen}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`call`, with blocks as graphs; see `Graphs`."""
@@ -207,6 +211,11 @@ class PresetTask(TorchParameters):
 
     def compile_from_config(self, config: dict) -> None:
         """Compiles as a `.keras` file says: Keras does not where `compile` is overridden."""
+        config = dict(config)
+        # A layer's `trainable` is in no configuration, and a model's does not reach its layers.
+        frozen = config.pop("frozen", ())
+        for number in frozen:
+            self.weights[number].trainable = False
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 

@@ -11,7 +11,9 @@ from keras import ops
 from mimzoo.backend import Tensor, fuse_adam
 from mimzoo.models.flops import backbone_flops
 from mimzoo.models.vit import ViTBackbone
+from mimzoo.tasks.arguments import refuse
 from mimzoo.tasks.class_task import ClassTask, check_num_classes, make_task_class
+from mimzoo.tasks.cross_entropy import fitted_loss, summed
 from mimzoo.tasks.detection.anchors import IGNORED, Anchors, anchor_boxes
 from mimzoo.tasks.detection.heads import BoxHead
 from mimzoo.tasks.detection.inputs import BoxInputs
@@ -139,6 +141,7 @@ class ObjectDetector(BoxInputs, ClassTask, keras_hub.models.ObjectDetector):
         self.head_dim = head_dim
         self.head_depth = head_depth
         self.class_names = class_names
+        self.head_dtype = head_dtype
         if compile:
             self.compile()
 
@@ -189,6 +192,7 @@ class ObjectDetector(BoxInputs, ClassTask, keras_hub.models.ObjectDetector):
             sample_weight: has to be None.
             training: of `keras.Model.compute_loss`.
         """
+        refuse({"sample_weight": sample_weight}, "object detectors", "sample_weight")
         deltas, classes = self.anchors.targets(y["boxes"], y["labels"])
         positive = ops.cast(classes >= 0, "float32")
         count = ops.maximum(ops.sum(positive), 1.0)
@@ -225,11 +229,19 @@ class ObjectDetector(BoxInputs, ClassTask, keras_hub.models.ObjectDetector):
 
         Args:
             optimizer: as in Keras.
-            box_loss: of offsets (B, A, 4), with `reduction="sum"`.
-            classification_loss: of logits (B, A, num_classes), with `reduction="sum"`.
+            box_loss: of offsets (B, A, 4); its `reduction` becomes "sum".
+            classification_loss: of logits (B, A, num_classes), likewise.
             loss: {"bbox_regression": …, "cls_logits": …} in place of the two.
             **kwargs: of `keras.Model.compile`, but metrics.
+
+        Raises:
+            ValueError: metrics, which detectors do not have, or a function as a loss.
         """
+        if any(kwargs.pop(name, None) for name in ("metrics", "weighted_metrics")):
+            raise ValueError(
+                "object detectors have no metrics in training: measure what `predict` finds with "
+                "mimzoo.tasks.detection.AveragePrecision."
+            )
         if loss is not None:
             box_loss, classification_loss = loss["bbox_regression"], loss["cls_logits"]
         if isinstance(optimizer, str) and optimizer == "auto":
@@ -241,10 +253,11 @@ class ObjectDetector(BoxInputs, ClassTask, keras_hub.models.ObjectDetector):
             classification_loss = keras.losses.BinaryFocalCrossentropy(
                 apply_class_balancing=True, from_logits=True, reduction="sum"
             )
+        # Sums: `compute_loss` divides them by the number of objects.
         super().compile(
             optimizer=optimizer,
-            box_loss=box_loss,
-            classification_loss=classification_loss,
+            box_loss=summed(box_loss),
+            classification_loss=summed(fitted_loss(classification_loss, from_logits=True)),
             **kwargs,
         )
 
@@ -263,7 +276,7 @@ class ObjectDetector(BoxInputs, ClassTask, keras_hub.models.ObjectDetector):
     def get_config(self) -> dict:
         """The constructor's arguments."""
         own = {name: getattr(self, name) for name in (*_SIZES, "class_names")}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), **own, **self.own_dtype()}
 
 
 def make_detector(backbone_cls: type, module: str) -> type[ObjectDetector]:

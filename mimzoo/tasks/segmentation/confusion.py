@@ -83,7 +83,8 @@ class MeanIoU(keras.metrics.MeanIoU):
             inside &= y_true != self.ignore_class
         counts = ops.cast(inside, "int32")
         if sample_weight is not None:
-            counts = ops.cast(inside, "float32") * ops.cast(sample_weight, "float32")
+            sample_weight = ops.convert_to_tensor(sample_weight)
+            counts = ops.cast(inside, sample_weight.dtype) * sample_weight
         cells = ops.stack([ops.where(inside, y, 0) for y in (y_true, y_pred)], axis=-1)
         found = ops.scatter_update(
             ops.zeros((self.num_classes, self.num_classes), counts.dtype),

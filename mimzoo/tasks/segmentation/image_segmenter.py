@@ -14,7 +14,7 @@ from mimzoo.models.flops import backbone_flops
 from mimzoo.models.vit import ViTBackbone
 from mimzoo.tasks.arguments import refuse
 from mimzoo.tasks.class_task import ClassTask, check_num_classes, make_task_class
-from mimzoo.tasks.cross_entropy import fitted_loss, fitted_metrics
+from mimzoo.tasks.cross_entropy import fitted_loss, fitted_metrics, ignoring
 from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.segmentation.confusion import MeanIoU
 from mimzoo.tasks.segmentation.heads import HEADS, make_head
@@ -110,7 +110,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
             )
         if preprocessor == "auto":
             preprocessor = self.preprocessor_cls.for_image_shape(backbone.image_shape)
-        head_dtype = head_dtype or backbone.dtype_policy
+        own_dtype, head_dtype = head_dtype, head_dtype or backbone.dtype_policy
         if head_dim is None:
             vit = isinstance(backbone, ViTBackbone)
             head_dim = backbone.embed_dim if vit else min(512, backbone.output_dim)
@@ -150,6 +150,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         self.ignore_index = ignore_index
         self.shorter_side = shorter_side
         self.class_names = class_names
+        self.head_dtype = own_dtype
         if compile:
             self.compile()
 
@@ -195,21 +196,23 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         training: bool = True,
     ) -> Tensor:
         """The compiled loss of the logits, and of the auxiliary ones times their weight."""
-        if sample_weight is not None:
-            refuse({"sample_weight": True}, "image segmenters", "sample_weight")
+        refuse({"sample_weight": sample_weight}, "image segmenters", "sample_weight")
         y = self.learned(y)
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training=training)
         main = super().compute_loss(x, y, y_pred["logits"], sample_weight, training=training)
         second = super().compute_loss(x, y, y_pred["auxiliary"], sample_weight, training=training)
+        # Both have those of layers.
+        second = second - sum(ops.sum(one) for one in self.losses)
         return main + self.auxiliary_weight * second
 
     def compute_metrics(
         self, x: Any, y: Tensor, y_pred: Tensor | dict, sample_weight: Tensor | None = None
     ) -> dict[str, Any]:
-        """Of the logits."""
+        """Of the logits, without pixels that are not learned."""
         logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
-        return super().compute_metrics(x, self.learned(y), logits, sample_weight)
+        y = self.learned(y)
+        return super().compute_metrics(x, y, logits, ops.cast(y != IGNORED, "int32"))
 
     def learned(self, y: Tensor) -> Tensor:
         """Label maps (B, H, W) int32 in which all that is not learned is 255."""
@@ -223,6 +226,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         optimizer: Any = "auto",
         loss: Any = "auto",
         metrics: Any = "auto",
+        weighted_metrics: Any = None,
         **kwargs,
     ) -> None:
         """`keras.Model.compile`; "auto" is Adam at 5e-5, cross-entropy and the mean IoU.
@@ -230,6 +234,12 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         The mean IoU (Jaccard index) is that of `keras.metrics.MeanIoU`: of each class the pixels
         that label map and prediction share over those that either has, summed over all images;
         then the mean over the classes that occur.
+
+        `keras.losses.SparseCategoricalCrossentropy` and all metrics leave out pixels that are not
+        learned; any other loss gets them as 255. Losses and metrics are computed from logits.
+
+        Raises:
+            ValueError: a loss or metric of probabilities.
         """
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = keras.optimizers.Adam(5e-5)  # KerasHub's
@@ -240,10 +250,14 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
             )
         if isinstance(metrics, str) and metrics == "auto":
             metrics = [mean_iou(self.num_classes)]
+        loss = ignoring(fitted_loss(loss, from_logits=True), IGNORED)
+        # Keras gives weights, by which pixels are left out, to these alone.
+        weighted = [*_listed(metrics), *_listed(weighted_metrics)]
         super().compile(
             optimizer=optimizer,
-            loss=fitted_loss(loss, from_logits=True),
-            metrics=fitted_metrics(metrics, self.num_classes, from_logits=True),
+            loss=loss,
+            metrics=None,
+            weighted_metrics=fitted_metrics(weighted, self.num_classes, True, loss) or None,
             **kwargs,
         )
 
@@ -271,7 +285,14 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
             "ignore_index": self.ignore_index,
             "shorter_side": self.shorter_side,
             "class_names": self.class_names,
+            **self.own_dtype(),
         }
+
+
+def _listed(metrics: Any) -> list[Any]:
+    if isinstance(metrics, dict):
+        raise ValueError("a segmenter has one output: give its metrics as a list.")
+    return list(metrics) if isinstance(metrics, list | tuple) else [metrics] if metrics else []
 
 
 def mean_iou(num_classes: int) -> MeanIoU:

@@ -16,8 +16,9 @@ from mimzoo.data.label_transforms import RandomScaleCrop
 from mimzoo.data.loader import Loader
 from mimzoo.data.opening import is_named, open_for_use, open_to_fit
 from mimzoo.data.sources import Source
+from mimzoo.data.stream import NO_BATCHES
 from mimzoo.tasks.arguments import refuse, split_off
-from mimzoo.tasks.inputs import TaskInputs, fed
+from mimzoo.tasks.inputs import TaskInputs, check_in_order, fed
 from mimzoo.tasks.segmentation.confusion import Confusion
 from mimzoo.tasks.segmentation.sliding import bands, upscaled
 
@@ -83,7 +84,7 @@ class WholeImages(TaskInputs):
         if validation_data is not None:
             parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
             steps = kwargs.pop("validation_steps", None)
-            validation_data = self._whole_images(*parts, steps=steps)
+            validation_data = self._whole_images(*parts, steps=steps, again=True)
         x, y = self._joined(x, y)
         source = x.source if isinstance(x, Loader) else x
         if isinstance(source, Source) and source.dense:
@@ -100,7 +101,10 @@ class WholeImages(TaskInputs):
         steps: int | None = None,
         return_dict: bool = False,
         confusion: Confusion | None = None,
-        **kwargs,
+        callbacks: Any = None,
+        sample_weight: Any = None,
+        verbose: Any = 0,
+        _use_cached_eval_dataset: bool = False,
     ) -> Any:
         """Loss and metrics over whole images, predicted as `predict` does.
 
@@ -110,17 +114,26 @@ class WholeImages(TaskInputs):
             stride, batch_size, steps: as in `predict`.
             return_dict: whether to name the results.
             confusion: counts what is taken for what, for results by class.
-            **kwargs: what `keras.Model.fit` passes. There is no progress bar.
+            callbacks: of Keras.
+            sample_weight: has to be None.
+            verbose, _use_cached_eval_dataset: of Keras; there is no progress bar, and no need.
 
         Returns:
             [loss, mean IoU], or with `return_dict` {"loss", "mean_iou"}; other metrics if compiled.
+
+        Raises:
+            ValueError: images or label maps that do not fit, or none.
         """
-        refuse(kwargs, "image segmenters", "sample_weight")
+        refuse({"sample_weight": sample_weight}, "image segmenters", "sample_weight")
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList(callbacks, model=self)
         feed = x if isinstance(x, Feed) else self._whole_images(x, y, steps=steps)
         self.reset_metrics()
-        total, pixels, values = 0.0, 0, {}
+        total, pixels, values, step = 0.0, 0, {}, -1
+        callbacks.on_test_begin()
         with fed(feed):
-            for images, maps in feed:
+            for step, (images, maps) in enumerate(feed):
+                callbacks.on_test_batch_begin(step)
                 maps = np.asarray(ops.convert_to_numpy(self.learned(maps)))
                 for first, logits in self._bands(images, stride, batch_size):
                     part = maps[:, first : first + logits.shape[1]]
@@ -131,8 +144,12 @@ class WholeImages(TaskInputs):
                     values = self.compute_metrics(None, part, logits)
                     if confusion is not None:
                         confusion.add(part, logits.argmax(-1))
+                callbacks.on_test_batch_end(step)
+        if step < 0:
+            raise ValueError(NO_BATCHES)
         values = {name: float(ops.convert_to_numpy(value)) for name, value in values.items()}
         values["loss"] = total / max(pixels, 1)
+        callbacks.on_test_end(values)
         return values if return_dict else list(values.values())
 
     def predict(
@@ -163,6 +180,7 @@ class WholeImages(TaskInputs):
         Raises:
             ValueError: a stride of more than a window, or images that cannot be read.
         """
+        check_in_order(x)
         feed = self._whole_images(x, steps=steps, labelled=False)
         found: list[np.ndarray] = []
         with fed(feed):
