@@ -133,6 +133,8 @@ def make_feed(
     """
     if isinstance(x, Feed):
         return x
+    if class_weight is not None and not labelled:
+        raise ValueError("class_weight is for tasks with labels.")
     weigh = Weights(class_weight)
     if is_named(x):
         x = open_for_use(x, "test", open_source)

@@ -111,6 +111,11 @@ class Prepare:
                 x = {"images": x, **self.inputs.draw(index, epoch)}
         check_labelled(y, self.labelled)
         if self.inputs.draw is not None or y is None:
+            if weight is not None:
+                raise ValueError(
+                    "these batches have weights, which are for labels: leave them out, or give "
+                    '{"images", "masks", "weights"}.'
+                )
             return x
         y = to_numpy(y)
         self.inputs.check_labels(y)

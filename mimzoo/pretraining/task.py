@@ -37,6 +37,9 @@ class MIMPreprocessor(keras_hub.models.Preprocessor):
         return self.image_converter(images)
 
 
+_NOT_COMPILED = ("loss", "loss_weights", "metrics", "weighted_metrics")
+
+
 class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
     """Base class of the methods.
 
@@ -199,8 +202,12 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
         "auto" is mimzoo's AdamW as MAE pretrains at batch 256 (main_pretrain.py: learning rate
         1.5e-4, betas 0.9 and 0.95, weight decay 0.05, none of 1-D weights and biases).
         """
-        if kwargs.get("loss") is not None:
-            raise ValueError("a MIM task takes its loss from its target: compile without `loss`.")
+        given = [n for n in _NOT_COMPILED if kwargs.get(n) is not None]
+        if given:
+            raise ValueError(
+                f"a MIM task takes its loss from its target, and has no labels to measure with: "
+                f"compile without {given[0]}."
+            )
         if isinstance(optimizer, str) and optimizer == "auto":
             optimizer = AdamW(self, 1.5e-4)
         super().compile(optimizer=optimizer, **kwargs)

@@ -6,6 +6,7 @@ import pytest
 from keras.ops import convert_to_numpy
 
 from mimzoo.models import ImageClassifier, ImageSegmenter, ObjectDetector, ViTBackbone
+from mimzoo.pretraining import MAE, MAEDecoder
 
 COUNT = 6
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 16, 16, 3), "uint8")
@@ -128,6 +129,19 @@ def test_frozen_parts_stay_frozen_in_a_file(layer, tmp_path):
         for pair in zip(model.weights, loaded.weights, strict=True)
     ]
     assert same.count(False) == len(model.trainable_weights)
+
+
+@pytest.mark.one_backend
+def test_mim_tasks_refuse_what_they_would_ignore():
+    task = MAE(backbone(), decoder=MAEDecoder(8, 1, 2))
+    for options in ({"metrics": ["mae"]}, {"loss_weights": [2.0]}):
+        with pytest.raises(ValueError, match=f"compile without {next(iter(options))}"):
+            task.compile(**options)
+    task.compile("sgd")
+    with pytest.raises(ValueError, match="class_weight is for tasks with labels"):
+        task.fit(IMAGES, class_weight={0: 1.0}, verbose=0)
+    with pytest.raises(ValueError, match="these batches have weights, which are for labels"):
+        task.fit([(IMAGES, LABELS, np.ones(COUNT))], verbose=0)
 
 
 @pytest.mark.one_backend
