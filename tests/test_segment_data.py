@@ -12,8 +12,11 @@ from mimzoo.data import (
     LabelledPictures,
     Loader,
     Photometric,
+    RandomCropPad,
     RandomFlip,
+    RandomResizedCrop,
     RandomScaleCrop,
+    ResizeCrop,
     open_label_maps,
     take_subset,
 )
@@ -209,6 +212,24 @@ def test_label_maps_stay_aligned(transform):
         assert (columns[inside] // 4 == label[inside] % 16).mean() > 0.9
         if not learned.all():
             assert (result[..., :3][~learned] == RandomScaleCrop((1, 1)).fill).all()
+
+
+def test_transforms_without_a_rule_for_label_maps():
+    maps = 2 * np.ones((2, 40, 50), "uint8")
+    source = LabelledPictures(np.zeros((2, 40, 50, 3), "uint8"), maps, 3)
+    for transform in (RandomResizedCrop(8), RandomCropPad(8), ResizeCrop(8)):
+        name = type(transform).__name__
+        for given in (transform, Compose([RandomFlip(), Compose([transform])])):
+            with pytest.raises(ValueError, match=f"{name} has no rule for label maps: use Ra"):
+                Loader(source, 2, transform=given)
+    with pytest.raises(ValueError, match="batch_transform would leave label maps as they are"):
+        Loader(source, 2, batch_transform=[lambda batch, seed: batch])
+
+    class Turned(RandomFlip):
+        def __call__(self, image, u):
+            return image[::-1]
+
+    assert (Loader(source, 2, transform=Turned()).batch(0)[1] == 2).all()
 
 
 def test_without_scaling_it_is_a_cut():
