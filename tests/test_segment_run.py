@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mimzoo_training import cli
 from mimzoo_training.interrupt import Interrupted
+from mimzoo_training.overlays import colours
 from mimzoo_training.recipes import get_recipe, recipe_from_json
 from mimzoo_training.segment import segment
 from PIL import Image
@@ -93,7 +94,7 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
     held = open_label_maps(city, "validation", 2, ignore_index=7)
     values = model.evaluate(held, return_dict=True)
     assert values["mean_iou"] == pytest.approx(result["value"], abs=1e-5)
-    model = ImageSegmenter.from_preset(str(place), ignore_index=7)
+    assert model.ignore_index == 7
     assert model.evaluate(city, return_dict=True) == values
 
     assert cli.main(["evaluate", str(tmp_path / "whole"), "--data", str(city)]) == 0
@@ -109,6 +110,20 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
     assert_keeps_its_images(tmp_path / "whole", image, capsys)
     assert cli.main(["predict", preset, str(image), "--out", str(out)]) == 1
     assert "is no segmenter: `mimzoo finetune --task segment`" in capsys.readouterr().err
+
+
+@pytest.mark.one_backend
+def test_predict_numbers_classes_as_label_maps(preset, city, tmp_path):
+    options = {"num_classes": 2, "image_shape": (8, 8, 3), "head_dim": 8}
+    model = ImageSegmenter.from_preset(preset, first_class=3, **options)
+    model.save_to_preset(tmp_path / "model")
+    image, out = city / "val/images/1.png", tmp_path / "out"
+    assert cli.main(["predict", str(tmp_path / "model"), str(image), "--out", str(out)]) == 0
+    written = Image.open(out / "1.png")
+    found = model.predict([np.asarray(Image.open(image))])[0]
+    np.testing.assert_array_equal(np.asarray(written), found + 3)
+    palette = np.array(written.getpalette()).reshape(-1, 3)
+    np.testing.assert_array_equal(palette[3:5], colours(2))
 
 
 @pytest.mark.one_backend

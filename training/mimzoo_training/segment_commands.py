@@ -94,8 +94,9 @@ def _predict(
     names, palette = class_names(model), colours(model.num_classes)
     for path, image, stem in images:
         found = model.predict([image])[0]
-        picture = Image.fromarray(found)
-        picture.putpalette(palette.reshape(-1).tolist())
+        # Numbered as the label maps that the model was trained on.
+        picture = Image.fromarray(found + np.uint8(model.first_class))
+        picture.putpalette(([0] * 3 * model.first_class) + palette.reshape(-1).tolist())
         picture.save(out / f"{stem}.png")
         draw_overlays([[(image, found)]], [stem], names, out / f"{stem}_overlay.png")
         shares = np.bincount(found.reshape(-1), minlength=len(names)) / found.size
