@@ -206,7 +206,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 def _refuse_boxes(data: str) -> None:
     """Raises ValueError for images with boxes, whose folder would be taken for a class."""
-    from mimzoo.data.box_files import has_boxes
+    from mimzoo.data.box_signs import has_boxes
 
     if has_boxes(data):
         raise ValueError(f"{data} has boxes beside its images: add --task detect to learn them.")
