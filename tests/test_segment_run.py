@@ -3,6 +3,7 @@
 # ruff: noqa: F401, F811 (imported fixtures)
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -124,6 +125,22 @@ def test_predict_numbers_classes_as_label_maps(preset, city, tmp_path):
     np.testing.assert_array_equal(np.asarray(written), found + 3)
     palette = np.array(written.getpalette()).reshape(-1, 3)
     np.testing.assert_array_equal(palette[3:5], colours(2))
+
+
+@pytest.mark.one_backend
+def test_predict_keeps_label_maps_of_others(preset, city, tmp_path, capsys):
+    options = {"num_classes": 2, "image_shape": (8, 8, 3), "head_dim": 8}
+    ImageSegmenter.from_preset(preset, **options).save_to_preset(tmp_path / "model")
+    shutil.copytree(city / "val", tmp_path / "val")
+    image, labels = (tmp_path / "val" / kind for kind in ("images/1.png", "labels"))
+    before = (labels / "1.png").read_bytes()
+    for out, code in ((labels, 1), (tmp_path / "out", 0), (tmp_path / "out", 0)):
+        command = ["predict", str(tmp_path / "model"), str(image), "--out", str(out)]
+        assert cli.main(command) == code
+        error = capsys.readouterr().err
+        assert ("labels/1.png was not written by `mimzoo predict`" in error) == bool(code)
+    assert (labels / "1.png").read_bytes() == before
+    assert sorted(path.name for path in labels.iterdir()) == [f"{n}.png" for n in range(4)]
 
 
 @pytest.mark.one_backend

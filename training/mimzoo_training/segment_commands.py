@@ -93,12 +93,19 @@ def _predict(
     out, count = Path(args.out), 0
     names, palette = class_names(model), colours(model.num_classes)
     for path, image, stem in images:
+        target, drawn = out / f"{stem}.png", out / f"{stem}_overlay.png"
+        if target.exists() and not drawn.exists():
+            raise ValueError(
+                f"{printable(str(target))} was not written by `mimzoo predict`, as there is no "
+                f"{printable(drawn.name)} beside it: name another --out, or move it away."
+            )
         found = model.predict([image])[0]
+        # First, so that a stopped command can be repeated.
+        draw_overlays([[(image, found)]], [stem], names, drawn)
         # Numbered as the label maps that the model was trained on.
         picture = Image.fromarray(found + np.uint8(model.first_class))
         picture.putpalette(([0] * 3 * model.first_class) + palette.reshape(-1).tolist())
-        picture.save(out / f"{stem}.png")
-        draw_overlays([[(image, found)]], [stem], names, out / f"{stem}_overlay.png")
+        picture.save(target)
         shares = np.bincount(found.reshape(-1), minlength=len(names)) / found.size
         best = np.argsort(-shares, kind="stable")[:5]
         print(printable(path))
