@@ -118,6 +118,16 @@ def test_names_of_classes_and_what_numbers_mean(folder):
         class_table(255, first_class=1)
 
 
+@pytest.mark.parametrize("ignore_index", [2, 255, 256, 300, -100])
+def test_any_integer_may_be_ignored(ignore_index, folder):
+    kept = np.where(numbers() == 2, IGNORED, numbers())
+    maps = np.where(kept == IGNORED, ignore_index, kept.astype("int32"))
+    source = LabelledPictures(np.zeros((1, 6, 8, 3), "uint8"), maps[None], 2, ignore_index)
+    np.testing.assert_array_equal(source[0]["image"][..., 3], kept)
+    source = open_label_maps(folder, ignore_index=ignore_index)
+    assert source.num_classes == (2 if ignore_index == 2 else 3)
+
+
 def test_every_kind_of_label_png():
     values = numbers()
     palette = Image.fromarray(values, "P")
