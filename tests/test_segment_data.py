@@ -107,6 +107,12 @@ def test_names_of_classes_and_what_numbers_mean(folder):
     assert open_label_maps(folder).class_names == ("sky", "road", "car")
     with pytest.raises(ValueError, match="names 3 classes, and num_classes is 4"):
         open_label_maps(folder, num_classes=4)
+    (folder / "classes.txt").write_bytes(b"\xef\xbb\xbfsky\r\nroad\r\n car \r\n\r\n")
+    assert open_label_maps(folder).class_names == ("sky", "road", "car")
+    for text in ("sky\n\nroad\ncar\n", "sky\n \t\nroad\n"):
+        (folder / "classes.txt").write_text(text)
+        with pytest.raises(ValueError, match=r"^classes\.txt: line 2 is blank, so class 1 has no"):
+            open_label_maps(folder)
     (folder / "classes.txt").unlink()
     source = open_label_maps(folder, ignore_index=2)
     assert source.num_classes == 2
