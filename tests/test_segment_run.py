@@ -144,6 +144,16 @@ def test_predict_keeps_label_maps_of_others(preset, city, tmp_path, capsys):
 
 
 @pytest.mark.one_backend
+def test_evaluate_refuses_what_segmenters_do_not_read(preset, city, tmp_path, capsys):
+    options = {"num_classes": 2, "image_shape": (8, 8, 3), "head_dim": 8}
+    ImageSegmenter.from_preset(preset, **options).save_to_preset(tmp_path)
+    for option in ("--crop-fraction", "--batch-size"):
+        assert cli.main(["evaluate", str(tmp_path), "--data", str(city), option, "1"]) == 1
+        error = capsys.readouterr().err
+        assert f"{option} has no effect on segmenters and detectors" in error
+
+
+@pytest.mark.one_backend
 def test_a_linear_probe_keeps_the_backbone(preset, city, tmp_path):
     arguments = preset, "--data", city, "--length", "4it", "--linear-probe"
     assert run(*arguments, "--workdir", tmp_path / "w") == 0
@@ -164,6 +174,10 @@ def test_what_is_refused(preset, city, source, tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "--ema is for classifiers" in refused("--ema", 0.9)
+    error = refused("--linear-probe", "--drop-path-rate", 0.5)
+    assert "--drop-path-rate has no effect with --linear-probe" in error
+    error = refused("--linear-probe", "--head", "upernet")
+    assert "--linear-probe has a linear head: leave --head out" in error
     assert "no recipe for segmentation" in refused("--recipe", "vit_nano_mae_finetune_fmnist_28")
     assert "names 2 classes, and num_classes is 3" in refused("--num-classes", 3)
     with pytest.raises(ValueError, match="tiny train has no label maps"):
@@ -171,6 +185,10 @@ def test_what_is_refused(preset, city, source, tmp_path, capsys):
     other = ["finetune", preset, "--data", "x", "--workdir", str(tmp_path / "y")]
     assert cli.main([*other, "--first-class", "1"]) == 1
     assert "--first-class is for segmentation" in capsys.readouterr().err
+    for option in ("--epochs", "--scale", "--learning-rate", "--layer-decay", "--ema"):
+        assert cli.main([*other, "--linear-probe", option, "1"]) == 1
+        name = "--length" if option == "--epochs" else option
+        assert f"{name} has no effect with --linear-probe" in capsys.readouterr().err
     plain = ["finetune", preset, "--data", str(city), "--workdir", str(tmp_path / "u")]
     assert cli.main(plain) == 1
     assert "has a label map beside each image: add --task segment" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mimzoo_training.arguments import refuse_given
 from mimzoo_training.preset_commands import preset_folder
 
 
@@ -21,6 +22,10 @@ def finetune(args: argparse.Namespace) -> None:
         raise ValueError("--ema is for classifiers: leave it out with --task segment.")
     if args.devices not in (None, 1):
         raise ValueError("segmentation runs on one device: leave --devices out.")
+    if args.linear_probe:
+        refuse_given(args, ("drop_path_rate", "layer_decay"), "has no effect with --linear-probe")
+        if args.head == "upernet":
+            raise ValueError("--linear-probe has a linear head: leave --head out.")
     preset = preset_folder(args.preset)
     recipe = chosen_recipe(preset, get_recipe(args.recipe) if args.recipe else None, "segment")
     recipe = finetune_overridden(
