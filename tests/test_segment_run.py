@@ -115,6 +115,7 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
 
 @pytest.mark.one_backend
 def test_predict_numbers_classes_as_label_maps(preset, city, tmp_path):
+    assert get_recipe("vit_base_mae_segment_ade20k_512").head_options["first_class"] == 1
     options = {"num_classes": 2, "image_shape": (8, 8, 3), "head_dim": 8}
     model = ImageSegmenter.from_preset(preset, first_class=3, **options)
     model.save_to_preset(tmp_path / "model")
