@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mimzoo.data import (
+    ArraySource,
     Compose,
     LabelledPictures,
     Loader,
@@ -246,6 +247,18 @@ def test_transforms_without_a_rule_for_label_maps():
             return image[::-1]
 
     assert (Loader(source, 2, transform=Turned()).batch(0)[1] == 2).all()
+
+
+def test_pretraining_reads_the_images_alone():
+    images = np.random.default_rng(0).integers(0, 256, (4, 20, 30, 3), "uint8")
+    maps = np.arange(4, dtype="uint8")[:, None, None] * np.ones((20, 30), "uint8")
+    options = {"transform": RandomResizedCrop(8), "draw": lambda indices, epoch: {"n": indices}}
+    batches = [
+        Loader(source, 4, **options).batch(0)
+        for source in (ArraySource(images), LabelledPictures(images, maps, 4))
+    ]
+    for name in ("images", "n"):
+        np.testing.assert_array_equal(batches[1][name], batches[0][name])
 
 
 def test_without_scaling_it_is_a_cut():

@@ -23,9 +23,9 @@ def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
         raise ValueError("batch_transform would leave boxes where they are: leave it out")
     if loader.source.boxed and loader.transform and not hasattr(loader.transform, "with_boxes"):
         raise ValueError(boxes_left_behind(loader.transform))
-    if loader.source.dense and loader.batch_transform:
+    if loader.dense and loader.batch_transform:
         raise ValueError("batch_transform would leave label maps as they are: leave it out")
-    if loader.source.dense and loader.transform is not None:
+    if loader.dense and loader.transform is not None:
         check_for_label_maps(loader.transform)
     if loader.drop_remainder and count < loader.batch_size:
         raise ValueError(
