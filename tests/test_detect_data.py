@@ -1,5 +1,6 @@
 """Images with boxes: files of Pascal VOC and COCO, and what is refused."""
 
+import json
 import logging
 import tarfile
 
@@ -13,7 +14,7 @@ from mimzoo.data import (
     open_boxes,
     take_subset,
 )
-from mimzoo.data.box_files import has_boxes
+from mimzoo.data.box_signs import has_boxes
 from mimzoo.data.label_map_files import has_label_maps
 from mimzoo.data.objects import CROWD, DIFFICULT
 from mimzoo.data.voc_files import parse_xml
@@ -56,6 +57,28 @@ def test_what_seems_to_have_boxes(voc, tmp_path, capsys):
     assert has_label_maps(tmp_path / "maps")
     for other in (tmp_path / "maps", tmp_path / "gone", "embedded", voc / "train/images"):
         assert not has_boxes(other)
+    content = coco(OBJECTS)
+    layouts = {
+        "coco": {"annotations/instances_train2017.json": content, "train2017/0.png": b""},
+        "large": {"annotations/instances_train.json": {**content, "more": "x" * 2**18}},
+        "roboflow": {"train/_annotations.coco.json": content, "train/0.png": b""},
+        "flat": {"0.xml": xml([]), "0.png": b""},
+        "wide": {"train/0.xml": xml([]).encode("utf-16"), "train/0.png": b""},
+    }
+    plain = {
+        "classes": {"a/0.png": b"", "b/0.png": b"", "a/0.json": {"images": [1]}, "b/0.xml": "<x/>"},
+        "exported": {"a/0.png": b"", "data.json": [{"images": [], "annotations": []}]},
+        "captions": {"annotations/captions_train.json": content, "train/0.png": b""},
+        "hidden": {"a/0.png": b"", ".cache/0.xml": xml([]), "a/._0.xml": xml([])},
+        "many": {f"{name}/0.xml": xml([]) for name in "abcdefghi"},
+    }
+    for name, files in {**layouts, **plain}.items():
+        for file, what in files.items():
+            write(tmp_path / name / file, json.dumps(what) if isinstance(what, list) else what)
+        with tarfile.open(tmp_path / f"{name}.tar", "w") as tar:
+            tar.add(tmp_path / name, name)
+        assert has_boxes(tmp_path / name) == (name in layouts), name
+        assert has_boxes(tmp_path / f"{name}.tar") == (name in layouts or name == "many"), name
     assert cli.main(["finetune", "p", "--data", str(voc), "--workdir", str(tmp_path / "w")]) == 1
     assert "has boxes beside its images: add --task detect" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ import keras_hub
 import numpy as np
 import pytest
 from contracts import FAMILIES
+from PIL import Image
 
 from mimzoo.data import LabelledPictures, Loader, Normalize
 from mimzoo.models import ImageClassifier, ImageSegmenter, ViTBackbone
@@ -150,6 +151,29 @@ def test_ignored_pixels_count_in_nothing():
     nothing = np.full_like(maps, 255)
     assert model.evaluate(images, nothing)[0] == 0
     assert model.fit([(images, nothing)], verbose=0).history["loss"] == [0]
+
+
+@pytest.mark.one_backend
+def test_numbers_of_files_are_those_of_the_model(tmp_path):
+    images, maps = scenes(4, 16, 24)
+    for number, (image, numbers) in enumerate(zip(images, maps, strict=True)):
+        stored = np.where(numbers == 255, 2, numbers + 1)
+        for kind, array in (("images", image), ("labels", stored)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(array.astype("uint8")).save(tmp_path / kind / f"{number}.png")
+    maps = np.where(maps == 1, 255, maps)  # number 2
+    with pytest.raises(ValueError, match="too few for 3 classes from 253 on"):
+        segmenter(first_class=253)
+    model = segmenter(first_class=1, ignore_index=2)
+    model.save_to_preset(tmp_path / "preset")
+    model = ImageSegmenter.from_preset(str(tmp_path / "preset"))
+    assert (model.first_class, model.ignore_index) == (1, 2)
+    source = model.open(str(tmp_path), "train", holdout=0.0)
+    loaded = np.stack([source[index]["image"][..., 3] for index in range(4)])
+    np.testing.assert_array_equal(loaded, maps)
+    expected = model.evaluate(images, maps)
+    assert model.evaluate(images, np.where(maps == 255, 1, maps)) == expected
+    assert model.evaluate(source) == pytest.approx(expected)
 
 
 def test_windows_of_a_pointwise_model_are_the_whole_image():

@@ -8,12 +8,16 @@ import pytest
 from PIL import Image
 
 from mimzoo.data import (
+    ArraySource,
     Compose,
     LabelledPictures,
     Loader,
     Photometric,
+    RandomCropPad,
     RandomFlip,
+    RandomResizedCrop,
     RandomScaleCrop,
+    ResizeCrop,
     open_label_maps,
     take_subset,
 )
@@ -104,6 +108,12 @@ def test_names_of_classes_and_what_numbers_mean(folder):
     assert open_label_maps(folder).class_names == ("sky", "road", "car")
     with pytest.raises(ValueError, match="names 3 classes, and num_classes is 4"):
         open_label_maps(folder, num_classes=4)
+    (folder / "classes.txt").write_bytes(b"\xef\xbb\xbfsky\r\nroad\r\n car \r\n\r\n")
+    assert open_label_maps(folder).class_names == ("sky", "road", "car")
+    for text in ("sky\n\nroad\ncar\n", "sky\n \t\nroad\n"):
+        (folder / "classes.txt").write_text(text)
+        with pytest.raises(ValueError, match=r"^classes\.txt: line 2 is blank, so class 1 has no"):
+            open_label_maps(folder)
     (folder / "classes.txt").unlink()
     source = open_label_maps(folder, ignore_index=2)
     assert source.num_classes == 2
@@ -113,6 +123,16 @@ def test_names_of_classes_and_what_numbers_mean(folder):
     np.testing.assert_array_equal(shifted[0]["image"][..., 3], np.array([IGNORED, 0, 1])[numbers()])
     with pytest.raises(ValueError, match="too few for 255 classes from 1 on"):
         class_table(255, first_class=1)
+
+
+@pytest.mark.parametrize("ignore_index", [2, 255, 256, 300, -100])
+def test_any_integer_may_be_ignored(ignore_index, folder):
+    kept = np.where(numbers() == 2, IGNORED, numbers())
+    maps = np.where(kept == IGNORED, ignore_index, kept.astype("int32"))
+    source = LabelledPictures(np.zeros((1, 6, 8, 3), "uint8"), maps[None], 2, ignore_index)
+    np.testing.assert_array_equal(source[0]["image"][..., 3], kept)
+    source = open_label_maps(folder, ignore_index=ignore_index)
+    assert source.num_classes == (2 if ignore_index == 2 else 3)
 
 
 def test_every_kind_of_label_png():
@@ -209,6 +229,36 @@ def test_label_maps_stay_aligned(transform):
         assert (columns[inside] // 4 == label[inside] % 16).mean() > 0.9
         if not learned.all():
             assert (result[..., :3][~learned] == RandomScaleCrop((1, 1)).fill).all()
+
+
+def test_transforms_without_a_rule_for_label_maps():
+    maps = 2 * np.ones((2, 40, 50), "uint8")
+    source = LabelledPictures(np.zeros((2, 40, 50, 3), "uint8"), maps, 3)
+    for transform in (RandomResizedCrop(8), RandomCropPad(8), ResizeCrop(8)):
+        name = type(transform).__name__
+        for given in (transform, Compose([RandomFlip(), Compose([transform])])):
+            with pytest.raises(ValueError, match=f"{name} has no rule for label maps: use Ra"):
+                Loader(source, 2, transform=given)
+    with pytest.raises(ValueError, match="batch_transform would leave label maps as they are"):
+        Loader(source, 2, batch_transform=[lambda batch, seed: batch])
+
+    class Turned(RandomFlip):
+        def __call__(self, image, u):
+            return image[::-1]
+
+    assert (Loader(source, 2, transform=Turned()).batch(0)[1] == 2).all()
+
+
+def test_pretraining_reads_the_images_alone():
+    images = np.random.default_rng(0).integers(0, 256, (4, 20, 30, 3), "uint8")
+    maps = np.arange(4, dtype="uint8")[:, None, None] * np.ones((20, 30), "uint8")
+    options = {"transform": RandomResizedCrop(8), "draw": lambda indices, epoch: {"n": indices}}
+    batches = [
+        Loader(source, 4, **options).batch(0)
+        for source in (ArraySource(images), LabelledPictures(images, maps, 4))
+    ]
+    for name in ("images", "n"):
+        np.testing.assert_array_equal(batches[1][name], batches[0][name])
 
 
 def test_without_scaling_it_is_a_cut():

@@ -3,11 +3,13 @@
 # ruff: noqa: F401, F811 (imported fixtures)
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from mimzoo_training import cli
 from mimzoo_training.interrupt import Interrupted
+from mimzoo_training.overlays import colours
 from mimzoo_training.recipes import get_recipe, recipe_from_json
 from mimzoo_training.segment import segment
 from PIL import Image
@@ -93,7 +95,7 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
     held = open_label_maps(city, "validation", 2, ignore_index=7)
     values = model.evaluate(held, return_dict=True)
     assert values["mean_iou"] == pytest.approx(result["value"], abs=1e-5)
-    model = ImageSegmenter.from_preset(str(place), ignore_index=7)
+    assert model.ignore_index == 7
     assert model.evaluate(city, return_dict=True) == values
 
     assert cli.main(["evaluate", str(tmp_path / "whole"), "--data", str(city)]) == 0
@@ -109,6 +111,47 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, city, tmp_path, ca
     assert_keeps_its_images(tmp_path / "whole", image, capsys)
     assert cli.main(["predict", preset, str(image), "--out", str(out)]) == 1
     assert "is no segmenter: `mimzoo finetune --task segment`" in capsys.readouterr().err
+
+
+@pytest.mark.one_backend
+def test_predict_numbers_classes_as_label_maps(preset, city, tmp_path):
+    assert get_recipe("vit_base_mae_segment_ade20k_512").head_options["first_class"] == 1
+    options = {"num_classes": 2, "image_shape": (8, 8, 3), "head_dim": 8}
+    model = ImageSegmenter.from_preset(preset, first_class=3, **options)
+    model.save_to_preset(tmp_path / "model")
+    image, out = city / "val/images/1.png", tmp_path / "out"
+    assert cli.main(["predict", str(tmp_path / "model"), str(image), "--out", str(out)]) == 0
+    written = Image.open(out / "1.png")
+    found = model.predict([np.asarray(Image.open(image))])[0]
+    np.testing.assert_array_equal(np.asarray(written), found + 3)
+    palette = np.array(written.getpalette()).reshape(-1, 3)
+    np.testing.assert_array_equal(palette[3:5], colours(2))
+
+
+@pytest.mark.one_backend
+def test_predict_keeps_label_maps_of_others(preset, city, tmp_path, capsys):
+    options = {"num_classes": 2, "image_shape": (8, 8, 3), "head_dim": 8}
+    ImageSegmenter.from_preset(preset, **options).save_to_preset(tmp_path / "model")
+    shutil.copytree(city / "val", tmp_path / "val")
+    image, labels = (tmp_path / "val" / kind for kind in ("images/1.png", "labels"))
+    before = (labels / "1.png").read_bytes()
+    for out, code in ((labels, 1), (tmp_path / "out", 0), (tmp_path / "out", 0)):
+        command = ["predict", str(tmp_path / "model"), str(image), "--out", str(out)]
+        assert cli.main(command) == code
+        error = capsys.readouterr().err
+        assert ("labels/1.png was not written by `mimzoo predict`" in error) == bool(code)
+    assert (labels / "1.png").read_bytes() == before
+    assert sorted(path.name for path in labels.iterdir()) == [f"{n}.png" for n in range(4)]
+
+
+@pytest.mark.one_backend
+def test_evaluate_refuses_what_segmenters_do_not_read(preset, city, tmp_path, capsys):
+    options = {"num_classes": 2, "image_shape": (8, 8, 3), "head_dim": 8}
+    ImageSegmenter.from_preset(preset, **options).save_to_preset(tmp_path)
+    for option in ("--crop-fraction", "--batch-size"):
+        assert cli.main(["evaluate", str(tmp_path), "--data", str(city), option, "1"]) == 1
+        error = capsys.readouterr().err
+        assert f"{option} has no effect on segmenters and detectors" in error
 
 
 @pytest.mark.one_backend
@@ -132,6 +175,10 @@ def test_what_is_refused(preset, city, source, tmp_path, capsys):
         return capsys.readouterr().err
 
     assert "--ema is for classifiers" in refused("--ema", 0.9)
+    error = refused("--linear-probe", "--drop-path-rate", 0.5)
+    assert "--drop-path-rate has no effect with --linear-probe" in error
+    error = refused("--linear-probe", "--head", "upernet")
+    assert "--linear-probe has a linear head: leave --head out" in error
     assert "no recipe for segmentation" in refused("--recipe", "vit_nano_mae_finetune_fmnist_28")
     assert "names 2 classes, and num_classes is 3" in refused("--num-classes", 3)
     with pytest.raises(ValueError, match="tiny train has no label maps"):
@@ -139,6 +186,10 @@ def test_what_is_refused(preset, city, source, tmp_path, capsys):
     other = ["finetune", preset, "--data", "x", "--workdir", str(tmp_path / "y")]
     assert cli.main([*other, "--first-class", "1"]) == 1
     assert "--first-class is for segmentation" in capsys.readouterr().err
+    for option in ("--epochs", "--scale", "--learning-rate", "--layer-decay", "--ema"):
+        assert cli.main([*other, "--linear-probe", option, "1"]) == 1
+        name = "--length" if option == "--epochs" else option
+        assert f"{name} has no effect with --linear-probe" in capsys.readouterr().err
     plain = ["finetune", preset, "--data", str(city), "--workdir", str(tmp_path / "u")]
     assert cli.main(plain) == 1
     assert "has a label map beside each image: add --task segment" in capsys.readouterr().err

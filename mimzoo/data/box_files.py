@@ -9,7 +9,7 @@ from mimzoo.data.boxes import BoxError, BoxSource, checked
 from mimzoo.data.coco_files import json_by_split, locate, read_coco, unknown_class
 from mimzoo.data.formats import is_hidden, is_image_name, suffix
 from mimzoo.data.ids import printable
-from mimzoo.data.label_map_files import IMAGES, MAPS, annotated_by
+from mimzoo.data.label_map_files import IMAGES, MAPS
 from mimzoo.data.objects import Objects
 from mimzoo.data.opening import choose_split
 from mimzoo.data.pairs import Files, Pair, Side, by_split, named_classes, pair_files, stored_files
@@ -17,7 +17,6 @@ from mimzoo.data.sources import EncodedSource, Source
 from mimzoo.data.voc_files import Annotation, listed_splits, read_annotation
 
 logger = logging.getLogger("mimzoo.data")
-_SUFFIXES = (".xml", ".json")
 _REMEDY = (
     "put an XML file beside each image or into annotations/ (Pascal VOC), or one JSON file "
     "for each split above the images (COCO)"
@@ -71,14 +70,6 @@ def open_boxes(
     else:
         made = _coco_splits(files, name, class_names)
     return choose_split(made, name, split, holdout)
-
-
-def has_boxes(spec: object) -> bool:
-    """Whether a path seems to be a folder of images and, beside them, annotations of boxes."""
-    if not isinstance(spec, str | os.PathLike):
-        return False
-    path = os.path.expanduser(os.fspath(spec))
-    return os.path.isdir(path) and annotated_by(path, lambda name: suffix(name) in _SUFFIXES)
 
 
 Splits = dict[str, Callable[[], Source]]

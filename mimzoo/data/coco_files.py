@@ -42,12 +42,8 @@ def json_by_split(names: Iterable[str], where: str) -> dict[str, str]:
     Raises:
         ValueError: two files for a split.
     """
-    found = [name for name in sorted(names) if name.lower().endswith(".json")]
-    found = [name for name in found if not is_hidden(name)]
-    found = [name for name in found if not any(word in _file(name) for word in _OTHERS)]
-    found = [name for name in found if "instances" in _file(name)] or found
     splits: dict[str, str] = {}
-    for name in found:
+    for name in json_files(names):
         meant = splits_in(name.rpartition("/")[2])
         folders = [split_of(part) for part in name.split("/")[:-1]]
         split = meant.pop() if len(meant) == 1 else next(filter(None, folders), "train")
@@ -58,6 +54,14 @@ def json_by_split(names: Iterable[str], where: str) -> dict[str, str]:
             )
         splits[split] = name
     return splits
+
+
+def json_files(names: Iterable[str]) -> list[str]:
+    """The JSON files among these that may hold boxes, by their names."""
+    found = [name for name in sorted(names) if name.lower().endswith(".json")]
+    found = [name for name in found if not is_hidden(name)]
+    found = [name for name in found if not any(word in _file(name) for word in _OTHERS)]
+    return [name for name in found if "instances" in _file(name)] or found
 
 
 def _file(name: str) -> str:

@@ -9,7 +9,13 @@ import numpy as np
 
 from mimzoo.data.formats import is_image_name, suffix
 from mimzoo.data.images import ImageError
-from mimzoo.data.label_maps import IGNORED, LabelMapError, LabelMapSource, decode_label_map
+from mimzoo.data.label_maps import (
+    IGNORED,
+    LabelMapError,
+    LabelMapSource,
+    class_table,
+    decode_label_map,
+)
 from mimzoo.data.opening import choose_split
 from mimzoo.data.pairs import Pair, Side, by_split, named_classes, pair_files, stored_files
 from mimzoo.data.sources import Source
@@ -67,7 +73,7 @@ def open_label_maps(
             [pair.target for pair in splits.get("train") or next(iter(splits.values()))]
         )
         found = _count(range(len(maps)), lambda i: decode_label_map(*maps.encoded(i)))
-        found[[IGNORED, ignore_index]] = 0
+        found[class_table(IGNORED, ignore_index) == IGNORED] = 0
         num_classes = max(int(np.flatnonzero(found).max(initial=-1)) + 1 - first_class, 1)
 
     def opened(pairs: list[Pair]) -> LabelMapSource:

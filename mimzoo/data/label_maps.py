@@ -31,7 +31,8 @@ def class_table(num_classes: int, ignore_index: int = IGNORED, first_class: int 
 
     Args:
         num_classes: of the numbers from `first_class` on.
-        ignore_index: a number that means no class; 255 always does.
+        ignore_index: a number that means no class; 255 always does. Others than 0..255 are in no
+            file.
         first_class: the number of class 0; smaller ones mean no class.
 
     Raises:
@@ -45,7 +46,9 @@ def class_table(num_classes: int, ignore_index: int = IGNORED, first_class: int 
     table = np.full(256, _NO_CLASS, np.int16)
     table[first_class : first_class + num_classes] = np.arange(num_classes)
     table[:first_class] = IGNORED
-    table[[IGNORED, ignore_index]] = IGNORED
+    table[IGNORED] = IGNORED
+    if 0 <= ignore_index < IGNORED:
+        table[ignore_index] = IGNORED
     return table
 
 
@@ -221,7 +224,7 @@ class LabelledPictures(_Labelled):
     Args:
         images: (N, H, W, 3), or a list of images of any size; see `rgb_images`.
         maps: (N, H, W) or (N, H, W, 1) integers, or a list of (H, W).
-        num_classes, ignore_index: see `class_table`.
+        num_classes, ignore_index: see `class_table`; `ignore_index` may be any integer.
         value_range: (low, high) of images of floats; default: inferred.
         name: what messages call the source.
 
@@ -241,7 +244,8 @@ class LabelledPictures(_Labelled):
         value_range: ValueRange | None = None,
         name: str = "array",
     ) -> None:
-        super().__init__(name, num_classes, min(ignore_index, IGNORED), 0, None)
+        super().__init__(name, num_classes, IGNORED, 0, None)
+        self.ignore_index = ignore_index
         self._images = rgb_images(images, value_range)
         self._maps = [np.asarray(one) for one in maps]
         if len(self._images) != len(self._maps):
@@ -261,8 +265,10 @@ class LabelledPictures(_Labelled):
         return self.join(self._images[index], index)
 
     def label_map(self, index: int) -> np.ndarray:
-        """The numbers of example `index`: (H, W) uint8."""
-        return self._maps[index].reshape(self._maps[index].shape[:2]).astype(np.uint8)
+        """The numbers of example `index`: (H, W) uint8, 255 for `ignore_index`."""
+        numbers = self._maps[index].reshape(self._maps[index].shape[:2])
+        # Before the cast, which would make class 0 of 256.
+        return np.where(numbers == self.ignore_index, IGNORED, numbers).astype(np.uint8)
 
     def map_name(self, index: int) -> str:
         """Its number."""

@@ -40,6 +40,7 @@ class RandomScaleCrop(Example):
     max_share: float = 0.75
     fill: tuple[int, int, int] = MEAN_COLOUR
     draws = 1 + 2 * _TRIES
+    for_label_maps = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(self.size))
@@ -141,6 +142,7 @@ class Photometric(Example):
     saturation: tuple[float, float] = (0.5, 1.5)
     hue: float = 36.0
     draws = 9
+    for_label_maps = True
 
     def __call__(self, image: np.ndarray, u: np.ndarray) -> np.ndarray:
         """(H, W, 3 or 4) and (9,) -> the same shape."""

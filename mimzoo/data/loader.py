@@ -129,6 +129,8 @@ class Loader:
         self.epochs = epochs
         self.drop_remainder = drop_remainder
         self.draw = draw
+        # Pretraining has no use for label maps, so its transforms need no rule for them.
+        self.dense = source.dense and draw is None
         self.batch_transform = tuple(batch_transform or ())
         self.start_step = start_step
         self.pad_remainder = pad_remainder
@@ -154,7 +156,7 @@ class Loader:
                 f"start_step {start_step} lies beyond the end, "
                 f"{epochs} epochs of {self.steps_per_epoch} steps"
             )
-        self._reader = Reader(source, max_corrupt, transform)
+        self._reader = Reader(source, max_corrupt, transform, self.dense)
         self._order = functools.lru_cache(maxsize=2)(self._draw_order)
         self._order_lock = threading.Lock()
 
@@ -269,7 +271,7 @@ class Loader:
         images, ids, objects = self._images(indices, epoch)
         if self.source.boxed:
             return {"images": images, "labels": padded(objects, self.source.max_objects)}
-        if self.source.dense:
+        if self.dense:
             return {"images": images[..., :3], "labels": images[..., 3].astype(np.int32)}
         return {"images": images} | ({} if self.labels is None else {"labels": self.labels[ids]})
 

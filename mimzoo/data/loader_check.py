@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mimzoo.data.transform import boxes_left_behind
+from mimzoo.data.transform import boxes_left_behind, check_for_label_maps
 
 
 def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
@@ -23,6 +23,10 @@ def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
         raise ValueError("batch_transform would leave boxes where they are: leave it out")
     if loader.source.boxed and loader.transform and not hasattr(loader.transform, "with_boxes"):
         raise ValueError(boxes_left_behind(loader.transform))
+    if loader.dense and loader.batch_transform:
+        raise ValueError("batch_transform would leave label maps as they are: leave it out")
+    if loader.dense and loader.transform is not None:
+        check_for_label_maps(loader.transform)
     if loader.drop_remainder and count < loader.batch_size:
         raise ValueError(
             f"{name} has {count} examples, fewer than batch_size {loader.batch_size}; "

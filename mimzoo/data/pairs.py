@@ -73,12 +73,24 @@ def stored_files(name: str) -> Files:
 
 
 def named_classes(files: Files) -> tuple[str, ...] | None:
-    """The lines of `classes.txt`, if there is one."""
+    """The lines of `classes.txt`, if there is one.
+
+    Raises:
+        ValueError: a blank line before the last name.
+    """
     found = [name for name in files.names if name.rpartition("/")[2] == NAMES]
     if not found:
         return None
-    text = files.read(min(found, key=len)).decode("utf-8", "replace")
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+    file = min(found, key=len)
+    text = files.read(file).decode("utf-8-sig", "replace")  # Windows writes a byte order mark
+    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    if "" in names:
+        number = names.index("")
+        raise ValueError(
+            f"{printable(file)}: line {number + 1} is blank, so class {number} has no name: write "
+            "one, or remove the line"
+        )
+    return names
 
 
 def pair_files(

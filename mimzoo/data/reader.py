@@ -44,17 +44,23 @@ class Reader:
         source: where examples come from.
         max_corrupt: the greatest share of corrupt examples among those tried so far.
         transform: of each image, see `mimzoo.data.transform.Transform`.
+        label_maps: whether label maps stay beside their images, where a source has them.
 
     Raises:
         TooManyCorruptError: the source itself already lacks more than `max_corrupt`.
     """
 
     def __init__(
-        self, source: Source, max_corrupt: float, transform: Transform | None = None
+        self,
+        source: Source,
+        max_corrupt: float,
+        transform: Transform | None = None,
+        label_maps: bool = True,
     ) -> None:
         self.source = source
         self.max_corrupt = max_corrupt
         self.transform = transform
+        self.label_maps = label_maps
         self.min_size = getattr(transform, "min_size", None)
         self.corrupt: dict[int, str] = {}
         # One bit for each example: sources may have a hundred million.
@@ -106,6 +112,8 @@ class Reader:
                 return self.transform.from_file(*file, u)
         example = self.source.fetch([index], self.min_size)[0]
         image = example["image"]
+        if self.source.dense and not self.label_maps:
+            image = image[..., :3]
         if not self.source.boxed:
             return image if self.transform is None else self.transform(image, u)
         objects = example["objects"].learned

@@ -3,7 +3,8 @@
 A transform is a frozen dataclass, so that its repr records it. It is called with one image
 (H, W, 3) uint8 and `u`, the `draws` uniform numbers of that example, which the loader takes from
 `mimzoo.data.random.uniform(seed, epoch, index, draws, stream="augment")`. `batch` does the same
-to (B, H, W, 3) images of one size with `u` (B, draws).
+to (B, H, W, 3) images of one size with `u` (B, draws). One with `for_label_maps = True` also takes
+images with a label map, (H, W, 4); others are refused for them.
 """
 
 import dataclasses
@@ -37,10 +38,12 @@ class Example:
 
     `draws` is how many uniform numbers an image takes. `min_size` is the least side that a
     decoder may shrink a large photograph to without the transform losing detail; None forbids.
+    `for_label_maps`: whether the fourth number of (H, W, 4) images stays the class of the pixel.
     """
 
     draws = 0
     min_size: int | None = None
+    for_label_maps = False
 
     def batch(self, images: np.ndarray, u: np.ndarray) -> np.ndarray:
         """(B, H, W, 3) uint8 images and (B, draws) numbers -> (B, H', W', 3) uint8."""
@@ -67,6 +70,19 @@ def boxes_left_behind(transform: object) -> str:
         f"{type(transform).__name__} does not move boxes with the pixels: use ScaleJitter, "
         "ResizePad, RandomFlip and Photometric"
     )
+
+
+def check_for_label_maps(transform: object) -> None:
+    """Raises ValueError for a transform without a rule for label maps, also inside of a Compose."""
+    if isinstance(transform, Compose):
+        for one in transform.transforms:
+            check_for_label_maps(one)
+    elif not getattr(transform, "for_label_maps", False):
+        raise ValueError(
+            f"{type(transform).__name__} has no rule for label maps: use RandomScaleCrop, "
+            "RandomFlip and Photometric, or set for_label_maps = True in a transform of your own "
+            "that keeps image[..., 3] the class of each pixel"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

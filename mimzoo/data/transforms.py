@@ -89,6 +89,7 @@ class RandomFlip(Example):
 
     probability: float = 0.5
     draws = 1
+    for_label_maps = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:

@@ -149,3 +149,15 @@ def check_manifest(
                 f"{name} in {folder} has sha256 {found}, its {MANIFEST} says {entry['sha256']}.",
                 name,
             )
+
+
+def unchanged(folder: Path, name: str) -> bool:
+    """Whether a file is there and, if the folder has a manifest, is the one that it lists."""
+    path = Path(folder) / name
+    if not path.is_file():
+        return False
+    try:
+        manifest = read_manifest(folder)
+    except ValueError:
+        return False
+    return manifest is None or manifest["files"].get(name, {}).get("sha256") == digest(path)

@@ -50,11 +50,13 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
 
     Attributes:
         family: short name of the class, as in the names of presets and recipes.
+        saved_by_task: whether a task is being saved, so that its files belong to this backbone.
     """
 
     family = ""
     image_shape: tuple[int, int, int]
     grid: tuple[int, int]
+    saved_by_task = False
 
     def __init__(self, *, dtype: str | keras.DTypePolicy | None = None, **kwargs):
         # Keras would drop what it does not know.
@@ -235,9 +237,20 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         super().load_weights(filepath, *args, **kwargs)
 
     def save_to_preset(self, preset_dir: str | os.PathLike, max_shard_size: float = 10) -> None:
-        """KerasHub's, with a `manifest.json` of the files, by which loading checks them."""
-        from mimzoo.hub.manifest import is_read, write_manifest
+        """KerasHub's, with a `manifest.json` of the files, by which loading checks them.
 
+        Raises:
+            ValueError: the folder holds a task, whose head would be loaded with this backbone.
+        """
+        from mimzoo.hub.manifest import is_read, unchanged, write_manifest
+
+        # KerasHub's tasks, which are no mimzoo's, write their own files before the backbone's.
+        finished = all(unchanged(Path(preset_dir), n) for n in ("config.json", "task.weights.h5"))
+        if finished and not self.saved_by_task:
+            raise ValueError(
+                f"{os.fspath(preset_dir)} holds a task, whose head would stay with this backbone: "
+                "save the backbone to a folder of its own, or the whole task to this one."
+            )
         super().save_to_preset(str(preset_dir), max_shard_size)
         write_manifest(Path(preset_dir), is_read)
 

@@ -149,7 +149,11 @@ class PresetTask(TorchParameters):
                 f"a preset of a quantised {type(self).__name__} could not be loaded: save its "
                 "backbone, or quantise the backbone alone."
             )
-        keras_hub.models.Task.save_to_preset(self, str(preset_dir), max_shard_size)
+        self.backbone.saved_by_task = True
+        try:
+            keras_hub.models.Task.save_to_preset(self, str(preset_dir), max_shard_size)
+        finally:
+            self.backbone.saved_by_task = False
         write_manifest(Path(preset_dir), is_read)
 
     def save_task_weights(self, filepath: str | os.PathLike) -> None:

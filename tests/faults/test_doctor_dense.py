@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -99,6 +100,28 @@ def test_boxes_of_coco(tmp_path, capsys):
     content["annotations"][0]["category_id"] = 99
     write(root, {"annotations/instances_train.json": json.dumps(content)})
     assert "has the category 99, which is not there" in " ".join(found(capsys, root)[1].split())
+
+
+def test_boxes_of_any_layout(tmp_path, capsys):
+    content = coco(OBJECTS)
+    names = [image["file_name"] for image in content["images"]]
+    for folder, file in (
+        ("train2017", "annotations/instances_train2017.json"),
+        ("train", "train/_annotations.coco.json"),
+    ):
+        files = {f"{folder}/{name}": noise(number) for number, name in enumerate(names)}
+        root = write(tmp_path / folder, {**files, file: json.dumps(content)})
+        code, text = found(capsys, root)
+        assert (code, "without objects 1" in text) == (0, True)
+    flat = {}
+    for number, things in enumerate(OBJECTS):
+        flat |= {f"{number}.png": noise(number), f"{number}.xml": xml(things)}
+    root = write(tmp_path / "flat", flat)
+    with tarfile.open(tmp_path / "flat.tar", "w") as tar:
+        tar.add(root, "flat")
+    for path in (root, tmp_path / "flat.tar"):
+        code, text = found(capsys, path)
+        assert (code, "without objects 1" in text) == (0, True)
 
 
 def label_map(*numbers: int, size=(24, 32)) -> bytes:

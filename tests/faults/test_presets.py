@@ -8,6 +8,7 @@ import tracemalloc
 from pathlib import Path
 
 import h5py
+import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -175,6 +176,31 @@ def test_quantised_presets_load(cls, tmp_path):
 
 
 @quantises
+def test_a_backbone_is_not_saved_over_a_task(old, new, tmp_path):
+    task = MAE.from_preset(NANO)
+    for folder in (old, new):
+        before = (folder / "model.weights.h5").read_bytes()
+        with pytest.raises(ValueError, match="holds a task, whose head would stay with this ba"):
+            task.backbone.save_to_preset(folder)
+        assert (folder / "model.weights.h5").read_bytes() == before
+        for _ in range(2):
+            task.save_to_preset(folder)
+        MAE.from_preset(str(folder))
+    for _ in range(2):
+        task.backbone.save_to_preset(tmp_path / "alone")
+
+
+def test_a_task_of_kerashub_is_saved(tmp_path):
+    task = MAE.from_preset(NANO)
+    head = keras.layers.Dense(2)
+    other = keras_hub.models.Task(task.backbone.input, head(task.backbone.output))
+    other.backbone, other.head, other.preprocessor = task.backbone, head, None
+    for _ in range(2):
+        keras_hub.models.Task.save_to_preset(other, str(tmp_path))
+        head.kernel.assign(head.kernel + 1)
+    assert (tmp_path / "task.json").is_file()
+
+
 def test_a_quantised_decoder_is_not_saved(tmp_path):
     task = MAE.from_preset(NANO)
     task.backbone.quantize("int8")

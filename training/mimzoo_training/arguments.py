@@ -1,6 +1,7 @@
 """The arguments of the command line. Nothing heavy is imported, so `--help` is quick."""
 
 import argparse
+from collections.abc import Sequence
 
 SOURCES = (
     "embedded, fashion_mnist, tfds:NAME, shards:PATH, a folder of images, or a .tar file of one"
@@ -58,7 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="train, validation, test or all; default: test, or all of a source without splits "
         "that the run held nothing back from",
     )
-    evaluate.add_argument("--batch-size", type=int, default=256, metavar="N")
+    evaluate.add_argument(
+        "--batch-size", type=int, metavar="N", help="of what takes whole batches; default 256"
+    )
     evaluate.add_argument(
         "--crop-fraction", type=float, metavar="F", help="default: the recipe's, else 0.875"
     )
@@ -319,3 +322,10 @@ def only_for_segmentation(args: argparse.Namespace, advice: str) -> None:
     for name in ("ignore_index", "first_class", "head"):
         if getattr(args, name, None) is not None:
             raise ValueError(f"--{name.replace('_', '-')} is for segmentation: {advice}.")
+
+
+def refuse_given(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raises ValueError where one of these options is given."""
+    for name in names:
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} {why}: leave it out.")

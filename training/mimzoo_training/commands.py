@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from mimzoo_training.arguments import only_for_segmentation
+from mimzoo_training.arguments import only_for_segmentation, refuse_given
 from mimzoo_training.preset_commands import preset_folder
 from mimzoo_training.run_options import finetune_options, finetune_overridden, overridden
 
@@ -72,6 +72,8 @@ def finetune(args: argparse.Namespace) -> None:
     only_for_segmentation(args, "add --task segment")
     _refuse_label_maps(args.data, "add --task segment to learn the class of each pixel")
     _refuse_boxes(args.data)
+    if args.linear_probe:
+        refuse_given(args, _TRAINING, "has no effect with --linear-probe, which fits a layer")
     import mimzoo  # noqa: F401 (registers the classes)
     from mimzoo_training.classify import recipe_for
     from mimzoo_training.recipes import get_recipe
@@ -182,6 +184,8 @@ def _facts(settings: list[str]) -> dict[str, Any]:
     return facts
 
 
+# Options of `finetune` that a linear probe of a classifier does not read.
+_TRAINING = ("length", "scale", "learning_rate", "layer_decay", "drop_path_rate", "ema")
 # Options that count something.
 _COUNTS = ("batch_size", "image_size", "devices", "model_parallel", "validation_every", "probe")
 _COUNTS += ("num_labels", "num_classes")
@@ -206,7 +210,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 def _refuse_boxes(data: str) -> None:
     """Raises ValueError for images with boxes, whose folder would be taken for a class."""
-    from mimzoo.data.box_files import has_boxes
+    from mimzoo.data.box_signs import has_boxes
 
     if has_boxes(data):
         raise ValueError(f"{data} has boxes beside its images: add --task detect to learn them.")

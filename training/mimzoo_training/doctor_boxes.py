@@ -38,7 +38,7 @@ class Boxes(NamedTuple):
 
 def has_boxes(path: str) -> bool:
     """Whether a folder has images and annotations of boxes."""
-    from mimzoo.data.box_files import has_boxes
+    from mimzoo.data.box_signs import has_boxes
 
     return has_boxes(path)
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mimzoo_training.arguments import only_for_segmentation
+from mimzoo_training.arguments import only_for_segmentation, refuse_given
 from mimzoo_training.files import RunError
 
 
@@ -17,6 +17,9 @@ def evaluate(args: argparse.Namespace) -> None:
     from mimzoo_training.splits import open_asked
 
     task = measure.load_task(preset_folder(args.preset), args.crop_fraction)
+    if isinstance(task, ImageSegmenter | ObjectDetector):
+        why = "has no effect on segmenters and detectors, which see whole images"
+        refuse_given(args, ("crop_fraction", "batch_size"), why)
     if isinstance(task, ImageSegmenter):
         segment_evaluate.evaluate(args, task, preset_folder(args.preset))
         return
@@ -24,17 +27,18 @@ def evaluate(args: argparse.Namespace) -> None:
         detect_evaluate.evaluate(args, task, preset_folder(args.preset))
         return
     only_for_segmentation(args, "leave it out")
+    batch_size = 256 if args.batch_size is None else args.batch_size
     source = open_asked(args.data, args.split, resolve(preset_folder(args.preset)))
     on = f"{source.name} ({len(source)} images)"
     if isinstance(task, ImageClassifier):
         source = match_classes(source, task.class_names, task.num_classes)
         classify.compile_classifier(task, "sgd")
-        values = classify.measure(task, source, args.batch_size)
+        values = classify.measure(task, source, batch_size)
         print(f"accuracy {values['accuracy']:.4f}  loss {values['loss']:.4f}  on {on}")
         for entry in catalogue()[args.preset].published if args.preset in catalogue() else []:
             print(f"published: {entry['metric']}: {entry['value']}; {entry['source']}")
     else:
-        loss = parts.masked_loss(task, source, args.batch_size)
+        loss = parts.masked_loss(task, source, batch_size)
         print(f"masked loss {loss:.4f} on {on}, masks of seed {task.masking.seed}")
 
 

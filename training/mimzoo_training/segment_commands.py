@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mimzoo_training.arguments import refuse_given
 from mimzoo_training.preset_commands import preset_folder
 
 
@@ -21,6 +22,10 @@ def finetune(args: argparse.Namespace) -> None:
         raise ValueError("--ema is for classifiers: leave it out with --task segment.")
     if args.devices not in (None, 1):
         raise ValueError("segmentation runs on one device: leave --devices out.")
+    if args.linear_probe:
+        refuse_given(args, ("drop_path_rate", "layer_decay"), "has no effect with --linear-probe")
+        if args.head == "upernet":
+            raise ValueError("--linear-probe has a linear head: leave --head out.")
     preset = preset_folder(args.preset)
     recipe = chosen_recipe(preset, get_recipe(args.recipe) if args.recipe else None, "segment")
     recipe = finetune_overridden(
@@ -93,11 +98,19 @@ def _predict(
     out, count = Path(args.out), 0
     names, palette = class_names(model), colours(model.num_classes)
     for path, image, stem in images:
+        target, drawn = out / f"{stem}.png", out / f"{stem}_overlay.png"
+        if target.exists() and not drawn.exists():
+            raise ValueError(
+                f"{printable(str(target))} was not written by `mimzoo predict`, as there is no "
+                f"{printable(drawn.name)} beside it: name another --out, or move it away."
+            )
         found = model.predict([image])[0]
-        picture = Image.fromarray(found)
-        picture.putpalette(palette.reshape(-1).tolist())
-        picture.save(out / f"{stem}.png")
-        draw_overlays([[(image, found)]], [stem], names, out / f"{stem}_overlay.png")
+        # First, so that a stopped command can be repeated.
+        draw_overlays([[(image, found)]], [stem], names, drawn)
+        # Numbered as the label maps that the model was trained on.
+        picture = Image.fromarray(found + np.uint8(model.first_class))
+        picture.putpalette(([0] * 3 * model.first_class) + palette.reshape(-1).tolist())
+        picture.save(target)
         shares = np.bincount(found.reshape(-1), minlength=len(names)) / found.size
         best = np.argsort(-shares, kind="stable")[:5]
         print(printable(path))

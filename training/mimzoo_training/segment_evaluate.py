@@ -17,10 +17,11 @@ def evaluate(args: argparse.Namespace, model: Any, folder: str) -> None:
 
     path = Path(resolve(folder)) / "recipe.json"
     stored = read_json(path, "recipe")["recipe"] if path.is_file() else {}
-    meaning = {
-        name: stored.get(name, default) if getattr(args, name) is None else getattr(args, name)
-        for name, default in (("ignore_index", model.ignore_index), ("first_class", 0))
-    }
+    for name in ("ignore_index", "first_class"):
+        # Models of runs before mimzoo knew both have them in the recipe alone.
+        given, known = getattr(args, name), stored.get(name, getattr(model, name))
+        setattr(model, name, known if given is None else given)
+    meaning = {"ignore_index": model.ignore_index, "first_class": model.first_class}
     opener = functools.partial(open_label_maps, num_classes=model.num_classes, **meaning)
     source = open_asked(args.data, args.split, path.parent, opener)
     if source.class_names and model.class_names and source.class_names != model.class_names:

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import Tensor, fuse_adam
-from mimzoo.data.label_maps import IGNORED
+from mimzoo.data.label_maps import IGNORED, class_table
 from mimzoo.models.flops import backbone_flops
 from mimzoo.models.vit import ViTBackbone
 from mimzoo.tasks.arguments import refuse
@@ -55,6 +55,9 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         auxiliary_weight: of its loss.
         dropout: before the classes, of UPerNet.
         ignore_index: a class number of label maps that is not learned.
+        first_class: the number of class 0 in label maps that are opened by name, in which smaller
+            ones mean no class, as in `mimzoo.data.open_label_maps`. Label maps in memory and
+            predictions number classes from 0.
         shorter_side: images are scaled until their shorter side has as many pixels, before
             windows are cut; None: they keep their size.
         class_names: what the classes are called, in their order.
@@ -87,6 +90,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         auxiliary_weight: float = 0.4,
         dropout: float = 0.1,
         ignore_index: int = IGNORED,
+        first_class: int = 0,
         shorter_side: int | None = None,
         class_names: Sequence[str] | None = None,
         head_dtype: str | None = None,
@@ -96,6 +100,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         if head not in HEADS:
             raise ValueError(f"head must be one of {HEADS}, got {head!r}.")
         check_num_classes(num_classes, 2, IGNORED)
+        class_table(num_classes, first_class=first_class)  # raises
         class_names = None if class_names is None else tuple(class_names)
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(
@@ -148,6 +153,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         self.auxiliary_weight = auxiliary_weight
         self.dropout = dropout
         self.ignore_index = ignore_index
+        self.first_class = first_class
         self.shorter_side = shorter_side
         self.class_names = class_names
         self.head_dtype = own_dtype
@@ -219,7 +225,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
         y = ops.cast(ops.convert_to_tensor(y), "int32")
         if len(y.shape) == 4:
             y = ops.squeeze(y, axis=-1)
-        return y if self.ignore_index == IGNORED else ops.where(y == self.ignore_index, IGNORED, y)
+        return y if self.ignored == IGNORED else ops.where(y == self.ignored, IGNORED, y)
 
     def compile(
         self,
@@ -283,6 +289,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
             "auxiliary_weight": self.auxiliary_weight,
             "dropout": self.dropout,
             "ignore_index": self.ignore_index,
+            "first_class": self.first_class,
             "shorter_side": self.shorter_side,
             "class_names": self.class_names,
             **self.own_dtype(),

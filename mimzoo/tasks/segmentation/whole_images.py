@@ -28,8 +28,8 @@ WINDOWS = 8  # in a forward pass of a prediction
 class WholeImages(TaskInputs):
     """Mixin of segmenters: `fit` over windows, `evaluate` and `predict` over images of any size.
 
-    A segmenter has `backbone`, `preprocessor`, `num_classes`, `ignore_index`, `shorter_side`, and
-    `learned`, which sets all pixels of label maps that are not learned to 255.
+    A segmenter has `backbone`, `preprocessor`, `num_classes`, `ignore_index`, `first_class`,
+    `shorter_side`, and `learned`, which sets all pixels of label maps that are not learned to 255.
     """
 
     labelled = True
@@ -47,9 +47,15 @@ class WholeImages(TaskInputs):
         window = RandomScaleCrop(size, (1.0, 1.0), self.shorter_side, max_share=1.0)
         return dataclasses.replace(rules, transform=window)
 
+    @property
+    def ignored(self) -> int:
+        """`ignore_index` in label maps that number classes from 0."""
+        named = self.ignore_index < IGNORED
+        return self.ignore_index - self.first_class if named else self.ignore_index
+
     def check_labels(self, labels: np.ndarray) -> None:
         """Raises ValueError for label maps with a number that is no class."""
-        check_label_maps(labels, self.num_classes, self.ignore_index)
+        check_label_maps(labels, self.num_classes, self.ignored)
 
     def fit(
         self,
@@ -221,8 +227,8 @@ class WholeImages(TaskInputs):
 
     def open(self, name: Any, split: str, holdout: float | None = None) -> Source:
         """Opens images with label maps that are given by name."""
-        how = {"ignore_index": self.ignore_index, "holdout": holdout}
-        return open_label_maps(name, split, self.num_classes, **how)
+        meaning = {"ignore_index": self.ignore_index, "first_class": self.first_class}
+        return open_label_maps(name, split, self.num_classes, **meaning, holdout=holdout)
 
     def _joined(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Images and label maps as a source of both, where they lie in memory or are named."""
@@ -238,7 +244,7 @@ class WholeImages(TaskInputs):
             return x, y
         converter = getattr(self.preprocessor, "image_converter", None)
         value_range = getattr(converter, "value_range", None)
-        return LabelledPictures(x, y, self.num_classes, self.ignore_index, value_range), None
+        return LabelledPictures(x, y, self.num_classes, self.ignored, value_range), None
 
     def _whole_images(self, x: Any, y: Any = None, *, labelled: bool = True, **how: Any) -> Any:
         """A feed of images of their own size, one by one unless all have the same."""

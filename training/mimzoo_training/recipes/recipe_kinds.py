@@ -129,6 +129,7 @@ class SegmentRecipe(Recipe):
     def head_options(self) -> dict[str, Any]:
         """Arguments of the segmenter."""
         names = ("head", "head_dim", "auxiliary_weight", "dropout", "shorter_side")
+        names += ("ignore_index", "first_class")
         return {name: getattr(self, name) for name in names}
 
 
