@@ -40,8 +40,9 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
     the backbone's size, evaluation and prediction slide that window over the image.
 
     Label maps (N, H, W) hold class numbers 0..num_classes-1; 255 and `ignore_index` count in no
-    loss and no metric. The default loss is the cross-entropy, averaged over all other pixels of a
-    batch, plus `auxiliary_weight` times that of the auxiliary head.
+    metric, and in no loss but one of your own; see `compile`. The default loss is the
+    cross-entropy, averaged over all other pixels of a batch, plus `auxiliary_weight` times that of
+    the auxiliary head.
 
     Args:
         backbone: a mimzoo backbone.
