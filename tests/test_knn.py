@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from mimzoo.data import ArraySource, Loader
+from mimzoo.data import ArraySource, Loader, Normalize
 from mimzoo.downstream import FeatureProbe, knn_accuracy, linear_probe
 from mimzoo.models import ImageClassifier, ViTBackbone
 
@@ -66,7 +66,8 @@ def test_a_callback_measures_without_changing_anything():
     labels = np.arange(40) % 2
     images = random.integers(0, 120, (40, 8, 8, 3)) + 120 * labels[:, None, None, None]
     source = ArraySource(images.astype("uint8"), labels, ("dark", "light"))
-    loader = Loader(source, 16, shuffle=False, labels=True, drop_remainder=False)
+    plain = Normalize((0.0,) * 3, (1.0,) * 3)
+    loader = Loader(source, 16, shuffle=False, labels=True, drop_remainder=False, normalize=plain)
 
     def trained(callbacks):
         keras.utils.set_random_seed(0)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from mimzoo.data.keras_augment import KerasAugment, OneOf
-from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD, check_statistics
 
 __all__ = ["KerasAugment", "OneOf", "finetune_augment", "rand_augment"]
 
@@ -138,6 +138,7 @@ _rand_augment = rand_augment
 
 def _erasing(rate: float, mean: Sequence[float], std: Sequence[float]) -> list[Any]:
     """Erasing in normalised units. A box is 0.02 to 1/3 of the image (timm's RandomErasing)."""
+    check_statistics(mean, std)
     scale = [1 / (255 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     back = [255 * s for s in std]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,8 +25,9 @@ class Normalize:
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean and std must be three numbers each, std positive: {self!r}")
+        if len(self.mean) != 3 or len(self.std) != 3:
+            raise ValueError(f"mean and std must be three numbers each: {self!r}")
+        check_statistics(self.mean, self.std)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """(..., H, W, 3) uint8 or float of 0..255 -> (..., H, W, 3) float32."""
@@ -35,6 +37,15 @@ class Normalize:
         result = np.multiply(images.reshape(*front, width * channels), scale, dtype=np.float32)
         result -= shift
         return result.reshape(images.shape)
+
+
+def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raises ValueError for a mean and std that are not those of pixels in 0..1."""
+    if not (all(0 <= m <= 1 for m in mean) and all(0 < s <= 1 for s in std)):
+        raise ValueError(
+            f"mean and std are of pixels in 0..1, got {tuple(mean)} and {tuple(std)}: divide those "
+            "of 0..255 by 255"
+        )
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,6 +8,8 @@ import numpy as np
 from mimzoo.data.images import pixels, to_rgb, upright
 
 ValueRange = tuple[float, float]
+# What floats may exceed their range by, as a share of it: augmentation in float32 rounds.
+ROUNDING = 1e-5
 
 
 def rgb_images(images: Any, value_range: ValueRange | None = None) -> Any:
@@ -55,12 +57,12 @@ def infer_range(arrays: Sequence[np.ndarray]) -> ValueRange:
     # NumPy's own, which keep what is not a number.
     low, high = np.min([a.min() for a in floats]), np.max([a.max() for a in floats])
     _check_finite(low, high)
-    if low < 0 or high > 255:
+    if low < -ROUNDING * 255 or high > (1 + ROUNDING) * 255:
         raise ValueError(
             f"images of floats from {low:g} to {high:g} are neither 0..1 nor 0..255: give their "
             f"range, ImageConverter(value_range=({low:g}, {high:g}))"
         )
-    return (0.0, 1.0) if high <= 1 else (0.0, 255.0)
+    return (0.0, 1.0) if high <= 1 + ROUNDING else (0.0, 255.0)
 
 
 def _check_finite(low: float, high: float) -> None:
@@ -84,9 +86,11 @@ def _scaled(array: np.ndarray, value_range: ValueRange) -> np.ndarray:
     low, high = value_range
     if array.size:
         _check_finite(array.min(), array.max())
-    if array.size and not (array.min() >= low and array.max() <= high):
+    slack = ROUNDING * (high - low)
+    if array.size and not (array.min() >= low - slack and array.max() <= high + slack):
         raise ValueError(
             f"images of floats from {array.min():g} to {array.max():g} lie outside of their range "
             f"{low:g}..{high:g}: give the right one, ImageConverter(value_range=…)"
         )
-    return np.rint((array.astype(np.float32) - low) * (255 / (high - low))).astype(np.uint8)
+    scaled = np.rint((array.astype(np.float32) - low) * (255 / (high - low)))
+    return np.clip(scaled, 0, 255).astype(np.uint8)

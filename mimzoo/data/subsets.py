@@ -16,13 +16,21 @@ class Subset(Source):
 
     Args:
         source: where they come from.
-        indices: (M,) their numbers there.
+        indices: (M,) their numbers there, or a boolean for each example.
         name: what messages call the subset.
     """
 
     def __init__(self, source: Source, indices: np.ndarray, name: str | None = None) -> None:
         self.source = source
-        self.indices = np.asarray(indices, np.int64)
+        indices = np.asarray(indices)
+        if indices.dtype == bool and indices.shape == (len(source),):
+            indices = np.flatnonzero(indices)
+        if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+            raise ValueError(
+                f"subset indices must be (M,) integers, or ({len(source)},) booleans, got "
+                f"{indices.dtype} of the shape {indices.shape}"
+            )
+        self.indices = indices.astype(np.int64)
         if ((self.indices < 0) | (self.indices >= len(source))).any():
             raise ValueError(f"subset indices must lie in 0..{len(source) - 1} of {source.name}")
         labels = source.labels[self.indices] if source.labelled else None

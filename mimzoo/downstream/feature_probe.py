@@ -7,7 +7,12 @@ import keras
 import numpy as np
 
 from mimzoo.downstream.knn import knn_accuracy
-from mimzoo.downstream.linear_probe import extract_features, feature_model, linear_probe
+from mimzoo.downstream.linear_probe import (
+    check_loader,
+    extract_features,
+    feature_model,
+    linear_probe,
+)
 
 KINDS = {"probe": linear_probe, "knn": knn_accuracy}
 
@@ -19,8 +24,10 @@ class FeatureProbe(keras.callbacks.Callback):
     starts anew each time.
 
     ```python
-    train = mimzoo.data.Loader(images, 256, labels=True, shuffle=False, drop_remainder=False)
-    task.fit(batches, callbacks=[FeatureProbe(train, test, every=5)])
+    normalize = task.preprocessor.image_converter.normalize
+    options = {"labels": True, "shuffle": False, "drop_remainder": False, "normalize": normalize}
+    train = mimzoo.data.Loader(source, 256, **options)
+    task.fit(source, epochs=20, callbacks=[FeatureProbe(train, test, every=5)])
     ```
 
     Args:
@@ -29,10 +36,11 @@ class FeatureProbe(keras.callbacks.Callback):
         test: the same, of images that are not trained on.
         num_classes: default: one more than the greatest training label.
         kinds: "probe" (`linear_probe`), "knn" (`knn_accuracy`) or both.
-        every: epochs between two measurements; the last epoch of `fit` is always measured.
+        every: epochs between two measurements; the last of the epochs that `fit` was asked for is
+            always measured.
 
     Raises:
-        ValueError: an unknown kind, or `every` less than 1.
+        ValueError: an unknown kind, `every` less than 1, or a Loader without `normalize`.
     """
 
     def __init__(
@@ -50,6 +58,8 @@ class FeatureProbe(keras.callbacks.Callback):
             raise ValueError(f"kinds must be some of {', '.join(KINDS)}, got {kinds!r}.")
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}.")
+        check_loader(train)
+        check_loader(test)
         self.train, self.test, self.num_classes = train, test, num_classes
         self.kinds, self.every = tuple(kinds), every
         self._features: tuple[keras.Model, keras.Model] | None = None

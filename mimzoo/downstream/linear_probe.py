@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from mimzoo.data.loader import Loader
 from mimzoo.data.sources import check_labels
 
 POOLINGS = ("avg", "token")
@@ -29,34 +30,69 @@ def feature_model(backbone: keras.Model, pooling: str = "avg") -> keras.Model:
 
 
 def extract_features(
-    backbone: keras.Model, batches: Iterable[Any], pooling: str = "avg"
+    backbone: keras.Model, batches: Iterable[Any], pooling: str | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """One vector for each image, the backbone frozen.
 
     Args:
         backbone: a mimzoo backbone, or what `feature_model` made of it, to be used again.
         batches: of images as the backbone takes them, (B, H, W, C) float32, or of
-            (images, labels (B,)), such as a `mimzoo.data.Loader` of one epoch gives.
-        pooling: "avg", the mean over patches, or "token", the class token.
+            (images, labels (B,)) or (images, labels, weights), such as a `mimzoo.data.Loader` of
+            one epoch gives, with `normalize`. Images of weight 0 are left out.
+        pooling: "avg", the mean over patches, which is the default, or "token", the class token.
+            What `feature_model` made has its own.
 
     Returns:
         Features (N, embed_dim) float32 and labels (N,), or None where there are none.
 
     Raises:
-        ValueError: an unknown pooling, no class token for "token", or no batches.
+        ValueError: an unknown pooling, no class token for "token", no batches, a task in place of
+            its backbone, images that are not normalised, or a Loader that shuffles images without
+            labels.
     """
+    if hasattr(backbone, "backbone"):
+        raise ValueError(f"this is a {type(backbone).__name__}: give its `.backbone`.")
     made = not hasattr(backbone, "feature_map")
-    model = backbone if made else feature_model(backbone, pooling)
+    if made and pooling is not None:
+        raise ValueError("this model pools already: leave out pooling.")
+    model = backbone if made else feature_model(backbone, pooling or "avg")
+    check_loader(batches)
     features, labels = [], []
     for batch in batches:
-        images = batch
-        if isinstance(batch, list | tuple):
-            images = batch[0]
-            labels.append(np.asarray(batch[1]))
-        features.append(np.asarray(model.predict_on_batch(images)))
+        images, known, weights = (*_parts(batch), None, None)[:3]
+        if getattr(images, "dtype", None) == np.uint8:
+            raise ValueError(_RAW)
+        found = np.asarray(model.predict_on_batch(images))
+        kept = slice(None) if weights is None else np.asarray(weights) != 0
+        features.append(found[kept])
+        if known is not None:
+            labels.append(np.asarray(known)[kept])
     if not features:
         raise ValueError("no batches given.")
     return np.concatenate(features), np.concatenate(labels) if labels else None
+
+
+_RAW = (
+    "these images are pixels of 0..255, which no backbone takes: use task.preprocess(images), or "
+    "give the Loader normalize=task.preprocessor.image_converter.normalize."
+)
+
+
+def _parts(batch: Any) -> tuple:
+    return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+
+
+def check_loader(batches: Any) -> None:
+    """Raises ValueError for a Loader of images that are not normalised, or in another order."""
+    if not isinstance(batches, Loader):
+        return
+    if batches.normalize is None and not batches.batch_transform:
+        raise ValueError(_RAW)
+    if batches.shuffle and batches.labels is None:
+        raise ValueError(
+            "this Loader shuffles, so features would not be in the order of its source: give "
+            "shuffle=False and drop_remainder=False."
+        )
 
 
 def linear_probe(
@@ -155,6 +191,13 @@ def check_features(
                 f"{name}: features must be (N, D) and labels (N,) with N > 0, got "
                 f"{np.shape(features)} and {np.shape(labels)}."
             )
+        if not np.isfinite(features).all():
+            raise ValueError(f"{name}: features are not finite (NaN or infinity).")
+    if np.shape(train[0])[1] != np.shape(test[0])[1]:
+        raise ValueError(
+            f"train has features of {np.shape(train[0])[1]} numbers, test of "
+            f"{np.shape(test[0])[1]}."
+        )
     train_labels, test_labels = np.asarray(train[1]), np.asarray(test[1])
     if num_classes is None:
         num_classes = int(train_labels.max()) + 1

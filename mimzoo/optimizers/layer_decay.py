@@ -28,6 +28,19 @@ from mimzoo.backend import fuse_adam
 from mimzoo.optimizers.groups import Scales, check_each_matches, is_vector, matches_any, multipliers
 
 
+def _of_inner(name: str) -> property:
+    """An option of the wrapped optimizer; Keras' constructor of the wrapper sets none."""
+
+    def read(self: Any) -> Any:
+        return getattr(vars(self).get("inner_optimizer"), name, None)
+
+    def write(self: Any, value: Any) -> None:
+        if "inner_optimizer" in vars(self):
+            setattr(self.inner_optimizer, name, value)
+
+    return property(read, write, doc=f"`{name}` of the wrapped optimizer.")
+
+
 @keras.saving.register_keras_serializable(package="mimzoo")
 class LayerDecay(keras.optimizers.Optimizer):
     """Wraps an optimizer so that each variable has its own share of the learning rate.
@@ -89,6 +102,11 @@ class LayerDecay(keras.optimizers.Optimizer):
         if isinstance(optimizer, keras.optimizers.Adam):
             fuse_adam(optimizer)
         self._take_over(optimizer)
+
+    weight_decay = _of_inner("weight_decay")
+    clipnorm = _of_inner("clipnorm")
+    clipvalue = _of_inner("clipvalue")
+    global_clipnorm = _of_inner("global_clipnorm")
 
     # === The scaled update ===
 

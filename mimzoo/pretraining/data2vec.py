@@ -269,7 +269,10 @@ class Data2VecTarget(FeatureTarget):
 
     def build(self, task: Any) -> None:
         """As in FeatureTarget; the default of `top` follows the backbone."""
-        self.top = self.top or max(1, round(task.backbone.depth * 5 / 6))
+        depth = task.backbone.depth
+        self.top = max(1, round(depth * 5 / 6)) if self.top is None else self.top
+        if not 1 <= self.top <= depth:
+            raise ValueError(f"top must lie in 1..{depth}, the backbone's blocks, got {self.top}.")
         super().build(task)
 
     def features(self, images: Tensor) -> Tensor:
@@ -316,6 +319,8 @@ class Data2Vec(MIMTask):
     ```
     """
 
+    mask_axes = 3
+
     def __init__(
         self,
         backbone: keras.Model,
@@ -345,7 +350,13 @@ class Data2Vec(MIMTask):
         """Counts the visible patches and gives the decoder its weights."""
         grid, patch_size = self.backbone.grid, self.backbone.patch_size
         self.num_visible = grid[0] * grid[1] - self.masking.num_hidden(grid, patch_size)
-        self.decoder.build_for(self.backbone, self.target.size(patch_size, 3))
+        size = self.target.size(patch_size, 3)
+        if size != self.backbone.embed_dim:
+            raise ValueError(
+                f"data2vec predicts {self.backbone.embed_dim} features of each patch, and "
+                f"{type(self.target).__name__} has {size} numbers: give a target of features."
+            )
+        self.decoder.build_for(self.backbone, size)
 
     def call(self, inputs: dict, training: bool | None = None) -> dict:
         """{"images": (B, H, W, C), "masks": (B, M, N)} -> predictions.

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import Constant, Tensor, no_gradient
+from mimzoo.data.normalize import check_statistics
 from mimzoo.layers.resize import image_matrix
 from mimzoo.pretraining import teachers
 from mimzoo.pretraining.ema import EMA, FollowingTeacher, Teacher
@@ -98,6 +99,8 @@ class FeatureTarget(Target):
             raise ValueError(f"beta must be positive, got {beta}: for the plain square use 'mse'.")
         if (mean is None) != (std is None):
             raise ValueError("mean and std go together: give both, or neither.")
+        if mean is not None:
+            check_statistics(mean, std)
         given = isinstance(teacher, keras.Model)
         self.ema = teacher if isinstance(teacher, EMA) else None
         if (given or self.ema) and image_size is not None:

@@ -35,6 +35,8 @@ class MAE(MIMTask):
     ```
     """
 
+    mask_axes = 2
+
     def __init__(
         self,
         backbone: keras.Model,

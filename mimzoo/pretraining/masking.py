@@ -119,6 +119,7 @@ class RandomMasking:
 
     def check(self, masks: np.ndarray, grid: tuple[int, int], patch_size: int) -> None:
         """Raises ValueError unless masks (B, N) hide what `draw` would hide in each row."""
+        check_binary(masks)
         count, hidden = grid[0] * grid[1], self.num_hidden(grid, patch_size)
         if masks.shape[1:] != (count,) or not np.all((masks != 0).sum(1) == hidden):
             raise ValueError(
@@ -146,3 +147,10 @@ class RandomMasking:
     def from_config(cls, config: dict) -> "RandomMasking":
         """The inverse of `get_config`."""
         return cls(**config)
+
+
+def check_binary(masks: np.ndarray) -> None:
+    """Raises ValueError unless all values are 0 or 1."""
+    other = masks[(masks != 0) & (masks != 1)]
+    if other.size:
+        raise ValueError(f"masks must be 0 or 1 (1 = hidden), got {other.flat[0]!s}.")

@@ -10,6 +10,7 @@ from keras import ops
 from mimzoo.backend import Tensor
 from mimzoo.models.flops import backbone_flops
 from mimzoo.pretraining.decoders import MixMIMDecoder, swap_neighbours
+from mimzoo.pretraining.masking import check_binary
 from mimzoo.pretraining.mix_masking import MixMasking, check_even
 from mimzoo.pretraining.targets import PixelTarget, Target
 from mimzoo.pretraining.task import MIMTask
@@ -74,6 +75,8 @@ class MixMIM(MIMTask):
     """
 
     multiple = 2
+
+    mask_axes = 2
 
     def __init__(
         self,
@@ -161,8 +164,19 @@ class MixMIM(MIMTask):
         predict = 2 * count * decoder.embed_dim * size
         return backbone_flops(backbone) + embed + 2 * decoder.flops(count) + predict
 
+    def check_drawn(self, masks: np.ndarray) -> None:
+        """As in MIMTask; partners have to share a mask."""
+        super().check_drawn(masks)
+        pairs = len(masks) // 2 * 2
+        if not np.array_equal(masks[:pairs:2], masks[1:pairs:2]):
+            raise ValueError(
+                f"MixMIM mixes two images by one mask, and {type(self.masking).__name__} draws "
+                "another for each: give a MixMasking."
+            )
+
     def check_masks(self, masks: np.ndarray) -> None:
         """Raises ValueError unless masks are equal for partners and within a token's square."""
+        check_binary(masks)
         check_even(len(masks))
         grid, stride = self.backbone.grid, self.backbone.stride
         count, step = grid[0] * grid[1], stride // self.backbone.patch_size

@@ -43,6 +43,8 @@ class SimMIM(MIMTask):
     ```
     """
 
+    mask_axes = 2
+
     def __init__(
         self,
         backbone: keras.Model,

@@ -62,6 +62,10 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
     reset_weights_arguments = ("decoder", "target")
     # Added to the denominator of the mean loss.
     loss_epsilon = 0.0
+    # Axes of masks: 2, or 3 for several of each image; None: not checked.
+    mask_axes: int | None = None
+    # Patches that every mask has to show; None: any number.
+    num_visible: int | None = None
 
     def __init__(
         self,
@@ -90,6 +94,8 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
         # Held here, or JAX would compile its values into the step as constants.
         self.teacher: Teacher | None = target.teacher
         self.build_parts()
+        if self.mask_axes is not None:
+            self.draw(np.arange(64))  # raises where the masking does not fit
         self.built = True
         if compile:
             self.compile()
@@ -137,7 +143,27 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
         masks = self.masking.draw(
             np.asarray(index), epoch, backbone.grid, backbone.patch_size, seed, training
         )
+        self.check_drawn(masks)
         return {"masks": masks}
+
+    def check_drawn(self, masks: np.ndarray) -> None:
+        """Raises ValueError for masks, as the masking draws them, that the method cannot take."""
+        name, masking = type(self).__name__, type(self.masking).__name__
+        if self.mask_axes is not None and masks.ndim != self.mask_axes:
+            wanted = "one mask" if self.mask_axes == 2 else "several masks"
+            raise ValueError(
+                f"{name} takes {wanted} of each image, and {masking} draws them in the shape "
+                f"{masks.shape}: give it another masking."
+            )
+        if self.num_visible is None:
+            return
+        found = (masks == 0).sum(-1)
+        if not (found == self.num_visible).all():
+            raise ValueError(
+                f"{name} was made for {self.num_visible} visible patches, and {masking} shows "
+                f"{found.min()} to {found.max()}: make the task with a masking that hides the same "
+                "number in each image."
+            )
 
     def check_inputs(self, inputs: dict) -> None:
         """Raises ValueError unless `inputs` are {"images", "masks"} that fit the backbone."""

@@ -257,20 +257,26 @@ class TaskInputs:
             x = self.understood(x, y)
         options |= {"epochs": 1, "once": True}
         feed = make_feed(self.input_rules(training=False), x, y, sample_weight, **options)
-        self._report_left_out(feed)
+        self._report_left_out(feed, once=True)
         return feed
 
-    def _report_left_out(self, feed: Any) -> None:
+    def _report_left_out(self, feed: Any, once: bool = False) -> None:
         loader = getattr(feed, "batches", None)
+        given = getattr(loader, "loader", None)  # by the user
         if isinstance(loader, Loader) and loader.count < len(loader.source):
-            logger.warning(
-                "%d of the %d images of %s are left out of each epoch: %s takes %d at a time",
-                len(loader.source) - loader.count,
-                len(loader.source),
-                loader.source.name,
-                type(self).__name__,
-                self.multiple,
-            )
+            reason = f"{type(self).__name__} takes {self.multiple} at a time"
+        elif once and isinstance(given, Loader) and given.count < len(given.source):
+            loader, reason = given, "give the Loader drop_remainder=False"
+        else:
+            return
+        total = len(loader.source)
+        logger.warning(
+            "%d of the %d images of %s are left out of each epoch: %s",
+            total - loader.count,
+            total,
+            loader.source.name,
+            reason,
+        )
 
 
 def check_in_order(x: Any) -> None:

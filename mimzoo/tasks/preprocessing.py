@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import is_tensorflow_symbol, is_traced
-from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from mimzoo.data.normalize import IMAGENET_MEAN, IMAGENET_STD, Normalize, check_statistics
 from mimzoo.data.pixels import rgb_images
 from mimzoo.data.transforms import ResizeCrop
 from mimzoo.tasks.class_task import make_task_class, subclasses
@@ -55,6 +55,7 @@ class ImageConverter(keras_hub.layers.ImageConverter):
                 "mimzoo resizes with antialiasing and cuts out the centre: leave out antialias, "
                 "crop_to_aspect_ratio and pad_to_aspect_ratio, or resize the images yourself."
             )
+        check_statistics(mean, std)
         # KerasHub's own config also names what is derived from mean and std.
         kwargs = {k: v for k, v in kwargs.items() if k not in ("scale", "offset")}
         super().__init__(

@@ -63,8 +63,9 @@ class ByClass:
 def absent(source: Source, num_classes: int) -> str:
     """A sentence about the classes of which a labelled source has no image; "" if it has all."""
     counts = np.bincount(source.labels, minlength=num_classes)
-    names = source.class_names or range(num_classes)
-    lacking = [str(name) for name, count in zip(names, counts, strict=True) if not count]
+    lacking = [
+        name for name, count in zip(_names(source, num_classes), counts, strict=True) if not count
+    ]
     if not lacking:
         return ""
     return f"{source.name} has no image of {len(lacking)} of {num_classes} classes: {few(lacking)}"
@@ -86,5 +87,10 @@ def measure(model: ImageClassifier, source: Source, batch_size: int) -> ByClass:
             best = keras.Model.predict_on_batch(model, batch).argmax(-1)
             images += np.bincount(labels, minlength=model.num_classes)
             correct += np.bincount(labels[best == labels], minlength=model.num_classes)
-    names = source.class_names or range(model.num_classes)
-    return ByClass([str(name) for name in names], images, correct)
+    return ByClass(_names(source, model.num_classes), images, correct)
+
+
+def _names(source: Source, count: int) -> list[str]:
+    """Of the classes; those that the source does not name are called by their number."""
+    known = list(source.class_names or ())
+    return [*known, *(str(number) for number in range(len(known), count))]

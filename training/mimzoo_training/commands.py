@@ -202,6 +202,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}.")
     if args.learning_rate is not None and not args.learning_rate > 0:
         raise ValueError(f"--learning-rate must be above 0, got {args.learning_rate:g}.")
+    if getattr(args, "ema", None) is not None and not 0 <= args.ema < 1:
+        raise ValueError(f"--ema must lie in [0, 1), got {args.ema:g}.")
     if not args.checkpoint_seconds >= 0:
         raise ValueError(
             f"--checkpoint-seconds must be at least 0, got {args.checkpoint_seconds:g}."
