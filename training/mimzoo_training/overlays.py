@@ -102,7 +102,7 @@ def draw_grid(
 
 
 class EpochPictures:
-    """A hook that draws `overlay_<epoch>.png` of the first images of a source.
+    """A hook that draws `overlay_<epoch>.png` of images of a source, evenly spread over it.
 
     Args:
         source: the images.
@@ -110,7 +110,9 @@ class EpochPictures:
     """
 
     def __init__(self, source: Source, every: int) -> None:
-        self.examples = [source[index] for index in range(min(SHOWN, len(source)))]
+        # Of a film, neighbouring images are alike.
+        places = np.linspace(0, len(source) - 1, min(SHOWN, len(source))).round().astype(int)
+        self.examples = [source[index] for index in places.tolist()]
         self.every = max(1, every)
 
     def __call__(self, trainer: Any, epoch: float) -> None:
