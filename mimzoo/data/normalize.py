@@ -43,8 +43,8 @@ def check_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
     """Raises ValueError for a mean and std that are not those of pixels in 0..1."""
     if not (all(0 <= m <= 1 for m in mean) and all(0 < s <= 1 for s in std)):
         raise ValueError(
-            f"mean and std are of pixels in 0..1, got {tuple(mean)} and {tuple(std)}: divide those "
-            "of 0..255 by 255"
+            f"mean and std must be those of pixels in 0..1, got {tuple(mean)} and {tuple(std)}: "
+            "divide those of 0..255 by 255"
         )
 
 
