@@ -187,7 +187,8 @@ def test_what_is_refused(preset, city, source, tmp_path, capsys):
     assert cli.main([*other, "--first-class", "1"]) == 1
     assert "--first-class is for segmentation" in capsys.readouterr().err
     for option in ("--epochs", "--scale", "--learning-rate", "--layer-decay", "--ema"):
-        assert cli.main([*other, "--linear-probe", option, "1"]) == 1
+        value = "0.5" if option == "--ema" else "1"
+        assert cli.main([*other, "--linear-probe", option, value]) == 1
         name = "--length" if option == "--epochs" else option
         assert f"{name} has no effect with --linear-probe" in capsys.readouterr().err
     plain = ["finetune", preset, "--data", str(city), "--workdir", str(tmp_path / "u")]
