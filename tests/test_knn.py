@@ -12,7 +12,7 @@ one_backend = pytest.mark.one_backend
 
 
 def blobs(seed, train=300, test=1500, classes=5, width=24):
-    """Overlapping clusters: about two thirds can be told apart."""
+    """Overlapping clusters, about two thirds of which are classified right."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(classes, width))
     labels = random.integers(0, classes, train + test)
