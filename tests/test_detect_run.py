@@ -4,6 +4,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -107,8 +108,8 @@ def test_a_run_by_command_resumes_and_leaves_a_preset(preset, cells, tmp_path, c
 
 
 @pytest.mark.one_backend
-def test_scores_follow_from_boxes(cells):
-    """Right ones give 1, moved ones 0."""
+def test_scores_follow_from_boxes(cells, tmp_path):
+    """Right ones give 1, moved ones 0; an image that cannot be read counts nowhere."""
     held = open_boxes(cells, "validation")
 
     class Known:
@@ -120,8 +121,8 @@ def test_scores_follow_from_boxes(cells):
         def evaluate(self, source, **_):
             return {"loss": 0.0}
 
-        def predict(self, source):
-            found = [source.objects(index) for index in range(len(source))]
+        def predict(self, images):
+            found = [held.objects(index) for index in range(len(held))][-len(images) :]
             return [
                 {
                     "boxes": o.boxes + self.offset,
@@ -133,6 +134,9 @@ def test_scores_follow_from_boxes(cells):
 
     assert measure(Known(0), held)[1].ap == pytest.approx(1)
     assert measure(Known(40), held)[1].ap == 0
+    broken = shutil.copytree(cells, tmp_path / "cells")
+    (broken / "val/images/0.png").write_bytes(b"no image")
+    assert measure(Known(0), open_boxes(broken, "validation"))[1].ap == pytest.approx(1)
 
 
 @pytest.mark.one_backend

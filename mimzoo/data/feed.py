@@ -103,6 +103,7 @@ def make_feed(
     labelled: bool = False,
     once: bool = False,
     again: bool = False,
+    each: bool = False,
 ) -> Any:
     """A Feed of anything that users pass to `fit`, `evaluate` or `predict`.
 
@@ -124,6 +125,7 @@ def make_feed(
         once: whether an epoch, an evaluation, takes no image twice, however large `steps` is.
         again: whether it is read from its beginning several times; data that does not say its
             length is counted.
+        each: whether an image that cannot be read is an error, as where results are one for each.
 
     Returns:
         A Feed; of data without a length, a generator.
@@ -149,6 +151,7 @@ def make_feed(
     if batch_size != int(batch_size) or batch_size < 1:
         raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
     options = {"batch_size": int(batch_size), "shuffle": shuffle, "seed": seed}
+    options |= {"max_corrupt": 0} if each else {}
     # Label maps and boxes come with their images.
     complete = isinstance(x, Source) and (x.dense or x.boxed)
     if isinstance(x, Source) and labelled and y is None and not complete:

@@ -78,8 +78,8 @@ class Loader:
             processes: Pillow decodes and resizes outside of Python's lock, and batches are not
             copied.
         max_corrupt: the greatest share of unreadable files. Each is logged by name and replaced
-            by the next readable one of the source. See `Reader`. Of shards, also the greatest
-            share that may be damaged or missing from the beginning.
+            by the next readable one of the source; with 0 the first is an error. Of shards, also
+            the greatest share that may be damaged or missing from the beginning.
         pad_remainder: needs `labels` or `draw` and no `drop_remainder`: fills the last batch
             up with copies of its last examples, whose weight is 0. All other examples weigh the
             same, a little more than 1, so that the mean is 1 and the loss of `evaluate` exact.

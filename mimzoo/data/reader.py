@@ -42,7 +42,8 @@ class Reader:
 
     Args:
         source: where examples come from.
-        max_corrupt: the greatest share of corrupt examples among those tried so far.
+        max_corrupt: the greatest share of corrupt examples among those tried so far; 0: none at
+            all, not even one.
         transform: of each image, see `mimzoo.data.transform.Transform`.
         label_maps: whether label maps stay beside their images, where a source has them.
 
@@ -83,7 +84,8 @@ class Reader:
             u: (B, draws) uniform numbers for the transform.
 
         Raises:
-            TooManyCorruptError: at least five (or all) and more than the share are corrupt.
+            TooManyCorruptError: at least five (or all) and more than the share are corrupt, or
+                one where none may be.
         """
         return [self._read(int(index), row) for index, row in zip(indices, u, strict=True)]
 
@@ -134,6 +136,11 @@ class Reader:
                 return
             self.corrupt[index] = reason
             bad, tried = len(self.corrupt), self._num_tried
+        if self.max_corrupt == 0:
+            raise TooManyCorruptError(
+                f"{reason}. Another image in its place would be a wrong result here: repair or "
+                "remove it (max_corrupt=0 allows none)"
+            )
         logger.warning("corrupt image, the next one is taken instead: %s", reason)
         count = len(self.source)
         if bad == tried and bad >= min(MIN_CORRUPT, count):

@@ -242,10 +242,12 @@ class TaskInputs:
         """Predictions; what is drawn is that of epoch 0, whatever the batch size.
 
         Raises:
-            ValueError: a Loader that shuffles, so that nobody knew whose predictions these are.
+            ValueError: an image that cannot be read, or a Loader that shuffles, so that nobody
+                knew whose predictions these are.
         """
         check_in_order(x)
-        feed = self._evaluation_feed(x, batch_size=batch_size, steps=steps, labelled=False)
+        options = {"batch_size": batch_size, "steps": steps}
+        feed = self._evaluation_feed(x, **options, labelled=False, each=True)
         _send_ahead(feed)
         with fed(feed), keep_weights(self, callbacks) as callbacks:
             return keras.Model.predict(self, feed, callbacks=callbacks, **kwargs)

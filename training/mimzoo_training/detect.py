@@ -1,11 +1,15 @@
 """Detection: a preset, images with boxes and a folder give a detector."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from mimzoo.data import Loader, ScaleJitter, Source, open_boxes, take_subset
+from mimzoo.data.images import ImageError
 from mimzoo.tasks import ObjectDetector
 from mimzoo.tasks.detection import AveragePrecision, DetectionScores
 from mimzoo_training import parts
@@ -24,6 +28,7 @@ from mimzoo_training.supervised import Job, Measured, check_precision, train
 from mimzoo_training.workdir import Workdir, alone_in_workdir
 
 METRIC = "box AP50"
+READ_AT_ONCE = 64  # images whose objects are found
 
 
 @alone_in_workdir
@@ -159,9 +164,20 @@ def measure(
     """Loss of a compiled detector on a source, and COCO's average precision."""
     loss = model.evaluate(source, batch_size=batch_size, verbose=0, return_dict=True)["loss"]
     scores = AveragePrecision(model.num_classes, model.class_names)
-    for index, found in enumerate(model.predict(source)):
-        scores.add(source.objects(index), found)
+    for first in range(0, len(source), READ_AT_ONCE):
+        images = _readable(source, range(first, min(first + READ_AT_ONCE, len(source))))
+        for index, found in zip(images, model.predict(list(images.values())), strict=True):
+            scores.add(source.objects(index), found)
     return float(loss), scores.result()
+
+
+def _readable(source: Source, indices: Iterable[int]) -> dict[int, np.ndarray]:
+    """Images by number; one that cannot be read is left out, as `evaluate` has said."""
+    images = {}
+    for index in indices:
+        with contextlib.suppress(ImageError):
+            images[index] = source.fetch([index])[0]["image"]
+    return images
 
 
 def table(scores: DetectionScores) -> str:

@@ -177,7 +177,7 @@ class BoxInputs(TaskInputs):
         x = x.source if isinstance(x, Loader) else x
         same = isinstance(x, np.ndarray) or hasattr(x, "images")
         size = batch_size if same else 1
-        feed = make_feed(rules, x, batch_size=size, steps=steps, epochs=1, once=True)
+        feed = make_feed(rules, x, batch_size=size, steps=steps, epochs=1, once=True, each=True)
         waiting: list[np.ndarray] = []
         sizes: list[tuple[int, int]] = []
         with fed(feed):

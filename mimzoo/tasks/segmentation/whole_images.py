@@ -187,7 +187,7 @@ class WholeImages(TaskInputs):
             ValueError: a stride of more than a window, or images that cannot be read.
         """
         check_in_order(x)
-        feed = self._whole_images(x, steps=steps, labelled=False)
+        feed = self._whole_images(x, steps=steps, labelled=False, each=True)
         found: list[np.ndarray] = []
         with fed(feed):
             for images, *_ in feed:
