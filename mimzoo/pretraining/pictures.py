@@ -26,6 +26,9 @@ class Pictures:
             pasted back), each (N, H, W, C) uint8, and "masks" (N, patches), the first where an
             image has several. Where the target is not of pixels also "target", its picture; what
             "reconstruction" shows is then pasted into that one.
+
+        Raises:
+            ValueError: without a preprocessor nobody knows which values are black and white.
         """
         x = self.preprocess(images)
         inputs = {"images": x, **self.draw(np.arange(len(x)), epoch)}
@@ -76,7 +79,11 @@ class Pictures:
 
     def to_pixels(self, images: np.ndarray) -> np.ndarray:
         """Normalised images back to uint8 in [0, 255]."""
-        if self.preprocessor is not None:
-            converter = self.preprocessor.image_converter
-            images = (images * np.float32(converter.std) + np.float32(converter.mean)) * 255.0
+        if self.preprocessor is None:
+            raise ValueError(
+                "without a preprocessor nobody knows which values are black and white: give the "
+                "task one with the mean and std of your images."
+            )
+        converter = self.preprocessor.image_converter
+        images = (images * np.float32(converter.std) + np.float32(converter.mean)) * 255.0
         return np.clip(np.round(images), 0, 255).astype("uint8")
