@@ -135,4 +135,4 @@ def test_errors_say_what_to_do(images):
     with pytest.raises(ValueError, match="resize them"):
         nano_task(preprocessor=None).fit(np.zeros((2, 8, 8, 3), "float32"))
     with pytest.raises(ValueError, match="nobody knows which values are black and white"):
-        nano_task(preprocessor=None).reconstruct(np.zeros((2, 16, 16, 3), "float32"))
+        nano_task(preprocessor=None).reconstruct(np.zeros((2, 16, 24, 3), "float32"))
