@@ -31,6 +31,11 @@ def judge(rows: list[Row]) -> list[Finding]:
         size_needs_data(scaling, accuracy),
         large_models_are_better(scaling, accuracy),
         *(strong_targets_help(rows, accuracy, by) for by in COSTS),
-        Finding("B", sampling, UNTESTABLE, ["parts are random, and balanced where images have labels; nothing else was tried"]),
+        Finding(
+            "B",
+            sampling,
+            UNTESTABLE,
+            ["parts are random, and balanced where images have labels; nothing else was tried"],
+        ),
         *(mixing_helps(rows, accuracy, by) for by in COSTS),
     ]
