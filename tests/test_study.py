@@ -12,12 +12,16 @@ from mimzoo_training.study.report import write_report
 from mimzoo_training.study.rows import (
     correlation,
     overfitted,
+    pick,
     published_rows,
     read_csv,
     write_csv,
 )
+from mimzoo_training.study.sampling import sample
 from mimzoo_training.study.spec import Study, shipped, study_of
 from mimzoo_training.study.verdict import CONFIRMED, REFUTED, UNTESTABLE
+
+from mimzoo.data import ArraySource
 
 pytestmark = pytest.mark.one_backend
 
@@ -57,10 +61,34 @@ def test_a_study_is_its_cells():
     assert study.labels == [100, 10, 100]
 
 
+def test_samplings_are_parts_of_names_and_choose_images():
+    grid = [{**RAW["grid"][1], "seeds": [0], "samplings": ["random", "balanced"]}]
+    cells = study_of("test", {**RAW, "grid": grid}).cells
+    assert [cell.name for cell in cells] == [
+        "small_600img-random_10it_seed0",
+        "small_600img_10it_seed0",
+    ]
+    images = np.zeros((40, 2, 2, 3), "uint8")
+    images[1::2, 0] = 9  # every second one has contrast
+    labels = np.arange(40) // 20
+    source = ArraySource(images, labels)
+    assert np.bincount(sample(source, 10, "balanced", 0).labels).tolist() == [5, 5]
+    assert len(sample(source, 0.25, "random", 0)) == 10
+    found = [sample(source, 8, "random", seed).labels.sum() for seed in range(20)]
+    assert len(set(found)) > 1
+    half = sample(source, 20, "contrast", 0).images
+    assert half[:, 0].min() == 9
+    numbered = ArraySource(np.tile(np.arange(40, dtype="uint8")[:, None, None, None], (1, 1, 1, 3)))
+    repeated = sample(numbered, 20, "repeated", 0).images[..., 0]
+    assert np.unique(repeated, return_counts=True)[1].tolist() == [10, 10]
+    with pytest.raises(ValueError, match="takes 30 of 60 images"):
+        sample(source, 30, "contrast", 0)
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_every_recipe_of_the_studies_that_come_along_exists(name):
     study = load_study(name)
-    assert len({cell.recipe().name for cell in study.cells}) > 1
+    assert len({cell.name for cell in study.cells}) == len(study.cells) > 1
     assert all(isinstance(cell.recipe().batch_size, int) for cell in study.cells)
 
 
@@ -74,6 +102,8 @@ def test_every_recipe_of_the_studies_that_come_along_exists(name):
             "'big'; there are small",
         ),
         ({"grid": [{"models": ["small"], "data": [1.5], "lengths": ["1ep"]}]}, "data must be"),
+        ({"grid": [{**RAW["grid"][0], "samplings": ["odd"]}]}, "samplings are balanced, random"),
+        ({"grid": [{**RAW["grid"][0], "data": [1], "samplings": ["random"]}]}, "need a part"),
         ({"evaluate": {"finetune": [{"labels": 5}]}}, "needs a length"),
         ({"evaluate": {"finetune": [{"length": "5ep"}]}}, "labels must be a number"),
         ({"evaluate": {"features": {"labels": [1], "kinds": ["svm"]}}}, "probe and knn"),
@@ -209,6 +239,24 @@ def test_findings_come_out_either_way():
     # Twice the time of the longest rival: nothing to compare with.
     slow = {**mixed, "seconds": 100}
     assert verdicts([*rows, slow])[7:] == [UNTESTABLE] * 3 + [REFUTED, UNTESTABLE]
+
+
+def test_samplings_are_compared_with_the_balanced_one(tmp_path):
+    rows = made_up()
+    drawn = [row | {"sampling": "random"} for row in pick(rows, images=1000, size="s")]
+    others = [f.claim for f in judge(rows) if f.verdict != UNTESTABLE]
+    (finding,) = [f for f in judge(rows + drawn) if "sampled" in f.claim]
+    assert (finding.verdict, len(finding.evidence)) == (CONFIRMED, 2)
+    worse = [row | {"finetune_100": row["finetune_100"] - 0.1} for row in drawn]
+    found = judge(rows + worse)
+    (finding,) = [f for f in found if "sampled" in f.claim]
+    assert finding.verdict == REFUTED
+    assert "random 49.1 ± 0.1 %, balanced 60.1 ± 0.1 % (-10.0 points" in "; ".join(finding.evidence)
+    # Nothing else looks at them.
+    assert [f.claim for f in found if f.verdict != UNTESTABLE] == [*others, finding.claim]
+    study = Study("test", "A test", {}, study_of("test", RAW).cells, [], {})
+    write_report(tmp_path, study, rows + worse, source="noise", say=lambda line: None)
+    assert "| s    | 1,000, random | 40" in (tmp_path / "report.md").read_text()
 
 
 def test_what_seeds_differ_by_confirms_nothing():

@@ -19,6 +19,7 @@ from mimzoo_training.files import locked, read_json, write_json
 from mimzoo_training.log import read_rows
 from mimzoo_training.study.place import Place, digest
 from mimzoo_training.study.results import record
+from mimzoo_training.study.sampling import SAMPLINGS
 from mimzoo_training.study.spec import Cell, Study, data_label
 
 
@@ -68,6 +69,7 @@ def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
         "family": cell.family(recipe),
         "size": cell.model.size or recipe.size,
         "data": cell.data,
+        "sampling": cell.sampling,
         "length": cell.length,
         "seed": cell.seed,
         **{key: plan[key] for key in ("images", "steps", "images_seen", "weights", "flops")},
@@ -94,6 +96,7 @@ def recipe_on(cell: Cell, train: Any, source: Any) -> Any:
     if source is train:
         return whole
     name = f"{whole.data}-{data_label(cell.data)}"
+    name += "" if cell.sampling == SAMPLINGS[0] else f"-{cell.sampling}"
     return whole.with_changes(data=name, num_examples=len(source))
 
 

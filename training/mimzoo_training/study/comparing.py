@@ -1,21 +1,31 @@
-"""What papers B and C found about targets and mixing: models compared at the same cost.
+"""What papers B and C found about targets, sampling and mixing.
 
-All rows are of the most images that the study has; models are compared with the one of the other
-family that is nearest to them in weights. Better is what is so by more than the greater std
-over seeds; with one seed, by anything.
+Targets and mixing: models compared at the same cost. All rows are of the most images that the
+study has; models are compared with the one of the other family that is nearest to them in weights.
+Better is what is so by more than the greater std over seeds; with one seed, by anything.
 """
 
 import itertools
 import math
 
-from mimzoo_training.study.rows import Mean, Row, average, grouped, pick, values
-from mimzoo_training.study.verdict import Finding, percent, verdict_of
+from mimzoo_training.study.rows import (
+    Mean,
+    Row,
+    average,
+    grouped,
+    is_balanced,
+    pick,
+    values,
+)
+from mimzoo_training.study.verdict import Finding, difference, percent, points, verdict_of
 
 # What a comparison keeps equal -> how that is said.
 COSTS = {"images_seen": "with the same number of images seen", "seconds": "in the same time"}
 STRONG = ("hog", "features")
 # Costs so much beyond the measured ones are taken for these.
 TOLERANCE = 1.1
+# Of accuracy, or what seeds differ by.
+HARDLY = 0.005
 
 
 def strong_targets_help(rows: list[Row], accuracy: str, by: str) -> Finding:
@@ -36,6 +46,28 @@ def mixing_helps(rows: list[Row], accuracy: str, by: str) -> Finding:
         if family.startswith(("mae ", "simmim ")) and family.count(" ") == 1:
             cases += against(rows, "mixmim", family, accuracy, by)
     return _finding("C", f"MixMIM transfers better than MAE and SimMIM {COSTS[by]}.", cases, by)
+
+
+def sampling_hardly_matters(rows: list[Row], accuracy: str) -> Finding:
+    """Each way to draw images against the balanced one: the same model, amount and length."""
+    evidence, found = [], []
+    for (model, images, steps), group in grouped(rows, ("model", "images", "steps")).items():
+        usual = average(filter(is_balanced, group), accuracy)
+        if not accuracy or usual is None:
+            continue
+        for sampling in values((r for r in group if not is_balanced(r)), "sampling"):
+            drawn = average(pick(group, sampling=sampling), accuracy)
+            gain = difference(drawn, usual)
+            if gain is None:
+                continue
+            limit = max(HARDLY, drawn.spread, usual.spread)
+            found.append(abs(gain) <= limit)
+            evidence.append(
+                f"{model}, {images:,} images, {steps:,} steps: {sampling} {percent(drawn)}, "
+                f"balanced {percent(usual)} ({points(gain)}, limit {points(limit)})"
+            )
+    claim = "How the images were sampled hardly matters (less than half a point)."
+    return Finding("B", claim, verdict_of(found), evidence)
 
 
 def usable(rows: list[Row], accuracy: str, by: str) -> list[Row]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from mimzoo.data import Source, take_subset
 from mimzoo_training.splits import open_parts, open_test
+from mimzoo_training.study.sampling import sample
 from mimzoo_training.study.spec import Cell, Study
 
 
@@ -29,12 +30,11 @@ def open_sources(study: Study, sources: Mapping[str, str | None]) -> dict[str, S
 
 
 def images_of(cell: Cell, study: Study, train: Source) -> Source:
-    """What a cell is pretrained on: each part lies inside every larger one.
+    """What a cell is pretrained on; each balanced or random part lies inside every larger one.
 
     Raises:
         ValueError: more images than there are.
     """
     if isinstance(cell.data, str) or cell.data == 1:
         return train  # a named part is cut by the run itself
-    amount = {"share": cell.data} if cell.data < 1 else {"count": int(cell.data)}
-    return take_subset(train, **amount, seed=study.seed)
+    return sample(train, cell.data, cell.sampling, study.seed)

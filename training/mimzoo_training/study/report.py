@@ -15,6 +15,7 @@ from mimzoo_training.study.rows import (
     average,
     correlation,
     grouped,
+    is_balanced,
     overfitted,
     pick,
     values,
@@ -50,9 +51,10 @@ def write_report(
         say: gets a line for each correlation, law and file.
     """
     write_csv(rows, folder / "study.csv")
-    made = draw(folder, study, rows, source)
     findings = judge(rows)
-    laws = {f: fit_laws(pick(rows, family=f)) for f in values(rows, "family")} if fit else {}
+    plain = list(filter(is_balanced, rows))
+    made = draw(folder, study, plain, source)
+    laws = {f: fit_laws(pick(plain, family=f)) for f in values(plain, "family")} if fit else {}
     for family, found in laws.items():
         if found:
             made.append((family, name := f"scaling_laws_{family.replace(' ', '_')}.png"))
@@ -61,9 +63,9 @@ def write_report(
             say(f"{family}: {law}")
     text = markdown(study, rows, findings, made, source, laws)
     write_file(folder / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
-    for family in values(rows, "family"):
-        for accuracy in accuracies(rows):
-            r = correlation(pick(rows, family=family), "val_loss", accuracy)
+    for family in values(plain, "family"):
+        for accuracy in accuracies(plain):
+            r = correlation(pick(plain, family=family), "val_loss", accuracy)
             if r is not None:
                 say(f"{family}: validation loss and {accuracy_label(accuracy)}: r = {r}")
     names = ["report.md", "study.csv", *dict.fromkeys(n for _, n in made)]
@@ -167,12 +169,15 @@ def markdown(
 def _table(rows: list[Row]) -> list[str]:
     """One line for each size, amount of data and length."""
     known = accuracies(rows)
-    worse = overfitted(rows)
+    plain = list(filter(is_balanced, rows))
+    worse = overfitted(plain)
     heads = ["size", "images", "steps", "seeds", "validation loss", *map(accuracy_label, known)]
     lines = [heads]
-    for (size, images, steps), group in grouped(rows, ("size", "images", "steps")).items():
+    keys = ("size", "images", "steps", "sampling")
+    for (size, images, steps, _), group in grouped(rows, keys).items():
         loss = average(group, "val_loss")
         longest = steps == max(values(pick(rows, size=size, images=images), "steps"))
+        longest &= is_balanced(group[0])
         ring = " ○" if longest and (group[0]["family"], size, images) in worse else ""
         cells = [size, amount(group[0]), f"{steps:,}", str(len(group)), f"{loss}{ring}"]
         for name in known:

@@ -7,6 +7,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from mimzoo_training.files import write_file
+from mimzoo_training.study.sampling import SAMPLINGS
 from mimzoo_training.study.spec import Study, data_label
 
 Row = dict[str, Any]
@@ -17,6 +18,7 @@ COLUMNS = (
     "size",
     "data",
     "images",
+    "sampling",
     "length",
     "steps",
     "images_seen",
@@ -66,7 +68,7 @@ def average(rows: Iterable[Row], column: str) -> Mean | None:
 
 def pick(rows: Iterable[Row], **wanted: Any) -> list[Row]:
     """Rows with these values."""
-    return [row for row in rows if all(row[k] == v for k, v in wanted.items())]
+    return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
 
 
 class Correlation(NamedTuple):
@@ -142,7 +144,7 @@ def grouped(rows: Iterable[Row], names: tuple[str, ...]) -> dict[tuple, list[Row
     """Values of columns -> the rows that have them."""
     found: dict[tuple, list[Row]] = {}
     for row in rows:
-        found.setdefault(tuple(row[name] for name in names), []).append(row)
+        found.setdefault(tuple(row.get(name) for name in names), []).append(row)
     return found
 
 
@@ -219,7 +221,13 @@ def _number(text: str) -> Any:
 def amount(row: Row) -> str:
     """What a row's data is called."""
     data = row["data"]
-    return data_label(data) if isinstance(data, str) else f"{row['images']:,}"
+    drawn = "" if is_balanced(row) else f", {row['sampling']}"
+    return data_label(data) if isinstance(data, str) else f"{row['images']:,}{drawn}"
+
+
+def is_balanced(row: Row) -> bool:
+    """Whether a row's images were drawn as in all studies that do not compare ways to do so."""
+    return row.get("sampling", SAMPLINGS[0]) == SAMPLINGS[0]
 
 
 def accuracy_label(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from mimzoo_training.recipes import PretrainRecipe, get_recipe
 from mimzoo_training.recipes.legacy import upgraded_changes
 from mimzoo_training.recipes.objects import merged
+from mimzoo_training.study.sampling import SAMPLINGS
 
 SHIPPED = Path(__file__).parent / "specs"
 # Evaluations of a cell, and the options of each.
@@ -21,7 +22,7 @@ EVALUATIONS = {
 _OPTIONS = ("seed", "validation", "test", "validations", "precision")
 _STUDY = {"title", *_OPTIONS, "models", "grid", "evaluate"}
 _MODEL = {"recipe", "size", "family", "finetune", "changes"}
-_GRID = {"models", "data", "lengths", "seeds"}
+_GRID = {"models", "data", "lengths", "seeds", "samplings"}
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        name: <model>_<data>_<length>_seed<seed>.
+        name: <model>_<data>_<length>_seed<seed>, with -<sampling> after the data if it is not
+            "balanced".
         data: a share of the images in (0, 1] or a number of them, drawn so that each lies inside
             every larger one; or the name of a data set of the recipe, such as "in1k20".
+        sampling: how a share or number is drawn, see `sampling.sample`.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Cell:
     data: float | int | str
     length: str
     seed: int
+    sampling: str = "balanced"
 
     def recipe(self) -> PretrainRecipe:
         """How the cell is pretrained.
@@ -190,10 +194,10 @@ def study_of(name: str, raw: dict[str, Any]) -> Study:
     for block in raw["grid"]:
         _known(block, _GRID, "a [[grid]]")
         axes = block["models"], block["data"], block["lengths"], block.get("seeds", [0])
-        for label, data, length, seed in itertools.product(*axes):
+        for label, *axis in itertools.product(*axes, block.get("samplings", SAMPLINGS[:1])):
             if label not in models:
                 raise ValueError(f"a [[grid]] names {label!r}; there are {', '.join(models)}.")
-            cell = _cell(models[label], data, length, seed)
+            cell = _cell(models[label], *axis)
             cells.setdefault(cell.name, cell)
     evaluate = raw.get("evaluate", {})
     _known(evaluate, set(EVALUATIONS), "[evaluate]")
@@ -217,10 +221,16 @@ def _model(label: str, entry: dict[str, Any]) -> Model:
     return Model(label, entry["recipe"], *names, changes)
 
 
-def _cell(model: Model, data: float | int | str, length: str, seed: int) -> Cell:
+def _cell(model: Model, data: float | int | str, length: str, seed: int, sampling: str) -> Cell:
     if not isinstance(data, str) and not (data > 0 and (data <= 1 or data == int(data))):
         raise ValueError(f"data must be a share in (0, 1], a number of images or a name: {data}.")
-    return Cell(f"{model.label}_{data_label(data)}_{length}_seed{seed}", model, data, length, seed)
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"samplings are {', '.join(SAMPLINGS)}, not {sampling!r}.")
+    drawn = "" if sampling == SAMPLINGS[0] else f"-{sampling}"
+    if drawn and (isinstance(data, str) or data == 1):
+        raise ValueError(f"samplings need a part of the data; {data_label(data)} is not drawn.")
+    name = f"{model.label}_{data_label(data)}{drawn}_{length}_seed{seed}"
+    return Cell(name, model, data, length, seed, sampling)
 
 
 def data_label(data: float | int | str) -> str:
