@@ -251,7 +251,7 @@ def test_samplings_are_compared_with_the_balanced_one(tmp_path):
     found = judge(rows + worse)
     (finding,) = [f for f in found if "sampled" in f.claim]
     assert finding.verdict == REFUTED
-    assert "random 49.1 ± 0.1 %, balanced 60.1 ± 0.1 % (-10.0 points" in "; ".join(finding.evidence)
+    assert "random 50.0 ± 0.1 %, balanced 60.1 ± 0.1 % (-10.0 points" in "; ".join(finding.evidence)
     # Nothing else looks at them.
     assert [f.claim for f in found if f.verdict != UNTESTABLE] == [*others, finding.claim]
     study = Study("test", "A test", {}, study_of("test", RAW).cells, [], {})
