@@ -12,7 +12,7 @@ import signal
 import keras
 import numpy as np
 import pytest
-from mimzoo_training import checkpoint, files, loop, parts, workdir
+from mimzoo_training import checkpoint, files, loop, parts, progress, workdir
 from mimzoo_training.distribution import Devices
 from mimzoo_training.files import RunError
 from mimzoo_training.interrupt import Interrupted
@@ -314,3 +314,20 @@ def test_an_online_probe_watches_and_changes_nothing(whole, recipe, source, tmp_
     bare = ArraySource(source.images, name="bare")
     with pytest.raises(ValueError, match="has no labels to probe with"):
         pretrain(recipe, bare, tmp_path / "b", validation=bare, probe=10, say=quiet[1])
+
+
+def test_the_time_left_counts_validation(monkeypatch, capsys):
+    """Ten steps a second, and nine seconds of validation for each ten steps."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    shown = progress.Progress(40, 8)
+    now[0] = 1.0
+    shown.update(10, 1.0, 0.5)
+    assert shown.left(10) == "  0:03 left"
+    shown.pause()
+    now[0] = 10.0
+    shown.unpause()
+    assert shown.left(10) == "  0:30 left"
+    now[0] = 11.0
+    shown.update(20, 2.0, 0.5)
+    assert shown.rate == 10

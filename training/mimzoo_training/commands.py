@@ -48,7 +48,7 @@ def pretrain(args: argparse.Namespace) -> None:
         scores=read_scores(args.scores) if args.scores else None,
         scale=args.scale,
         precision=args.precision,
-        validation_every=args.validation_every,
+        validation_every=args.validation_every or 1,
         checkpoint_seconds=args.checkpoint_seconds,
         devices=devices,
         probe=args.probe,

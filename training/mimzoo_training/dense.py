@@ -91,6 +91,11 @@ def build_dense(
         )
 
 
+def tenth(epochs: float) -> int:
+    """Epochs between two validations, which read whole images and may take longer than training."""
+    return max(1, round(epochs / 10))
+
+
 def fill_colour(recipe: Recipe) -> tuple[int, ...]:
     """Of what a window shows outside of its image: the mean, red, green and blue in 0..255."""
     return tuple(round(255 * value) for value in recipe.mean)

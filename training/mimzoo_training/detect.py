@@ -20,6 +20,7 @@ from mimzoo_training.dense import (
     check_classes,
     chosen_recipe,
     fill_colour,
+    tenth,
     window_loader,
 )
 from mimzoo_training.recipes.recipe_kinds import DetectRecipe
@@ -43,7 +44,7 @@ def detect(
     from_scratch: bool = False,
     scale: float | None = None,
     precision: str = "float32",
-    validation_every: int = 1,
+    validation_every: int | None = None,
     checkpoint_seconds: float = 120.0,
     command: str = "mimzoo_training.detect.detect",
     say: Callable[[str], None] = print,
@@ -61,7 +62,7 @@ def detect(
         from_scratch: new weights, with the same schedule: what pretraining has to be better than.
         scale: share of the length that the recipe has on these images, in (0, 1], for a trial.
         precision: "float32" or "mixed_bfloat16".
-        validation_every: epochs between two validations.
+        validation_every: epochs between two validations; default: a tenth of the run.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
         command: recorded with the results.
         say: gets a line about what happens.
@@ -138,8 +139,11 @@ class _Detect(Job):
         more["classes"] = scores.classes
         return Measured(METRIC, scores.ap50, METRIC, more, table(scores))
 
-    def hooks(self, epochs: float) -> list[Any]:
-        return [BoxOverlays(self.validation, round(epochs / 10))] if self.validation else []
+    def default_interval(self, epochs: float) -> int:
+        return tenth(epochs)
+
+    def pictures(self, epochs: float) -> list[Any]:
+        return [BoxOverlays(self.validation, tenth(epochs))] if self.validation else []
 
 
 # --- parts of a run -------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def finetune(
     linear_probe: bool = False,
     scale: float | None = None,
     precision: str = "float32",
-    validation_every: int = 1,
+    validation_every: int | None = None,
     checkpoint_seconds: float = 120.0,
     devices: Devices | None = None,
     command: str = "mimzoo_training.finetune.finetune",
@@ -57,7 +57,7 @@ def finetune(
             results, no preset.
         scale: share of the length that the recipe has on these images, in (0, 1], for a trial.
         precision: "float32" or "mixed_bfloat16".
-        validation_every: epochs between two validations.
+        validation_every: epochs between two validations; default: 1.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
         devices: from `mimzoo_training.distribution.start`; default: one.
         command: recorded with the results.

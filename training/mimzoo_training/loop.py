@@ -51,6 +51,7 @@ class Trainer:
         evaluate: measures "val_loss" and the like.
         schedule: step -> learning rate, for the log.
         hooks: called after each epoch's row, with the epoch.
+        pictures: likewise, but before the epoch is validated, which may take longer than it.
         metrics: names of metrics that the model reports beside the loss.
         columns: names of what `evaluate` measures beyond that.
         validation_every: epochs between two validations; the end is always validated.
@@ -66,6 +67,7 @@ class Trainer:
     evaluate: Callable[[], dict[str, float]]
     schedule: Callable[[int], float]
     hooks: list[Hook] = field(default_factory=list)
+    pictures: list[Hook] = field(default_factory=list)
     metrics: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     validation_every: int = 1
@@ -292,6 +294,8 @@ class _Steps(keras.callbacks.Callback):
         if trainer.devices.peak:
             flops = step_flops(self.model, trainer.loader.batch_size) * self.done / seconds
             row["flop_utilisation"] = round(flops / trainer.devices.peak, 4)
+        for picture in trainer.pictures if trainer.devices.is_main else ():
+            picture(trainer, epoch)
         last, best = step == trainer.total_steps, False
         if last or math.ceil(epoch) % trainer.validation_every == 0:
             values = trainer.evaluate()

@@ -104,21 +104,23 @@ def draw_grid(
 class EpochPictures:
     """A hook that draws `overlay_<epoch>.png` of images of a source, evenly spread over it.
 
+    The first comes after the first epoch.
+
     Args:
         source: the images.
-        every: epochs between two pictures.
+        every: epochs between two of the others.
     """
 
     def __init__(self, source: Source, every: int) -> None:
         # Of a film, neighbouring images are alike.
         places = np.linspace(0, len(source) - 1, min(SHOWN, len(source))).round().astype(int)
         self.examples = [source[index] for index in places.tolist()]
-        self.every = max(1, every)
+        self.every = every
 
     def __call__(self, trainer: Any, epoch: float) -> None:
         """Draws what the model makes of the images now."""
         last = trainer.state["step"] == trainer.total_steps
-        if last or (isinstance(epoch, int) and epoch % self.every == 0):
+        if last or (isinstance(epoch, int) and (epoch == 1 or epoch % self.every == 0)):
             self.draw(trainer.model, trainer.workdir.path / f"overlay_{epoch}.png")
 
     def draw(self, model: Any, path: Path) -> None:

@@ -49,7 +49,8 @@ class Progress:
 
     def start(self, step: int) -> int:
         """The step from which the run continues; returns it."""
-        self.step = step
+        self.step = self._begun = step
+        self._pauses = 0.0
         self._last = (time.monotonic(), step)
         return step
 
@@ -71,12 +72,14 @@ class Progress:
             self._bar.stop()
 
     def pause(self) -> None:
-        """The time until `unpause` (validation, pictures) does not count into the rate."""
+        """The time until `unpause` (validation, pictures) counts as left, not into the rate."""
         self._paused = time.monotonic()
 
     def unpause(self) -> None:
         """Ends `pause`."""
-        self._last = (self._last[0] + time.monotonic() - self._paused, self._last[1])
+        paused = time.monotonic() - self._paused
+        self._pauses += paused
+        self._last = (self._last[0] + paused, self._last[1])
 
     def update(self, step: int, epoch: float, loss: float) -> None:
         """Shows where the run is."""
@@ -99,7 +102,8 @@ class Progress:
         """The time left after a step, with two spaces before it; "" if it is not known, or none."""
         if not self.rate or step >= self.total:
             return ""
-        return f"  {duration((self.total - step) / self.rate)} left"
+        per_step = 1 / self.rate + self._pauses / max(step - self._begun, 1)
+        return f"  {duration((self.total - step) * per_step)} left"
 
     def line(self, text: str) -> None:
         """Prints a line, above the bar if there is one."""

@@ -16,6 +16,7 @@ from mimzoo_training.dense import (
     check_classes,
     chosen_recipe,
     fill_colour,
+    tenth,
     window_loader,
 )
 from mimzoo_training.overlays import Overlays
@@ -42,7 +43,7 @@ def segment(
     linear_probe: bool = False,
     scale: float | None = None,
     precision: str = "float32",
-    validation_every: int = 1,
+    validation_every: int | None = None,
     checkpoint_seconds: float = 120.0,
     command: str = "mimzoo_training.segment.segment",
     say: Callable[[str], None] = print,
@@ -62,7 +63,7 @@ def segment(
         linear_probe: the backbone stays as it is, below a linear head.
         scale: share of the length that the recipe has on these images, in (0, 1], for a trial.
         precision: "float32" or "mixed_bfloat16".
-        validation_every: epochs between two validations.
+        validation_every: epochs between two validations; default: a tenth of the run.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
         command: recorded with the results.
         say: gets a line about what happens.
@@ -144,8 +145,11 @@ class _Segment(Job):
         more = {"pixel_accuracy": round(confusion.accuracy, 6), "classes": rows}
         return Measured(METRIC, confusion.mean_iou, METRIC, more, table(rows))
 
-    def hooks(self, epochs: float) -> list[Any]:
-        return [Overlays(self.validation, round(epochs / 10))] if self.validation else []
+    def default_interval(self, epochs: float) -> int:
+        return tenth(epochs)
+
+    def pictures(self, epochs: float) -> list[Any]:
+        return [Overlays(self.validation, tenth(epochs))] if self.validation else []
 
 
 # --- parts of a run -------------------------------------------------------------------------------

@@ -100,8 +100,12 @@ class Job:
         """What a record of the run keeps beyond what all runs do."""
         return {}
 
-    def hooks(self, epochs: float) -> list[Any]:
-        """Hooks of the trainer for a run of so many epochs."""
+    def default_interval(self, epochs: float) -> int:
+        """Epochs between two validations in a run of so many, where nothing else is asked for."""
+        return 1
+
+    def pictures(self, epochs: float) -> list[Any]:
+        """What draws pictures in a run of so many epochs, see `Trainer`."""
         return []
 
     def instead(
@@ -116,7 +120,7 @@ def train(
     place: Workdir,
     *,
     precision: str,
-    validation_every: int,
+    validation_every: int | None,
     checkpoint_seconds: float,
     command: str,
     say: Callable[[str], None],
@@ -127,7 +131,7 @@ def train(
         job: what and how.
         place: the work directory.
         precision: "float32" or "mixed_bfloat16".
-        validation_every: epochs between two validations.
+        validation_every: epochs between two validations; None: as the job says.
         checkpoint_seconds: between two checkpoints; a signal always leaves one.
         command: recorded with the results.
         say: gets a line about what happens.
@@ -174,7 +178,7 @@ def train(
         rate = parts.schedule(recipe, len(source))
         job.compile(model, classify.finetune_optimizer(recipe, model, rate))
         epochs = rate.total_steps / loader.steps_per_epoch
-        hooks = [Curves(), *tensorboard_hook(place.path, say), *job.hooks(epochs)]
+        hooks = [Curves(), *tensorboard_hook(place.path, say)]
         trainer = Trainer(
             model,
             loader,
@@ -183,9 +187,10 @@ def train(
             lambda: job.validate(model) if job.validation is not None else {},
             schedule=lambda step: float(rate(step)),
             hooks=hooks if devices.is_main else [],
+            pictures=job.pictures(epochs),
             metrics=job.metrics,
             columns=job.columns,
-            validation_every=validation_every,
+            validation_every=validation_every or job.default_interval(epochs),
             checkpoint_seconds=checkpoint_seconds,
             devices=devices,
         )
