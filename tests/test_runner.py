@@ -331,3 +331,11 @@ def test_the_time_left_counts_validation(monkeypatch, capsys):
     now[0] = 11.0
     shown.update(20, 2.0, 0.5)
     assert shown.rate == 10
+
+
+def test_pictures_are_of_images_that_are_spread_over_the_data(recipe):
+    """Sorted by class, the first ones would all be of one."""
+    numbers = np.arange(64, dtype="uint8")
+    images = np.broadcast_to(numbers[:, None, None, None], (64, 8, 8, 3)).copy()
+    shown = parts.some_images(ArraySource(images), recipe, count=4)
+    assert shown[:, 0, 0, 0].tolist() == [0, 21, 42, 63]

@@ -9,6 +9,7 @@ import numpy as np
 from mimzoo.data import Source
 from mimzoo.data.label_maps import IGNORED
 from mimzoo_training.files import write_file
+from mimzoo_training.pictures import spread
 
 OPACITY = 0.55
 MAX_NAMES = 24  # in a legend
@@ -112,9 +113,7 @@ class EpochPictures:
     """
 
     def __init__(self, source: Source, every: int) -> None:
-        # Of a film, neighbouring images are alike.
-        places = np.linspace(0, len(source) - 1, min(SHOWN, len(source))).round().astype(int)
-        self.examples = [source[index] for index in places.tolist()]
+        self.examples = [source[index] for index in spread(len(source), SHOWN).tolist()]
         self.every = every
 
     def __call__(self, trainer: Any, epoch: float) -> None:

@@ -19,12 +19,14 @@ from mimzoo.data import (
     Source,
 )
 from mimzoo.data.named_subsets import NAMED_SUBSETS, check_sampling, named_subset
+from mimzoo.data.subsets import select
 from mimzoo.optimizers import AdamW, WarmupCosine, WarmupLinear, WarmupMultiStep
 from mimzoo.optimizers.groups import matches_any
 from mimzoo.pretraining.task import MIMPreprocessor, MIMTask
 from mimzoo.tasks.inputs import fed
 from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo_training.distribution import Devices
+from mimzoo_training.pictures import spread
 from mimzoo_training.recipes.base import Recipe
 from mimzoo_training.recipes.objects import build, merged
 from mimzoo_training.recipes.recipe_kinds import PretrainRecipe
@@ -140,10 +142,11 @@ def evaluate(model: keras.Model, loader: Loader, devices: Devices | None = None)
     return devices.results(model, values)
 
 
-def first_images(source: Source, recipe: Recipe, multiple: int = 1, count: int = 8) -> np.ndarray:
-    """(N, H, W, 3) uint8: the first images of a source at the recipe's size."""
+def some_images(source: Source, recipe: Recipe, multiple: int = 1, count: int = 8) -> np.ndarray:
+    """(N, H, W, 3) uint8: images that are spread over a source, at the recipe's size."""
     count = min(count, len(source)) // multiple * multiple
-    loader = Loader(source, count, transform=test_transform(recipe), shuffle=False)
+    shown = select(source, spread(len(source), count), source.name)
+    loader = Loader(shown, count, transform=test_transform(recipe), shuffle=False)
     return loader.batch(0).astype("uint8")
 
 

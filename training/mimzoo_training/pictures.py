@@ -39,6 +39,11 @@ class Curves:
             self.drawn = time.monotonic()
 
 
+def spread(total: int, count: int) -> np.ndarray:
+    """(count,) places evenly spread over `total`: neighbours are of one class, or of one film."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int)
+
+
 def draw_curve(rows: list[dict], path: Path) -> None:
     """Loss and validation loss over epochs, as a PNG file."""
     from matplotlib.figure import Figure

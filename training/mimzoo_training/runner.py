@@ -171,7 +171,7 @@ def _train(
         loss = parts.masked_loss(task, validation, recipe.batch_size, devices)
         return {"val_loss": loss, **(probed() if probed else {})}
 
-    images = parts.first_images(validation or source, recipe, task.multiple)
+    images = parts.some_images(validation or source, recipe, task.multiple)
     total = rate.total_steps
     every = round(total / loader.steps_per_epoch / PICTURES)
     hooks = [Curves(), *tensorboard_hook(place.path, say)] if devices.is_main else []
