@@ -29,8 +29,8 @@ def grid(name: str) -> Any:
     ```
 
     Args:
-        name: "simmim_data_scaling", "coyo_data_scaling", "simmim", "mae", "mixmim", "nano" or
-            "nano_scaling".
+        name: "simmim_data_scaling", "coyo_data_scaling", "simmim", "mae", "mixmim", "nano",
+            "nano_colour" or "nano_scaling".
 
     Returns:
         A pandas.DataFrame, or without pandas a list of dictionaries that prints as a table.

@@ -25,7 +25,9 @@ _RULES = {
 def vit_nano_mae_cifar10(length: str = "20ep") -> PretrainRecipe:
     """MAE pretraining of ViT-nano (patch 4, 64 patches) on 45,000 images of CIFAR-10.
 
-    Expect: not measured.
+    Expect: validation loss 0.542; fine-tuned on 1,000 labels 52.8 % of 5,000 other images, against
+    36.5 % from scratch (`results.json` of the bundled preset). Cost: 86 minutes on one busy CPU
+    core, torch.
 
     Args:
         length: of the run.
