@@ -1,9 +1,9 @@
 """Detection: a preset, images with boxes and a folder give a detector."""
 
-import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -175,13 +175,18 @@ def measure(
     return float(loss), scores.result()
 
 
-def _readable(source: Source, indices: Iterable[int]) -> dict[int, np.ndarray]:
+def _readable(source: Source, indices: Sequence[int]) -> dict[int, np.ndarray]:
     """Images by number; one that cannot be read is left out, as `evaluate` has said."""
-    images = {}
-    for index in indices:
-        with contextlib.suppress(ImageError):
-            images[index] = source.fetch([index])[0]["image"]
-    return images
+
+    def read(index: int) -> np.ndarray | None:
+        try:
+            return source.fetch([index])[0]["image"]
+        except ImageError:
+            return None
+
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside of Python's lock
+        found = zip(indices, pool.map(read, indices), strict=True)
+        return {index: image for index, image in found if image is not None}
 
 
 def table(scores: DetectionScores) -> str:
