@@ -19,7 +19,7 @@ from mimzoo_training.files import locked, read_json, write_json
 from mimzoo_training.log import read_rows
 from mimzoo_training.study.place import Place, digest
 from mimzoo_training.study.results import record
-from mimzoo_training.study.sampling import SAMPLINGS
+from mimzoo_training.study.sampling import suffix
 from mimzoo_training.study.spec import Cell, Study, data_label
 
 
@@ -95,8 +95,7 @@ def recipe_on(cell: Cell, train: Any, source: Any) -> Any:
     whole = named_for(recipe, train)
     if source is train:
         return whole
-    name = f"{whole.data}-{data_label(cell.data)}"
-    name += "" if cell.sampling == SAMPLINGS[0] else f"-{cell.sampling}"
+    name = f"{whole.data}-{data_label(cell.data)}{suffix(cell.sampling)}"
     return whole.with_changes(data=name, num_examples=len(source))
 
 

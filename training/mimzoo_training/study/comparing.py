@@ -66,7 +66,10 @@ def sampling_hardly_matters(rows: list[Row], accuracy: str) -> Finding:
                 f"{model}, {images:,} images, {steps:,} steps: {sampling} {percent(drawn)}, "
                 f"balanced {percent(usual)} ({points(gain)}, limit {points(limit)})"
             )
-    claim = "How the images were sampled hardly matters (less than half a point)."
+    claim = (
+        "How the images were sampled hardly matters (by no more than half a point, or than seeds "
+        "differ by)."
+    )
     return Finding("B", claim, verdict_of(found), evidence)
 
 

@@ -13,6 +13,11 @@ CONSIDERED, REPEATS = 2, 10
 SAMPLINGS = ("balanced", "random", "contrast", "repeated")
 
 
+def suffix(sampling: str) -> str:
+    """What names of cells and data end in: nothing for the usual way."""
+    return "" if sampling == SAMPLINGS[0] else f"-{sampling}"
+
+
 def sample(source: Source, amount: float, sampling: str, seed: int) -> Source:
     """A part of a source.
 

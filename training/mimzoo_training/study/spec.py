@@ -11,7 +11,7 @@ from typing import Any
 from mimzoo_training.recipes import PretrainRecipe, get_recipe
 from mimzoo_training.recipes.legacy import upgraded_changes
 from mimzoo_training.recipes.objects import merged
-from mimzoo_training.study.sampling import SAMPLINGS
+from mimzoo_training.study.sampling import SAMPLINGS, suffix
 
 SHIPPED = Path(__file__).parent / "specs"
 # Evaluations of a cell, and the options of each.
@@ -226,7 +226,7 @@ def _cell(model: Model, data: float | int | str, length: str, seed: int, samplin
         raise ValueError(f"data must be a share in (0, 1], a number of images or a name: {data}.")
     if sampling not in SAMPLINGS:
         raise ValueError(f"samplings are {', '.join(SAMPLINGS)}, not {sampling!r}.")
-    drawn = "" if sampling == SAMPLINGS[0] else f"-{sampling}"
+    drawn = suffix(sampling)
     if drawn and (isinstance(data, str) or data == 1):
         raise ValueError(f"samplings need a part of the data; {data_label(data)} is not drawn.")
     name = f"{model.label}_{data_label(data)}{drawn}_{length}_seed{seed}"
