@@ -100,7 +100,7 @@ def test_a_preset_carries_recipe_results_licence_and_is_small(name):
 
 @pytest.mark.one_backend
 def test_it_knows_more_than_a_random_network():
-    """A few labels and a linear layer are enough to tell."""
+    """A few labels and a linear layer are enough to see it."""
     from mimzoo.downstream import extract_features, linear_probe
 
     def accuracy(load_weights: bool) -> float:
