@@ -173,6 +173,8 @@ def check_wrong_masks(make: Maker, images: np.ndarray) -> None:
     ):
         with pytest.raises(ValueError, match=r"masks must be|give one mask for each image"):
             act()
+    with pytest.raises(ValueError, match="takes ready inputs, a dict of images and masks"):
+        task.train_on_batch(images)
 
 
 def check_drop_path_is_on(make: Maker, images: np.ndarray) -> None:

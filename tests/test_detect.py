@@ -227,7 +227,8 @@ def test_every_way_in_is_one():
         model.evaluate(x, y, batch_size=6, verbose=0)
         for x, y in ((images, targets), ([(images, targets)], None), (loader, None))
     ]
-    np.testing.assert_allclose(values, values[:1] * 3, rtol=1e-5)
+    values += [model.test_on_batch(images, targets), model.train_on_batch(images, targets)]
+    np.testing.assert_allclose(values, values[:1] * 5, rtol=1e-5)
     for one, other in zip(model.predict(loader), model.predict(list(images)), strict=True):
         np.testing.assert_allclose(one["boxes"], other["boxes"], atol=1e-4)
     history = model.fit([(images, targets)], verbose=0, validation_data=(images, targets)).history

@@ -167,6 +167,11 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
 
     def check_inputs(self, inputs: dict) -> None:
         """Raises ValueError unless `inputs` are {"images", "masks"} that fit the backbone."""
+        if not isinstance(inputs, dict):
+            raise ValueError(
+                f"{type(self).__name__} itself takes ready inputs, a dict of images and masks: give "
+                "images to fit, evaluate or predict, which draw the masks."
+            )
         known = {"images", *self.draw(np.arange(self.multiple))}
         if set(inputs) - {"weights"} != known:
             raise ValueError(
