@@ -14,15 +14,18 @@ import keras
 import numpy as np
 import pytest
 from mimzoo_training.cli import main
+from mimzoo_training.publish.command import draw
 from mimzoo_training.publish.fingerprint import compare, fingerprint, noise
 from mimzoo_training.publish.items import find_item
 from mimzoo_training.publish.publisher import tag_of
+from PIL import Image
 from released import Released
 from test_convert_layouts import mae, randomized
 
 from mimzoo.convert.importing import load
 from mimzoo.hub import cache_folder, preset_info
 from mimzoo.hub.catalogue import catalogue, grids
+from mimzoo.hub.contents import Contents
 from mimzoo.hub.manifest import read_manifest
 from mimzoo.models import Backbone, ImageClassifier, ViTBackbone
 from mimzoo.pretraining import SimMIM
@@ -289,6 +292,20 @@ def test_the_gate(hub, official, tmp_path, capsys, monkeypatch):
     # A dry run goes without, and says so.
     assert main(["publish", *map(str, run), "--org", "mimzoo", "--dry-run"]) == 0
     assert "a dry run only: there is no token" in capsys.readouterr().err
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("preset", "own"), [(NANO, False), ("mixmim_nano_fmnist_10ep", True)])
+def test_reconstructions_are_drawn_for_the_card(preset, own, tmp_path):
+    """Of Fashion-MNIST, or of one image that is given."""
+    images = [tmp_path / "a.png"] if own else []
+    if own:
+        Image.new("RGB", (50, 40), "red").save(images[0])
+    draw(Contents.read(preset_info(preset).folder), tmp_path / "drawn.png", images)
+    with Image.open(tmp_path / "drawn.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    red = (pixels[..., 0] > 200) & (pixels[..., 1:] < 60).all(-1)
+    assert red.any() == own
 
 
 @pytest.mark.one_backend

@@ -169,8 +169,8 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
         """Raises ValueError unless `inputs` are {"images", "masks"} that fit the backbone."""
         if not isinstance(inputs, dict):
             raise ValueError(
-                f"{type(self).__name__} itself takes ready inputs, a dict of images and masks: give "
-                "images to fit, evaluate or predict, which draw the masks."
+                f"{type(self).__name__} itself takes ready inputs, a dict of images and masks: "
+                "give images to fit, evaluate or predict, which draw the masks."
             )
         known = {"images", *self.draw(np.arange(self.multiple))}
         if set(inputs) - {"weights"} != known:

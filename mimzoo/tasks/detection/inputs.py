@@ -111,7 +111,7 @@ class BoxInputs(TaskInputs):
         return super().evaluate(self._joined(x, y), **kwargs)
 
     def train_on_batch(self, x: Any, y: Any = None, **kwargs) -> Any:
-        """`keras.Model.train_on_batch` of images and targets as a data set gives them, see `fit`."""
+        """`keras.Model.train_on_batch` of a batch (images, targets), see `fit`."""
         return keras.Model.train_on_batch(self, *self._checked(x, y, training=True), **kwargs)
 
     def test_on_batch(self, x: Any, y: Any = None, **kwargs) -> Any:

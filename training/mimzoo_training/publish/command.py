@@ -76,8 +76,6 @@ def recipe_of(entry: Any) -> dict | None:
 
 def draw(found: Any, path: Path, images: list[Path]) -> None:
     """Draws reconstructions of images, or of Fashion-MNIST's for a model that was trained on it."""
-    import numpy as np
-
     from mimzoo.data import decode_image, open_source
     from mimzoo_training import measure
     from mimzoo_training.pictures import draw_reconstruction
@@ -89,10 +87,8 @@ def draw(found: Any, path: Path, images: list[Path]) -> None:
     else:
         return
     task = measure.load_mim_task(str(found.path))
-    transform, _ = measure.transforms(task, str(found.path))
-    # MixMIM mixes pairs.
-    pixels += pixels[-1:] * (len(pixels) % 2)
-    draw_reconstruction(task.reconstruct(np.stack([transform(one) for one in pixels])), path)
+    pixels += pixels[-1:] * (len(pixels) % task.multiple)  # MixMIM mixes pairs
+    draw_reconstruction(task.reconstruct(pixels), path)
 
 
 def _existing(path: str) -> Path:
