@@ -19,7 +19,8 @@ __all__ = ["hub"]
 
 # Files of tests that no backend computes in, or only to carry tensors from file to file.
 NUMPY_ONLY = {
-    f"test_data_{n}" for n in ("images", "shards", "shard_index", "sources", "tfds", "transforms")
+    f"test_data_{n}"
+    for n in ("images", "loader", "shards", "shard_index", "sources", "tfds", "transforms")
 }
 NUMPY_ONLY |= {f"test_convert_{n}" for n in ("files", "layouts", "traps")}
 NUMPY_ONLY |= {"test_masking", "test_recipes"}

@@ -216,3 +216,4 @@ def check_arguments(make: Make, folder: Path) -> None:
 # Those after which one backend is as good as another are run on torch only.
 ANYWHERE = [check_copies, check_lora, check_arguments, check_hooks, check_export]
 CHECKS = [check_forward, check_step, check_preset, check_bfloat16, check_pyramid, check_wrong_shape]
+SHOWN_BY_ONE = [check_pyramid, check_wrong_shape]

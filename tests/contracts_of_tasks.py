@@ -135,6 +135,14 @@ def check_epochs_continue(make: Maker, images: np.ndarray) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def check_validation_loss_is_one_number(make: Maker, images: np.ndarray) -> None:
+    """Whatever the batch size, and however often."""
+    task = make()
+    losses = [task.evaluate(images, batch_size=b, verbose=0) for b in (16, 16, 6, 2)]
+    assert losses[0] == losses[1]
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
+
+
 def check_keras_file(make: Maker, images: np.ndarray, tmp_path: Any) -> None:
     """A `.keras` file keeps optimizer, rate and state: training continues as if never saved."""
     task = make()

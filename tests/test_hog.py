@@ -130,7 +130,8 @@ def swin(**options) -> SimMIM:
     return nano_simmim(target=HOGTarget(**options), masking=RandomMasking(0.6))
 
 
-@pytest.mark.parametrize("make", [mae, pytest.param(swin, marks=pytest.mark.one_backend)])
+@pytest.mark.one_backend
+@pytest.mark.parametrize("make", [mae, swin])
 def test_training_lowers_the_loss(make, images):
     task = make()
     task.compile(keras.optimizers.AdamW(5e-3))

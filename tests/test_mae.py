@@ -21,7 +21,9 @@ def nano_task(**options) -> MAE:
     [
         {"drop_path_rate": 0.3},
         pytest.param({"class_token": False, "remat": True}, marks=pytest.mark.one_backend),
-        {"relative_position_bias": "shared", "qkv_bias": "qv"},
+        pytest.param(
+            {"relative_position_bias": "shared", "qkv_bias": "qv"}, marks=pytest.mark.one_backend
+        ),
     ],
     ids=str,
 )
@@ -34,13 +36,6 @@ def test_fit_lowers_the_loss_and_moves_every_weight(images, backbone):
     assert history.history["val_loss"][-1] < start - 0.02
     for old, new in zip(before, task.trainable_variables, strict=True):
         assert not np.array_equal(old, ops.convert_to_numpy(new)), new.path
-
-
-def test_validation_loss_is_one_number(images):
-    task = nano_task()
-    losses = [task.evaluate(images, batch_size=b, verbose=0) for b in (16, 16, 5, 3)]
-    assert losses[0] == losses[1]
-    np.testing.assert_allclose(losses, losses[0], rtol=1e-5)
 
 
 def test_ready_inputs_give_the_same_loss(images):

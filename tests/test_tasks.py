@@ -39,53 +39,57 @@ def data2vec(drop_path_rate: float = 0.0) -> Data2Vec:
     )
 
 
-@pytest.fixture(params=[mae, simmim, mixmim, mae_following, data2vec], ids=lambda f: f.__name__)
-def make(request):
-    return request.param
+def of_all(*everywhere):
+    """All methods on torch; on JAX and TensorFlow these, which show it for the others."""
+    methods = (mae, simmim, mixmim, mae_following, data2vec)
+    marks = {f: [] if f in everywhere else [pytest.mark.one_backend] for f in methods}
+    params = [pytest.param(f, marks=marks[f], id=f.__name__) for f in methods]
+    return pytest.mark.parametrize("make", params)
 
 
-# What one method shows on JAX and TensorFlow, and all on torch.
-SHOWN_BY_ONE = [
-    mae_following,
-    *(pytest.param(f, marks=pytest.mark.one_backend) for f in (mae, simmim, mixmim, data2vec)),
-]
-
-
+@of_all(mae_following, data2vec)
 def test_every_input_gives_the_same_losses(make, images):
     contracts.check_every_input_gives_the_same_losses(make, images)
 
 
-@pytest.mark.one_backend
+@of_all()
 def test_each_image_is_read_once(make, images):
     contracts.check_each_image_is_read_once(make, images)
 
 
+@of_all(mae_following)
 def test_epochs_continue(make, images):
     contracts.check_epochs_continue(make, images)
 
 
-@pytest.mark.parametrize("make", SHOWN_BY_ONE, ids=lambda f: f.__name__)
+@of_all(mixmim)
+def test_validation_loss_is_one_number(make, images):
+    contracts.check_validation_loss_is_one_number(make, images)
+
+
+@of_all(mae_following)
 def test_keras_file(make, images, tmp_path):
     contracts.check_keras_file(make, images, tmp_path)
 
 
-@pytest.mark.one_backend
+@of_all()
 def test_wrong_masks(make, images):
     contracts.check_wrong_masks(make, images)
 
 
-DROPPED = [
-    lambda: mae(0.8),
-    lambda: simmim(backbone={"drop_path_rate": 0.8}),
-    lambda: mixmim(backbone={"drop_path_rate": 0.8}),
-    lambda: data2vec(0.8),
-]
+DROPPED = {
+    "mae": lambda: mae(0.8),
+    "simmim": lambda: simmim(backbone={"drop_path_rate": 0.8}),
+    "mixmim": lambda: mixmim(backbone={"drop_path_rate": 0.8}),
+    "data2vec": lambda: data2vec(0.8),
+}
 
 
-@pytest.mark.parametrize("make", DROPPED, ids=["mae", "simmim", "mixmim", "data2vec"])
+@pytest.mark.parametrize("make", DROPPED.values(), ids=list(DROPPED))
 def test_drop_path_is_on(make, images):
     contracts.check_drop_path_is_on(make, images)
 
 
+@of_all(mae_following, mixmim)
 def test_preset(make, images, tmp_path):
     contracts.check_preset(make, images, tmp_path)

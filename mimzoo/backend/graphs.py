@@ -114,6 +114,8 @@ class Graphs:
     ) -> Callable | None:
         import torch
 
+        if any(part.activity_regularizer is not None for part in layer.parts):
+            return None  # it adds a loss at each call
         try:
             with torch.no_grad():
                 traced = _trace(method, layer, x, more)

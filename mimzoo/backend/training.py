@@ -1,7 +1,7 @@
 """What differs in training: parameters, shares of a batch, gradients, optimizers."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,6 +11,8 @@ from keras import ops
 
 from mimzoo.backend.constant import Constant, Tensor
 from mimzoo.backend.tracing import in_stateless_scope
+
+_KEY = "variable_"
 
 
 class TorchParameters:
@@ -27,6 +29,32 @@ class TorchParameters:
 
         values = (variable.value for variable in self.variables)
         return (value for value in values if isinstance(value, torch.nn.Parameter))
+
+    def state_dict(self, *args: Any, prefix: str = "", keep_vars: bool = False, **kwargs) -> dict:
+        """torch's, and every variable by its number: paths repeat."""
+        found = super().state_dict(*args, prefix=prefix, keep_vars=keep_vars, **kwargs)
+        for number, variable in enumerate(self.variables):
+            value = variable.value
+            found[f"{prefix}{_KEY}{number}"] = value if keep_vars else value.detach()
+        return found
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs) -> Any:
+        """Puts back what `state_dict` gave.
+
+        Raises:
+            ValueError: it is of another model.
+        """
+        given = {name: value for name, value in state_dict.items() if name.startswith(_KEY)}
+        wanted = {f"{_KEY}{n}": variable for n, variable in enumerate(self.variables)}
+        if {n: tuple(v.shape) for n, v in given.items()} != {
+            n: tuple(v.shape) for n, v in wanted.items()
+        }:
+            raise ValueError("this state_dict is of another model, or not of mimzoo's.")
+        for name, variable in wanted.items():
+            variable.assign(given[name])
+        # Models in this one have their own numbers, of the same variables.
+        rest = {name: v for name, v in state_dict.items() if _KEY not in name.rpartition(".")[2]}
+        return super().load_state_dict(rest, *args, **kwargs)
 
 
 # (number, count): which of so many equal parts of each batch this process computes. Only torch

@@ -10,6 +10,7 @@ from mimzoo.data.fingerprint import hash_array, hash_parts
 from mimzoo.data.ids import printable
 from mimzoo.data.objects import CROWD, Objects, clipped
 from mimzoo.data.sources import Source
+from mimzoo.data.upright import Upright
 
 logger = logging.getLogger("mimzoo.data")
 
@@ -173,6 +174,7 @@ class BoxSource(Boxed):
         super().__init__(images.name, objects, len(class_names), class_names)
         self.images_of, self.sizes, self.files = images, list(sizes), list(files)
         self.kind, self.root = images.kind, images.root
+        self.upright = Upright("boxes")
 
     def image(self, index: int, min_size: int | None = None) -> np.ndarray:
         """Image `index`: (H, W, 3) uint8.
@@ -180,6 +182,7 @@ class BoxSource(Boxed):
         Raises:
             BoxError: its size is not the one that its boxes are for.
         """
+        self.upright.warn(self.images_of, index)
         image = self.images_of.image(index)
         size = self.sizes[index]
         if image.shape[:2] != size:

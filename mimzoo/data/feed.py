@@ -135,6 +135,8 @@ def make_feed(
     """
     if isinstance(x, Feed):
         return x
+    if steps is not None and steps < 1:
+        raise ValueError(f"an epoch has at least one step, got {steps}.")
     if class_weight is not None and not labelled:
         raise ValueError("class_weight is for tasks with labels.")
     weigh = Weights(class_weight)
@@ -215,7 +217,9 @@ def _in_memory(inputs: Inputs, x: Any) -> Source:
     if len(x) == 0:
         raise ValueError("there are no images.")
     if inputs.raw:
-        return ReadySource(inputs.checked(to_numpy(x)))
+        return ReadySource(inputs.ready(to_numpy(x)))
+    if inputs.convert is not None and not isinstance(x, list | tuple):
+        return ReadySource(to_numpy(x))  # what converts them knows their range
     if isinstance(x, list | tuple):
         return ListSource(x, inputs.value_range)
     return ArraySource(rgb_images(to_numpy(x), inputs.value_range))
@@ -261,6 +265,7 @@ def _of_ready(
     """A loader over arrays that are all there: images as the backbone takes them, and the rest."""
     arrays = {name: to_numpy(values) for name, values in x.items()}
     inputs.check_ready(arrays)
+    inputs.ready(arrays["images"])
     source = ReadySource(arrays.pop("images"))
     if y is not None:
         y = to_numpy(y)

@@ -107,6 +107,12 @@ def decode_crop(
         return pixels(part.resize((size, size), resampling, inside))
 
 
+def is_turned(data: bytes, name: str) -> bool:
+    """Whether a file says that its image is to be turned or mirrored (EXIF)."""
+    with opened(data, name) as image:
+        return image.getexif().get(_ORIENTATION, 1) != 1
+
+
 def pixels(image: "Image.Image") -> np.ndarray:  # noqa: F821
     """(H, W, 3) uint8 of an image in mode RGB or L, which cannot be written to."""
     # Not np.asarray, which takes Pillow three times as long.
@@ -172,7 +178,6 @@ def upright(image: "Image.Image", keep_grey: bool = False) -> "Image.Image":  # 
     transparent = "transparency" in image.info
     if not transparent and (image.mode == "RGB" or (keep_grey and image.mode == "L")):
         return image
-    # Pillow before 11.1 opens 16-bit greyscale PNG files as mode "I".
     if image.mode[0] in "IF":
         grey = _in_strips(image, "L", _to_grey(image))
         return grey if keep_grey else grey.convert("RGB")
@@ -216,14 +221,15 @@ def _to_grey(image: "Image.Image") -> "Callable[[Image.Image], Image.Image]":  #
     """What makes 8 bits of the strips of an image with 16 bits, or of floats."""
     from PIL import Image
 
-    if image.mode[0] == "I":
+    # Pillow before 11.1 opens 16-bit greyscale PNG files as mode "I", which TIFF has for 32 bits.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format != "TIFF"):
         return lambda part: Image.fromarray(
             _to_uint8(np.clip(np.asarray(part), 0, 65535).astype(np.uint16))
         )
     ends = [(values.min(), values.max()) for _, p in _strips(image) for values in [np.asarray(p)]]
     low, high = np.min(ends), np.max(ends)  # no number if one is
     _check_range(low, high)
-    scale = 255 if high <= 1 else 1
+    scale = 255 if high <= 1 and image.mode == "F" else 1
     return lambda part: Image.fromarray(np.rint(np.asarray(part) * scale).astype(np.uint8))
 
 

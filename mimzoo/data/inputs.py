@@ -48,6 +48,15 @@ class Inputs:
             )
         return images
 
+    def ready(self, images: np.ndarray) -> np.ndarray:
+        """`checked`, of images that nothing prepares any more; raises ValueError for pixels."""
+        if images.dtype.kind in "iub":
+            raise ValueError(
+                f"these images are {images.dtype}, pixels as they are, where they have to come as "
+                "the backbone takes them: use task.preprocess(images)."
+            )
+        return self.checked(images)
+
 
 def check_labelled(y: Any, labelled: bool) -> None:
     """Raises ValueError where labels are needed and missing."""
@@ -99,7 +108,7 @@ class Prepare:
         if isinstance(x, dict):
             x = {name: to_numpy(values) for name, values in x.items()}
             self.inputs.check_ready(x)
-            self.inputs.checked(x["images"])
+            self.inputs.ready(x["images"])
         else:
             x = self._images(x)
             if self.inputs.multiple > 1 and len(x) % self.inputs.multiple:
@@ -125,7 +134,7 @@ class Prepare:
     def _images(self, images: Any) -> np.ndarray:
         inputs = self.inputs
         if self.ready:
-            return inputs.checked(to_numpy(images))
+            return inputs.ready(to_numpy(images))
         images = images if isinstance(images, list) else to_numpy(images)
         if inputs.convert is not None:
             return inputs.checked(inputs.convert(images))

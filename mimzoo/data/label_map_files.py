@@ -24,6 +24,8 @@ IMAGES = ("images", "image", "imgs", "img", "jpegimages")
 MAPS = ("labels", "label", "annotations", "masks", "mask")
 _LARGE = 2**30
 _FEW, _SEEN, _LOOK = 8, 1000, 16
+# Numbers up to the greatest for each that occurs: masks of 0 and 128 are no 129 classes.
+_SPARSE = 8
 
 
 def open_label_maps(
@@ -74,7 +76,14 @@ def open_label_maps(
         )
         found = _count(range(len(maps)), lambda i: decode_label_map(*maps.encoded(i)))
         found[class_table(IGNORED, ignore_index) == IGNORED] = 0
-        num_classes = max(int(np.flatnonzero(found).max(initial=-1)) + 1 - first_class, 1)
+        numbers = np.flatnonzero(found)
+        num_classes = max(int(numbers.max(initial=-1)) + 1 - first_class, 1)
+        if num_classes > _SPARSE * len(numbers):
+            raise LabelMapError(
+                f"{name}: of the numbers 0 to {numbers[-1]} the label maps hold "
+                f"{', '.join(map(str, numbers))} alone: number classes 0, 1, 2, …, or give "
+                f"num_classes={num_classes}"
+            )
 
     def opened(pairs: list[Pair]) -> LabelMapSource:
         images, maps = (files.source([pair[side] for pair in pairs]) for side in (0, 1))

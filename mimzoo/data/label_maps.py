@@ -15,6 +15,7 @@ from mimzoo.data.ids import printable
 from mimzoo.data.images import opened
 from mimzoo.data.pixels import ValueRange, rgb_images
 from mimzoo.data.sources import EncodedSource, Source
+from mimzoo.data.upright import Upright
 
 # The number of pixels that belong to no class, in all that leaves a source.
 IGNORED = 255
@@ -191,6 +192,7 @@ class LabelMapSource(_Labelled):
     ) -> None:
         super().__init__(images.name, num_classes, ignore_index, first_class, class_names)
         self.images_of, self.maps_of = images, maps
+        self.upright = Upright("label maps")
         self.kind, self.root = images.kind, images.root
 
     def __len__(self) -> int:
@@ -198,6 +200,7 @@ class LabelMapSource(_Labelled):
 
     def image(self, index: int, min_size: int | None = None) -> np.ndarray:
         """Image and label map `index`: (H, W, 4) uint8."""
+        self.upright.warn(self.images_of, index)
         return self.join(self.images_of.image(index), index)
 
     def label_map(self, index: int) -> np.ndarray:

@@ -134,7 +134,7 @@ def read_scores(path: str | os.PathLike) -> dict[str, float]:
     Raises:
         ValueError: columns are missing, or a score is no number.
     """
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         if not {"id", "score"} <= set(rows.fieldnames or ()):
             raise ValueError(f"{path} needs a first line that names the columns id and score.")

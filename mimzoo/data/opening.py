@@ -122,7 +122,35 @@ def open_for_use(name: str | os.PathLike, split: str, opener: Callable[..., Sour
 
 def same_source(one: Any, two: Any) -> bool:
     """Whether both are names of one source."""
-    return is_named(one) and is_named(two) and os.path.realpath(one) == os.path.realpath(two)
+    return is_named(one) and is_named(two) and _real(one) == _real(two)
+
+
+def _real(name: str | os.PathLike) -> str:
+    return os.path.realpath(os.path.expanduser(name))
+
+
+def _refuse_shared(train: Source, validation: Source) -> None:
+    """Raises ValueError where files of one folder are in both."""
+    one, two = folder_of(train), folder_of(validation)
+    if one is None or two is None or os.path.commonpath([one, two]) not in (one, two):
+        return
+    files, others = (
+        {os.path.join(folder, source.example_name(index)) for index in range(len(source))}
+        for folder, source in ((one, train), (two, validation))
+    )
+    if shared := len(files & others):
+        raise ValueError(
+            f"{shared} of the {len(validation)} images of {validation.name} are also trained on: "
+            "give other images to validate on, or the same folder for both, of which a tenth is "
+            "held out"
+        )
+
+
+def folder_of(source: Source) -> str | None:
+    """The folder below which a source's image files lie, links resolved; None: they are none."""
+    while hasattr(source, "source"):  # a part of another
+        source = source.source
+    return os.path.realpath(source.root) if source.kind == "folder" else None
 
 
 def open_to_fit(
@@ -141,13 +169,19 @@ def open_to_fit(
         validation: what to validate on, or None.
         opener: such as `open_source`.
         then: gives the opener of `validation` for what `x` became.
+
+    Raises:
+        ValueError: files of one folder would be in both.
     """
     one, split = same_source(x, validation), "validation"
+    named = is_named(x) and is_named(validation)
     if is_named(x):
         x = opener(x, "train", holdout=None if one else 0.0)
     opener = opener if then is None else then(x)
     if is_named(validation):
         validation = opener(validation, split) if one else open_for_use(validation, split, opener)
+    if named and not one:
+        _refuse_shared(x, validation)
     return x, validation
 
 

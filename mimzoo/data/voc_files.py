@@ -1,5 +1,6 @@
 """Pascal VOC: an XML file for each image, and lists of which image is in which split."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -149,10 +150,12 @@ def listed_splits(names: Iterable[str], read: Callable[[str], bytes]) -> dict[st
     for (prefix, stem), name in lists.items():
         if stem == "trainval" and (prefix, "train") in lists:
             continue
-        for line in read(name).decode("utf-8", "replace").splitlines():
-            if not line.strip():
+        for line in read(name).decode("utf-8-sig", "replace").splitlines():
+            # A list of a class has 1, 0 or -1 after the name.
+            stem_of_image = re.sub(r"\s+(-1|0|1)$", "", line.strip())
+            if not stem_of_image:
                 continue
-            key = prefix + line.split()[0]
+            key = prefix + stem_of_image
             if splits.setdefault(key, _LISTS[stem]) != _LISTS[stem]:
                 raise ValueError(f"{printable(key)} is in two lists of {prefix}ImageSets/Main")
     return splits

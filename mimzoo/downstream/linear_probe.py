@@ -1,5 +1,6 @@
 """A linear probe: multinomial logistic regression on frozen features."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,9 @@ from keras import ops
 
 from mimzoo.data.loader import Loader
 from mimzoo.data.sources import check_labels
+from mimzoo.data.stream import to_numpy
+
+logger = logging.getLogger("mimzoo")
 
 POOLINGS = ("avg", "token")
 # More rows than this are taken in parts, in the order in which they come.
@@ -60,7 +64,8 @@ def extract_features(
     features, labels = [], []
     for batch in batches:
         images, known, weights = (*_parts(batch), None, None)[:3]
-        if getattr(images, "dtype", None) == np.uint8:
+        images = to_numpy(images)
+        if images.dtype.kind in "iub":
             raise ValueError(_RAW)
         found = np.asarray(model.predict_on_batch(images))
         kept = slice(None) if weights is None else np.asarray(weights) != 0
@@ -83,11 +88,22 @@ def _parts(batch: Any) -> tuple:
 
 
 def check_loader(batches: Any) -> None:
-    """Raises ValueError for a Loader of images that are not normalised, or in another order."""
+    """Raises ValueError for a Loader of images that are not normalised, in another order or many
+    times; warns of images that it leaves out.
+    """
     if not isinstance(batches, Loader):
         return
     if batches.normalize is None and not batches.batch_transform:
         raise ValueError(_RAW)
+    if batches.epochs != 1:
+        raise ValueError("features are taken of each image once: give the Loader epochs=1.")
+    if batches.drop_remainder and (left := len(batches.source) % batches.batch_size):
+        logger.warning(
+            "%d of the %d images of %s are left out: give the Loader drop_remainder=False",
+            left,
+            len(batches.source),
+            batches.source.name,
+        )
     if batches.shuffle and batches.labels is None:
         raise ValueError(
             "this Loader shuffles, so features would not be in the order of its source: give "

@@ -124,6 +124,8 @@ def _check_statistics(path: Path) -> None:
 def _weight_files(folder: Path) -> list[Path]:
     """One file, or Keras' shards of more than 10 GB."""
     sharded = (folder / SHARDS).is_file()
+    if sharded and (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder} has weights twice, in {WEIGHTS} and in shards: {AGAIN}.")
     files = sorted(folder.glob("model_*.weights.h5")) if sharded else [folder / WEIGHTS]
     if not files or not files[0].is_file():
         raise ValueError(f"{folder} lacks {WEIGHTS}: {AGAIN}.")

@@ -147,7 +147,7 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         """
         super().enable_lora(rank, target_layer_names)
         for variable in self.trainable_variables:
-            variable.trainable = _is_lora(variable)
+            variable.trainable = is_lora(variable)
         if not self.trainable_variables:
             raise ValueError(
                 f"{type(self).__name__} has no linear layer named "
@@ -161,7 +161,7 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         Raises:
             ValueError: other weights of the backbone are trainable: the file would not have them.
         """
-        other = [v.path for v in self.trainable_variables if not _is_lora(v)]
+        other = [v.path for v in self.trainable_variables if not is_lora(v)]
         if other:
             raise ValueError(
                 f"save_lora_weights keeps the kernels of LoRA only, but {len(other)} other weights "
@@ -240,9 +240,11 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
         """KerasHub's, with a `manifest.json` of the files, by which loading checks them.
 
         Raises:
-            ValueError: the folder holds a task, whose head would be loaded with this backbone.
+            ValueError: the folder holds a task, whose head would be loaded with this backbone, or
+                results of other weights.
         """
-        from mimzoo.hub.manifest import is_read, unchanged, write_manifest
+        from mimzoo.hub.manifest import unchanged
+        from mimzoo.hub.saving import saving
 
         # KerasHub's tasks, which are no mimzoo's, write their own files before the backbone's.
         finished = all(unchanged(Path(preset_dir), n) for n in ("config.json", "task.weights.h5"))
@@ -251,8 +253,8 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
                 f"{os.fspath(preset_dir)} holds a task, whose head would stay with this backbone: "
                 "save the backbone to a folder of its own, or the whole task to this one."
             )
-        super().save_to_preset(str(preset_dir), max_shard_size)
-        write_manifest(Path(preset_dir), is_read)
+        with saving(Path(preset_dir)):
+            super().save_to_preset(str(preset_dir), max_shard_size)
 
 
 def quantised_dtype(stored: dict, given: dict, preset: str) -> dict:
@@ -288,5 +290,6 @@ def check_image_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]
     return tuple(int(side) for side in shape)
 
 
-def _is_lora(variable: keras.Variable) -> bool:
+def is_lora(variable: keras.Variable) -> bool:
+    """Whether this is one of the two small kernels that LoRA trains."""
     return variable.name in ("lora_kernel_a", "lora_kernel_b")

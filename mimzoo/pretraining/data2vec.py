@@ -400,7 +400,8 @@ class Data2Vec(MIMTask):
         loss = self.mean_loss(x, patches, self.loss_weights(x))
         whole = ops.mean(targets, axis=1, keepdims=True)
         tokens = self.target.error(whole, ops.cast(y_pred["class_token"], "float32"))
-        return loss + self.class_loss * self.mean_loss(x, tokens, ops.ones_like(tokens))
+        loss = loss + self.class_loss * self.mean_loss(x, tokens, ops.ones_like(tokens))
+        return loss + self.added_losses()
 
     def one_mask(self, predictions: dict) -> np.ndarray:
         """Predictions (B, N, D) under the first mask."""

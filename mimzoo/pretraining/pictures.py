@@ -79,11 +79,11 @@ class Pictures:
 
     def to_pixels(self, images: np.ndarray) -> np.ndarray:
         """Normalised images back to uint8 in [0, 255]."""
-        if self.preprocessor is None:
+        converter = getattr(self.preprocessor, "image_converter", None)
+        if not hasattr(converter, "std"):
             raise ValueError(
-                "without a preprocessor nobody knows which values are black and white: give the "
-                "task one with the mean and std of your images."
+                "without mimzoo's ImageConverter nobody knows which values are black and white: "
+                "give the task a preprocessor with the mean and std of your images."
             )
-        converter = self.preprocessor.image_converter
         images = (images * np.float32(converter.std) + np.float32(converter.mean)) * 255.0
         return np.clip(np.round(images), 0, 255).astype("uint8")

@@ -90,6 +90,10 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
         self.decoder = decoder
         self.target = target
         self.dtype_policy = backbone.dtype_policy
+        if getattr(decoder, "built", False):
+            raise ValueError(
+                f"this {type(decoder).__name__} belongs to another task: make one for each."
+            )
         target.build(self)
         # Held here, or JAX would compile its values into the step as constants.
         self.teacher: Teacher | None = target.teacher
@@ -256,11 +260,16 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
         sample_weight: Tensor | None = None,
         training: bool = True,
     ) -> Tensor:
-        """The target's loss, averaged as `loss_weights` says."""
+        """The target's loss, averaged as `loss_weights` says, and what regularizers add."""
         if y is not None or sample_weight is not None:
             self.check_labels(y)
         loss = self.target.loss(self.step(x), y_pred)
-        return self.mean_loss(x, loss, self.loss_weights(x))
+        return self.mean_loss(x, loss, self.loss_weights(x)) + self.added_losses()
+
+    def added_losses(self) -> Tensor | float:
+        """The sum of what regularizers and `add_loss` of layers add to the loss, as in Keras."""
+        found = [ops.sum(ops.cast(loss, "float32")) for loss in self.losses]
+        return share_of_replica(sum(found)) if found else 0.0
 
     def step(self, inputs: dict) -> Step:
         """What the target sees of a step."""

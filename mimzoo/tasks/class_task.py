@@ -114,11 +114,12 @@ class ClassTask(PresetTask):
         return self.backbone.layer_decay_scales(layer_decay)
 
 
-def check_num_classes(count: Any, least: int = 1, most: int | None = None) -> None:
-    """Raises ValueError unless a number of classes is an integer that lies in a range."""
+def check_num_classes(count: Any, least: int = 1, most: int | None = None) -> int:
+    """A number of classes; raises ValueError unless it is an integer that lies in a range."""
     if not isinstance(count, int | np.integer) or count < least or count > (most or count):
         wanted = f"be at least {least}" if most is None else f"lie in {least}..{most}"
         raise ValueError(f"num_classes must {wanted}, an integer, got {count!r}.")
+    return int(count)
 
 
 def make_task_class(base: type, backbone_cls: type, module: str, **attributes: Any) -> type:

@@ -56,7 +56,9 @@ def default_metrics(
         return [keras.metrics.BinaryAccuracy(threshold=0.0 if from_logits else 0.5)]
     if isinstance(loss, _OF_SHARES):
         return [keras.metrics.CategoricalAccuracy()]
-    return [keras.metrics.SparseCategoricalAccuracy()]
+    if isinstance(loss, _OF_NUMBERS):
+        return [keras.metrics.SparseCategoricalAccuracy()]
+    return ["accuracy"]  # Keras goes by the labels' shape
 
 
 def fitted_loss(loss: Any, from_logits: bool) -> Any:
@@ -117,9 +119,19 @@ def summed(loss: Any) -> Any:
 
 def ignoring(loss: Any, label: int) -> Any:
     """A loss that leaves this label out, if it is Keras' cross-entropy of class numbers."""
-    if isinstance(loss, _OF_NUMBERS) and loss.ignore_class is None:
-        return _changed(loss, ignore_class=label)
-    return loss
+    if not isinstance(loss, _OF_NUMBERS) or loss.ignore_class == label:
+        return loss
+    if loss.ignore_class is not None:
+        raise ValueError(
+            f"with ignore_class={loss.ignore_class} pixels of no class, {label}, would be learned: "
+            f"give the segmenter ignore_index={loss.ignore_class}, and leave ignore_class out."
+        )
+    return _changed(loss, ignore_class=label)
+
+
+def of_each(loss: Any) -> bool:
+    """Whether a loss takes each class for itself, so that several may be right."""
+    return isinstance(loss, _OF_EACH)
 
 
 def check_labels(labels: np.ndarray, num_classes: int, loss: Any = None) -> None:
@@ -143,12 +155,19 @@ def check_labels(labels: np.ndarray, num_classes: int, loss: Any = None) -> None
             f"{remedy}, or compile another loss."
         )
     if shares:
+        wrong = ~((labels >= 0) & (labels <= 1))
+        if wrong.any():
+            raise ValueError(
+                f"labels of the shape {labels.shape} are shares of the classes, and one is "
+                f"{labels[wrong][0]}: they lie in 0..1."
+            )
         return
     flat, count = labels.reshape(-1), max(num_classes, 2)
     whole = flat.dtype.kind in "iub" or (
         flat.dtype.kind == "f" and (num_classes == 1 or (flat == np.round(flat)).all())
     )
-    bad = np.flatnonzero(~((flat >= 0) & (flat < count))) if whole else np.arange(1)
+    # With one output, labels may be smoothed.
+    bad = np.flatnonzero(~((flat >= 0) & (flat <= count - 1))) if whole else np.arange(1)
     if len(bad):
         raise ValueError(
             f"label {flat.tolist()[bad[0]]!r} of image {bad[0]} is no class: {count} classes are "
@@ -186,11 +205,20 @@ def _fitted(one: Any, module: Any, from_logits: bool) -> Any:
 
 
 def _changed(thing: Any, **changes: Any) -> Any:
+    own = [c for c in type(thing).__mro__ if not c.__module__.startswith("keras.")]
+    if len(own) > 1 and not any("get_config" in vars(c) for c in own):  # the last is `object`
+        wanted = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+        raise ValueError(
+            f"{type(thing).__name__} is a class of your own without get_config, so it cannot be "
+            f"made anew with {wanted}: give it that yourself."
+        )
     return type(thing).from_config({**thing.get_config(), **changes})
 
 
 def _at_zero(metric: Any, exclusive: bool) -> Any:
     """A metric that compares with a half, for logits."""
+    if exclusive and type(metric).__name__ == "AUC":  # which knows sigmoids only
+        raise _of_probabilities(metric)
     if type(metric).__name__ not in _OF_HALVES:
         return metric
     config = metric.get_config()

@@ -86,7 +86,7 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
     ):
         if class_names is not None and not isinstance(class_names, str):
             class_names = tuple(class_names)
-        check_num_classes(num_classes)
+        num_classes = check_num_classes(num_classes)
         if not self.names_fit(class_names, num_classes):
             count = "1000" if isinstance(class_names, str) else len(class_names)
             raise ValueError(
@@ -174,6 +174,8 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
         if self.num_classes == 1:
             shares = 1 / (1 + np.exp(-scores)) if self.gives_logits else scores
             scores = np.concatenate([1 - shares, shares], axis=1)
+        elif self.gives_logits and cross_entropy.of_each(getattr(self, "loss", None)):
+            scores = 1 / (1 + np.exp(-scores))
         elif self.gives_logits:
             scores = np.exp(scores - scores.max(axis=1, keepdims=True))
             scores /= scores.sum(axis=1, keepdims=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mimzoo.backend import keep_weights, sender
 from mimzoo.data.feed import Feed, make_feed
-from mimzoo.data.inputs import Inputs
+from mimzoo.data.inputs import Inputs, Prepare, Weights
 from mimzoo.data.loader import Loader
 from mimzoo.data.opening import is_named, open_for_use, open_source, open_to_fit
 from mimzoo.data.sources import Source
@@ -168,6 +168,9 @@ class TaskInputs:
         Raises:
             ValueError: before the first step, or at the batch: images or labels that do not fit.
         """
+        if epochs <= initial_epoch:  # nothing is left to do, as in Keras
+            self.history = keras.callbacks.History()
+            return self.history
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_off(
                 x, y, sample_weight, validation_split
@@ -229,6 +232,27 @@ class TaskInputs:
         _send_ahead(feed)
         with fed(feed), keep_weights(self, callbacks) as callbacks:
             return keras.Model.evaluate(self, feed, callbacks=callbacks, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs) -> Any:
+        """`keras.Model.train_on_batch` of a batch as a data set gives it to `fit`.
+
+        A MIM task takes ready inputs: what it draws follows from the place in an epoch.
+        """
+        batch = self._one_batch(x, y, sample_weight, training=True)
+        return keras.Model.train_on_batch(self, *batch, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, **kwargs) -> Any:
+        """`keras.Model.test_on_batch`, likewise."""
+        batch = self._one_batch(x, y, sample_weight, training=False)
+        return keras.Model.test_on_batch(self, *batch, **kwargs)
+
+    def _one_batch(self, x: Any, y: Any, sample_weight: Any, training: bool) -> tuple:
+        rules = self.input_rules(training)
+        if rules.draw is not None:
+            self.check_inputs(x)
+        prepare = Prepare(rules, Weights(None), self.labelled)
+        batch = prepare((x, y, sample_weight), np.arange(len(x)), 0)
+        return batch if isinstance(batch, tuple) else (batch,)
 
     def predict(
         self,

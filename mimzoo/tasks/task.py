@@ -12,7 +12,12 @@ import keras
 import keras_hub
 
 from mimzoo.backend import Graphs, TorchParameters
-from mimzoo.models.backbone import check_arguments, constructor_arguments, required_arguments
+from mimzoo.models.backbone import (
+    check_arguments,
+    constructor_arguments,
+    is_lora,
+    required_arguments,
+)
 
 logger = logging.getLogger("mimzoo")
 
@@ -139,9 +144,10 @@ class PresetTask(TorchParameters):
         """KerasHub's, with a `manifest.json` of the files, by which loading checks them.
 
         Raises:
-            ValueError: a decoder is quantised, which no configuration says.
+            ValueError: a decoder is quantised, which no configuration says, or the folder holds
+                results of other weights.
         """
-        from mimzoo.hub.manifest import is_read, write_manifest
+        from mimzoo.hub.saving import saving
 
         decoder = getattr(self, "decoder", None)
         if decoder is not None and any(x.quantization_mode for x in decoder._flatten_layers()):
@@ -151,10 +157,10 @@ class PresetTask(TorchParameters):
             )
         self.backbone.saved_by_task = True
         try:
-            keras_hub.models.Task.save_to_preset(self, str(preset_dir), max_shard_size)
+            with saving(Path(preset_dir)):
+                keras_hub.models.Task.save_to_preset(self, str(preset_dir), max_shard_size)
         finally:
             self.backbone.saved_by_task = False
-        write_manifest(Path(preset_dir), is_read)
 
     def save_task_weights(self, filepath: str | os.PathLike) -> None:
         """Saves what the backbone does not hold, without optimizer and teacher."""
@@ -196,11 +202,18 @@ class PresetTask(TorchParameters):
         super().compile(*args, jit_compile=self.graphs.of_keras, run_eagerly=run_eagerly, **kwargs)
 
     def get_compile_config(self) -> dict | None:
-        """As in Keras, with `jit_compile` as it was given, and which weights are frozen."""
+        """As in Keras, with `jit_compile` as given, which weights are frozen, and past epochs."""
         config = super().get_compile_config()
         trained = {id(weight) for weight in self.trainable_weights}
-        frozen = [n for n, weight in enumerate(self.weights) if id(weight) not in trained]
-        return config and {**config, "jit_compile": self.graphs.jit_compile, "frozen": frozen}
+        # A file holds kernels with their LoRA merged into them.
+        kept = [weight for weight in self.weights if not is_lora(weight)]
+        if len(kept) < len(self.weights):
+            logger.warning(
+                "LoRA is merged into the kernels of this copy or file: call enable_lora on it again"
+            )
+        frozen = [n for n, weight in enumerate(kept) if id(weight) not in trained]
+        own = {"frozen": frozen, "epochs_trained": self.epochs_trained}
+        return config and {**config, "jit_compile": self.graphs.jit_compile, **own}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`call`, with blocks as graphs; see `Graphs`."""
@@ -218,6 +231,7 @@ class PresetTask(TorchParameters):
         config = dict(config)
         # A layer's `trainable` is in no configuration, and a model's does not reach its layers.
         frozen = config.pop("frozen", ())
+        self.epochs_trained = config.pop("epochs_trained", 0)
         for number in frozen:
             self.weights[number].trainable = False
         self.compile(**keras.saving.deserialize_keras_object(config))

@@ -30,11 +30,10 @@ one_backend = pytest.mark.one_backend
 
 
 @one_backend
-@pytest.mark.parametrize("command", ["list", "evaluate", "finetune"])
+@pytest.mark.parametrize("command", ["list", "finetune"])
 def test_no_library_logs_before_any_command(command, preset, tmp_path):
     arguments = {
         "list": ["vit_nano"],
-        "evaluate": [preset, "--data", str(tmp_path)],
         "finetune": [preset, "--data", str(tmp_path), "--workdir", str(tmp_path / "w")],
     }[command]
     (tmp_path / "a").mkdir()
@@ -46,7 +45,7 @@ def test_no_library_logs_before_any_command(command, preset, tmp_path):
         text=True,
         check=False,
     )
-    ours = ["mimzoo: "] if command in ("evaluate", "finetune") else []
+    ours = ["mimzoo: "] if command == "finetune" else []
     assert [line[:8] for line in done.stderr.splitlines()] == ours
 
 

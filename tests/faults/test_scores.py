@@ -64,6 +64,7 @@ def test_the_accuracy_is_that_of_the_labels():
     assert found["categorical_accuracy"] == pytest.approx(right)
 
 
+@pytest.mark.one_backend
 def test_pixels_that_are_not_learned_count_nowhere():
     maps = np.random.default_rng(1).integers(0, 2, (COUNT, 16, 16))
     half = maps.copy()
@@ -112,7 +113,7 @@ def test_losses_of_a_detector_are_sums_of_logits():
         model.fit([(IMAGES, targets, np.zeros(COUNT, "f4"))], verbose=0)
 
 
-@pytest.mark.parametrize("layer", [None, "block_0"])
+@pytest.mark.parametrize("layer", [pytest.param(None, marks=pytest.mark.one_backend), "block_0"])
 def test_frozen_parts_stay_frozen_in_a_file(layer, tmp_path):
     model = ImageClassifier(backbone(), 2)
     frozen = model.backbone if layer is None else model.backbone.get_layer(layer)

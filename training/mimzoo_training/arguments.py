@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--batch-size", type=int, metavar="N", help="of what takes whole batches; default 256"
     )
     evaluate.add_argument(
-        "--crop-fraction", type=float, metavar="F", help="default: the recipe's, else 0.875"
+        "--crop-fraction", type=_share, metavar="F", help="default: the recipe's, else 0.875"
     )
     _label_numbers(evaluate)
     probe = add("probe", keras, "measure what a preset's frozen features are good for")
@@ -84,14 +84,16 @@ def build_parser() -> argparse.ArgumentParser:
         default=("probe", "knn"),
         help="a linear layer, kNN, or both (default)",
     )
-    probe.add_argument("--neighbours", type=int, default=20, metavar="K", help="default 20")
+    probe.add_argument("--neighbours", type=_positive, default=20, metavar="K", help="default 20")
     probe.add_argument("--pooling", choices=("avg", "token"), default="avg")
     probe.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images")
     _study(add("study", keras, "run a grid of models x data x lengths, or resume it"))
     classify = add("classify", keras, "name what a classifier sees in images")
     classify.add_argument("preset", help=PRESET)
     classify.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
-    classify.add_argument("--top", type=int, default=5, metavar="N", help="classes (default 5)")
+    classify.add_argument(
+        "--top", type=_positive, default=5, metavar="N", help="classes (default 5)"
+    )
     predict = add("predict", keras, "draw what a segmenter or detector sees")
     predict.add_argument("preset", help=PRESET)
     predict.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
@@ -125,10 +127,10 @@ def _doctor(command: argparse.ArgumentParser) -> None:
         "path", help=f"{SOURCES}, a folder of shards, a preset's folder, or a work directory"
     )
     command.add_argument(
-        "--min-side", type=int, metavar="PX", help="smaller images are named (default 16)"
+        "--min-side", type=_positive, metavar="PX", help="smaller images are named (default 16)"
     )
     command.add_argument(
-        "--sample", type=int, metavar="N", help="read N images of each split; default: all"
+        "--sample", type=_positive, metavar="N", help="read N images of each split; default: all"
     )
 
 
@@ -259,6 +261,20 @@ def _epochs(text: str) -> str:
     return f"{float(text):g}ep"
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return number
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"must lie in (0, 1], got {text}")
+    return share
+
+
 def _pretrain(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "recipe", nargs="?", help="`mimzoo list --all` shows them; ..._50ep sets the length"
@@ -275,7 +291,7 @@ def _pretrain(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--mask-ratio", type=float, metavar="R", help="hidden share, in (0, 1)")
     command.add_argument(
-        "--probe", type=int, metavar="N", help="a linear probe on N labels at each validation"
+        "--probe", type=_positive, metavar="N", help="a linear probe on N labels at each validation"
     )
     command.add_argument(
         "--sampling",

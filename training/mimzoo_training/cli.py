@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     with output.steady():
         args = build_parser().parse_args(argv)
+        if isinstance(getattr(args, "out", None), str):
+            args.out = os.path.expanduser(args.out)  # the shell leaves --out=~/x as it is
         args.command_line = shlex.join(["mimzoo", *argv])
         return _run(args)
 

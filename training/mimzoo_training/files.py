@@ -68,9 +68,12 @@ def write_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a file, or nothing: `write` gets a temporary path, which is synced and renamed.
 
     Raises:
-        RunError: the file cannot be written, such as on a full disk.
+        RunError: the file cannot be written, such as on a full disk, or the path is a folder.
     """
-    with _replacing(Path(path)) as temporary:
+    path = Path(path)
+    if path.is_dir():
+        raise RunError(f"{path} is a folder: name a file.")
+    with _replacing(path) as temporary:
         write(temporary)
 
 

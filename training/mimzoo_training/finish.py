@@ -33,7 +33,8 @@ def finish(
     """
     place = Workdir(workdir)
     if place.finished:
-        say(f"the run in {place.path} is finished: {place.preset}")
+        made = place.preset if place.preset.is_dir() else f"{place.results}, without a preset"
+        say(f"the run in {place.path} is finished: {made}")
         return place
     if not place.recipe.is_file() or not (place.checkpoints / checkpoint.MODEL).is_file():
         raise RunError(
@@ -51,7 +52,9 @@ def finish(
     results = measured(log, step, run, command)
     export.write(place, log, model, recipe, {**run, "stopped_at_step": step}, results, dtype)
     values = "".join(f", {entry['metric']} {entry['value']:.4f}" for entry in results)
-    say(f"{place.preset} is the model of step {step}{values}")
+    raw = recipe.get("ema_momentum")
+    note = "; its weights are those of that step, not averaged as at the end (--ema)" * bool(raw)
+    say(f"{place.preset} is the model of step {step}{values}{note}")
     return place
 
 

@@ -11,7 +11,8 @@ from mimzoo.data.ids import printable
 from mimzoo.data.images import ImageError, decode_image
 from mimzoo.data.listing import list_files
 
-CHUNK = 64
+# Images at a time, and bytes of them, after which no more are read.
+CHUNK, CHUNK_BYTES = 64, 2**28
 
 
 def read_images(paths: Sequence[str]) -> Iterator[tuple[list[str], list[np.ndarray]]]:
@@ -35,9 +36,9 @@ def read_images(paths: Sequence[str]) -> Iterator[tuple[list[str], list[np.ndarr
             names.append(path)
         except ImageError as error:
             skipped.append(str(error))
-        if len(images) == CHUNK:
+        if len(images) == CHUNK or sum(image.nbytes for image in images) > CHUNK_BYTES:
             yield names, images
-            found += CHUNK
+            found += len(images)
             names, images = [], []
     if images:
         yield names, images

@@ -33,6 +33,9 @@ def list_all(args: argparse.Namespace) -> None:
 
     wanted = {name: getattr(args, name) for name in FILTERS if getattr(args, name)}
     if args.grid and not args.json:
+        if wanted or args.contains:
+            asked = ", ".join([f"--{name}" for name in wanted] or [args.contains])
+            raise ValueError(f"--grid shows all of a grid's results: leave out {asked}.")
         _print_rows(grid(args.grid))
         return
     of_grid = {"grid": args.grid} if args.grid else {}

@@ -116,6 +116,8 @@ class Trainer:
         extra += self.columns
         self.log = Log(self.workdir.path, step, extra, write=self.devices.is_main)
         if step >= self.total_steps:
+            # The last checkpoint may be of before the weights were averaged.
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
             return
         if self.devices.is_main:
             needed = checkpoint.missing_bytes(self.model, folder)

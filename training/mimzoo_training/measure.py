@@ -29,13 +29,14 @@ def load_task(preset: str, crop_fraction: float | None = None, **kwargs: Any) ->
     found = _task_class(folder, preset)
     if found is None:
         raise ValueError(
-            f"{preset} holds a backbone without a task, so there is nothing to measure: "
-            "fine-tune it first."
+            f"{preset} holds a backbone without a task, so nothing says how it takes images: "
+            "save the whole task, or fine-tune it first."
         )
     with weights_of(folder):
         task = found.from_preset(str(folder), **kwargs)
     if task.preprocessor is not None:
-        crop_fraction = crop_fraction or _crop_fraction(folder)
+        if crop_fraction is None:
+            crop_fraction = _crop_fraction(folder)
         task.preprocessor.image_converter.crop_fraction = crop_fraction
     return task
 

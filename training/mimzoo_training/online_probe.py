@@ -3,8 +3,10 @@
 from typing import Any
 
 from mimzoo.data import Loader, Source, take_subset
+from mimzoo.data.classes import match_classes
 from mimzoo_training import parts
 from mimzoo_training.recipes.recipe_kinds import PretrainRecipe
+from mimzoo_training.splits import at_most
 
 COLUMN = "probe_accuracy"
 # Images that the probe is tested on.
@@ -22,7 +24,7 @@ class OnlineProbe:
         count: how many.
 
     Raises:
-        ValueError: one of the sources has no labels.
+        ValueError: one of the sources has no labels, or `test` has classes that `source` lacks.
     """
 
     def __init__(
@@ -37,18 +39,21 @@ class OnlineProbe:
                     "folders with a subfolder for each class."
                 )
         self.task = task
-        pair = (source, min(count, len(source))), (test, min(TESTED, len(test)))
+        test = match_classes(test, source.class_names, source.num_classes)
+        learned = source
+        if count < len(source):
+            learned = take_subset(source, count=count, seed=recipe.seed)
         loaders = [
             Loader(
-                take_subset(images, count=number, seed=recipe.seed),
-                min(recipe.batch_size, number),
+                images,
+                min(recipe.batch_size, len(images)),
                 transform=parts.test_transform(recipe),
                 normalize=parts.normalize(recipe),
                 shuffle=False,
                 drop_remainder=False,
                 labels=True,
             )
-            for images, number in pair
+            for images in (learned, at_most(test, TESTED, recipe.seed))
         ]
         self.probe = FeatureProbe(*loaders, num_classes=source.num_classes, kinds=("probe",))
 

@@ -95,13 +95,18 @@ def reconstruct(args: argparse.Namespace) -> None:
     from mimzoo_training.pictures import draw_reconstruction
 
     folder = preset_folder(args.preset)
-    images = [image for _, found in read_images(args.images) for image in found]
-    task = measure.load_mim_task(folder, args.mask_ratio)
-    pictures = task.reconstruct(images)
     out = Path(args.out)
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder: name a file in it, such as {out / 'a.png'}.")
     if not out.parent.is_dir():
         raise ValueError(f"there is no folder {out.parent} for the picture: make it first.")
-    draw_reconstruction(pictures, out)
+    images = []
+    for paths, found in read_images(args.images):
+        if out.exists() and any(out.samefile(path) for path in paths):
+            raise ValueError(f"--out {out} is one of the images: name another file.")
+        images += found
+    task = measure.load_mim_task(folder, args.mask_ratio)
+    draw_reconstruction(task.reconstruct(images), out)
     print(f"{out}: {len(images)} images, mask ratio {task.masking.mask_ratio:g}")
 
 
@@ -110,6 +115,11 @@ def preset_folder(preset: str) -> str:
     inside = Path(preset) / "preset"
     if inside.is_dir():
         return str(inside)
+    if (Path(preset) / "checkpoints").is_dir() and (Path(preset) / "results.json").is_file():
+        raise RunError(
+            f"the run in {preset} left results.json and no preset, as linear probes do: "
+            "fine-tune for one."
+        )
     if (Path(preset) / "checkpoints").is_dir():
         raise RunError(
             f"the run in {preset} is not finished, so it has no preset yet: "

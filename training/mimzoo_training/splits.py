@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mimzoo.data import Source, open_source
+from mimzoo.data import Source, open_source, take_subset
 from mimzoo.data.opening import is_named, open_for_use, open_to_fit, same_source
 from mimzoo_training.files import read_json
 
@@ -65,16 +65,40 @@ def open_asked(
     asked = open_for_use(name, "test", opener)
     path = Path(folder) / "recipe.json"
     run = read_json(path, "run")["run"] if path.is_file() else {}
-    if run.get("root") != asked.describe()["root"]:
-        return asked
-    if run.get("fingerprint") == asked.fingerprint():
-        warnings.warn(
-            f"{asked.name}: the run was trained on these images, so the result says little of "
-            "other ones",
-            stacklevel=2,
-        )
-        return asked
-    return opener(name, "test")
+    trained, whole = run.get("fingerprint"), asked.fingerprint()
+    part = "these images"
+    if trained != whole:
+        # The folder may have moved, so it is known by its files.
+        held, rest = _divided(name, opener)
+        if held is None or held.fingerprint() == whole:
+            return asked  # a split of its own
+        if trained == rest.fingerprint() or run.get("validation_fingerprint") == held.fingerprint():
+            return held
+        if run.get("root") != asked.describe()["root"]:
+            return asked
+        part = "a part of these images"
+    warnings.warn(
+        f"{asked.name}: the run was trained on {part}, so the result says little of other ones",
+        stacklevel=2,
+    )
+    return asked
+
+
+def _divided(name: str, opener: Callable[..., Source]) -> tuple[Source | None, Source | None]:
+    """What a run holds back of a source by default, and what it then trains on."""
+    with contextlib.suppress(ValueError):  # it cannot be divided
+        return opener(name, "test"), opener(name, "train")
+    return None, None
+
+
+def at_most(source: Source, count: int | None, seed: int) -> Source:
+    """So many images of a source to measure on: evenly by class, or else of each its share."""
+    if count is None or count >= len(source):
+        return source
+    try:
+        return take_subset(source, count=count, seed=seed)
+    except ValueError:  # a class has too few
+        return take_subset(source, share=count / len(source), seed=seed)
 
 
 def _or_source(validation: Any, source: Any) -> Any:

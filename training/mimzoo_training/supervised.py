@@ -165,6 +165,7 @@ def train(
             "precision": precision,
             **job.facts(),
         }
+        place.check_outside(source)
         if devices.is_main:
             place.claim(recipe.to_json(), run, say)
         devices.wait()

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mimzoo.data import Source
+from mimzoo.data.opening import folder_of
 from mimzoo.hub.manifest import MANIFEST, ManifestError, check_manifest, is_read
 from mimzoo_training.files import LOCK, UNFINISHED, RunError, locked, read_json, remove, write_json
 from mimzoo_training.output import steady
@@ -42,7 +44,7 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.checkpoints = self.path / "checkpoints"
         self.preset = self.path / "preset"
         self.recipe = self.path / "recipe.json"
@@ -171,6 +173,15 @@ class Workdir:
             raise RunError(
                 f"{self.path} was begun with another recipe; these differ: {listed}. "
                 "Give the same arguments to resume, or another --workdir."
+            )
+
+    def check_outside(self, source: Source) -> None:
+        """Raises RunError where the folder lies inside of the images' folder."""
+        images = folder_of(source)
+        if images is not None and self.path.resolve().is_relative_to(images):
+            raise RunError(
+                f"the work directory {self.path} lies inside {images}, so its pictures would "
+                "become images: choose a --workdir outside."
             )
 
     def _extend(

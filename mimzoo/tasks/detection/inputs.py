@@ -13,7 +13,7 @@ from mimzoo.data.box_transforms import ResizePad
 from mimzoo.data.boxed_pictures import BoxedPictures
 from mimzoo.data.boxes import BoxError
 from mimzoo.data.feed import make_feed
-from mimzoo.data.inputs import Inputs, Prepare, Weights
+from mimzoo.data.inputs import Inputs
 from mimzoo.data.loader import Loader
 from mimzoo.data.opening import is_named, open_for_use, open_to_fit
 from mimzoo.data.sources import Source
@@ -109,18 +109,6 @@ class BoxInputs(TaskInputs):
         """
         refuse(kwargs, "object detectors", "sample_weight")
         return super().evaluate(self._joined(x, y), **kwargs)
-
-    def train_on_batch(self, x: Any, y: Any = None, **kwargs) -> Any:
-        """`keras.Model.train_on_batch` of a batch (images, targets), see `fit`."""
-        return keras.Model.train_on_batch(self, *self._checked(x, y, training=True), **kwargs)
-
-    def test_on_batch(self, x: Any, y: Any = None, **kwargs) -> Any:
-        """`keras.Model.test_on_batch`, likewise."""
-        return keras.Model.test_on_batch(self, *self._checked(x, y, training=False), **kwargs)
-
-    def _checked(self, x: Any, y: Any, training: bool) -> tuple[np.ndarray, dict]:
-        prepare = Prepare(self.input_rules(training), Weights(None), labelled=True)
-        return prepare((x, y), np.arange(len(x)), 0)
 
     def predict(
         self,

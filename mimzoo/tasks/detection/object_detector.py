@@ -89,7 +89,7 @@ class ObjectDetector(BoxInputs, ClassTask, keras_hub.models.ObjectDetector):
         compile: bool = True,
         **kwargs,
     ):
-        check_num_classes(num_classes)
+        num_classes = check_num_classes(num_classes)
         class_names = None if class_names is None else tuple(class_names)
         if class_names is not None and len(class_names) != num_classes:
             raise ValueError(

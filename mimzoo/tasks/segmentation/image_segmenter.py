@@ -100,7 +100,7 @@ class ImageSegmenter(WholeImages, ClassTask, keras_hub.models.ImageSegmenter):
     ):
         if head not in HEADS:
             raise ValueError(f"head must be one of {HEADS}, got {head!r}.")
-        check_num_classes(num_classes, 2, IGNORED)
+        num_classes = check_num_classes(num_classes, 2, IGNORED)
         class_table(num_classes, first_class=first_class)  # raises
         class_names = None if class_names is None else tuple(class_names)
         if class_names is not None and len(class_names) != num_classes:

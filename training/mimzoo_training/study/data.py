@@ -2,10 +2,19 @@
 
 from collections.abc import Mapping
 
-from mimzoo.data import Source, take_subset
-from mimzoo_training.splits import open_parts, open_test
+from mimzoo.data import Source
+from mimzoo_training.splits import at_most, open_parts, open_test
 from mimzoo_training.study.sampling import sample
 from mimzoo_training.study.spec import Cell, Study
+
+
+def whole_sources(sources: Mapping[str, str | None]) -> dict[str, Source]:
+    """ "train", "validation" and "test", as they are."""
+    data = sources["data"]
+    train, held_out = open_parts(data, sources["validation"])
+    tested = sources["test"] or sources["validation"]
+    test = open_test(data, sources["validation"], tested, held_out)
+    return {"train": train, "validation": held_out, "test": test}
 
 
 def open_sources(study: Study, sources: Mapping[str, str | None]) -> dict[str, Source]:
@@ -14,18 +23,15 @@ def open_sources(study: Study, sources: Mapping[str, str | None]) -> dict[str, S
     Raises:
         ValueError: fewer labels than an evaluation takes, or none.
     """
-    data = sources["data"]
-    train, held_out = open_parts(data, sources["validation"])
-    tested = sources["test"] or sources["validation"]
-    test = open_test(data, sources["validation"], tested, held_out)
-    opened = {"train": train, "validation": held_out, "test": test}
+    opened = whole_sources(sources)
     for split, count in (("validation", study.validation), ("test", study.test)):
-        if count is not None and count < len(opened[split]):
-            opened[split] = take_subset(opened[split], count=count, seed=study.seed)
+        opened[split] = at_most(opened[split], count, study.seed)
     if study.labels:
         known = len(opened["train"].labels)
         if max(study.labels) > known:
-            raise ValueError(f"an evaluation takes {max(study.labels)} labels; {data} has {known}.")
+            raise ValueError(
+                f"an evaluation takes {max(study.labels)} labels; {sources['data']} has {known}."
+            )
     return opened
 
 

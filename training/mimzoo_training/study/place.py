@@ -29,11 +29,23 @@ class Place:
         """Folder of a cell."""
         return self.path / "cells" / name
 
-    def claim(self, study: Study, sources: dict[str, str | None], spec: str) -> None:
+    def claim(
+        self,
+        study: Study,
+        sources: dict[str, str | None],
+        spec: str,
+        fingerprints: dict[str, str],
+    ) -> None:
         """Makes the folder this study's, or resumes it; cells may have been added.
 
+        Args:
+            study: that is run.
+            sources: names of data, validation and test.
+            spec: the study's file or name.
+            fingerprints: of the images of each split.
+
         Raises:
-            RunError: another study's folder, or a folder of something else.
+            RunError: another study's folder, or of other images, or a folder of something else.
         """
         path = self.path / "study.json"
         self.path.mkdir(parents=True, exist_ok=True)
@@ -47,9 +59,15 @@ class Place:
                     f"{self.path} was begun with {key} {old.get(key)!r}, not {wanted[key]!r}: "
                     "choose another --workdir."
                 )
+            known = old.get("fingerprints", fingerprints)  # earlier studies have none
+            if changed := [split for split, one in fingerprints.items() if known[split] != one]:
+                raise RunError(
+                    f"{self.path} was begun with other images of {' and '.join(changed)}: put "
+                    "them back, or choose another --workdir."
+                )
         elif any(not _ours(found) for found in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no study: choose a new --workdir.")
-        write_json(path, {"name": study.name, **sources})
+        write_json(path, {"name": study.name, **sources, "fingerprints": fingerprints})
         text = path_of(spec).read_text(encoding="utf-8")
         write_file(self.path / "spec.toml", lambda copy: copy.write_text(text, encoding="utf-8"))
 
@@ -57,6 +75,7 @@ class Place:
         """The study that runs here, and its sources: data, validation, test."""
         sources = read_json(self.path / "study.json", "name", "data", "validation", "test")
         name = sources.pop("name")
+        sources.pop("fingerprints", None)
         return dataclasses.replace(load_study(str(self.path / "spec.toml")), name=name), sources
 
     def row(self, cell: Cell, study: Study) -> dict | None:

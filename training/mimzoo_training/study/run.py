@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mimzoo_training.files import RunError, locked
+from mimzoo_training.study.data import whole_sources
 from mimzoo_training.study.devices import describe, find_devices
 from mimzoo_training.study.place import Place
 from mimzoo_training.study.pool import Pool, last_line
@@ -56,7 +57,7 @@ def run_study(
         Interrupted: Ctrl-C or SIGTERM; all is saved.
     """
     study = load_study(spec)
-    place = Place(Path(workdir).absolute())
+    place = Place(Path(workdir).expanduser().absolute())
     if published:
         place.path.mkdir(parents=True, exist_ok=True)
         rows = published_rows(study)
@@ -74,7 +75,8 @@ def run_study(
         raise ValueError(f"no cell of {study.name} has {only!r} in its name.")
     place.path.mkdir(parents=True, exist_ok=True)
     with locked(place.path):
-        place.claim(study, sources, spec)
+        images = {name: one.fingerprint() for name, one in whole_sources(sources).items() if one}
+        place.claim(study, sources, spec, images)
         failed = _run(study, wanted, place, jobs, say)
         rows = [row for cell in study.cells if (row := place.row(cell, study))]
         if rows:

@@ -189,6 +189,10 @@ def study_of(name: str, raw: dict[str, Any]) -> Study:
     for needed in ("title", "models", "grid"):
         if needed not in raw:
             raise ValueError(f"the study {name} has no `{needed}`.")
+    if raw.get("validations", 1) < 1:
+        raise ValueError(f"validations must be at least 1, got {raw['validations']}.")
+    if not isinstance(raw["grid"], list):
+        raise ValueError("a grid is written [[grid]], with two brackets.")
     models = {label: _model(label, entry) for label, entry in raw["models"].items()}
     cells: dict[str, Cell] = {}
     for block in raw["grid"]:
@@ -206,6 +210,9 @@ def study_of(name: str, raw: dict[str, Any]) -> Study:
         _known(entry, EVALUATIONS["finetune"], "[[evaluate.finetune]]")
         if "length" not in entry:
             raise ValueError('[[evaluate.finetune]] needs a length, such as "30ep".')
+    labels = [entry.get("labels") for entry in finetune]
+    if len(set(labels)) < len(labels):
+        raise ValueError("each [[evaluate.finetune]] needs another number of labels.")
     _known(features, EVALUATIONS["features"], "[evaluate.features]")
     unknown = sorted(set(features.get("kinds", [])) - {"probe", "knn"})
     if unknown:
