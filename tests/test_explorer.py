@@ -228,19 +228,19 @@ def test_page_holds_the_json_and_asks_nobody(page, entries):
 
 def test_filters_narrow_table_and_plots(browser, page):
     open_page(browser, page)
-    assert text(browser, ".count") == ["259 of 259 entries"]
+    assert text(browser, ".count") == ["261 of 261 entries"]
     pick(browser, "grid", "simmim_data_scaling")
     pick(browser, "task", "pretraining")
-    assert text(browser, ".count") == ["75 of 259 entries"]
+    assert text(browser, ".count") == ["75 of 261 entries"]
     captions = ["Loss and accuracy (63)", "Data and accuracy (63)", "Compute and accuracy (63)"]
     assert text(browser, "figcaption") == captions
     pick(browser, "size", "giant")
     assert set(column(browser, "size")) == {"giant"}
     browser.find_element("css selector", "[type=search]").send_keys("in22k")
     assert set(column(browser, "data")) == {"in22k"}
-    assert text(browser, ".count") == ["3 of 259 entries"]
+    assert text(browser, ".count") == ["3 of 261 entries"]
     press(browser, "Clear filters")
-    assert text(browser, ".count") == ["259 of 259 entries"]
+    assert text(browser, ".count") == ["261 of 261 entries"]
 
 
 def test_the_accuracy_is_one_that_entries_shown_have(browser, page):
@@ -248,16 +248,16 @@ def test_the_accuracy_is_one_that_entries_shown_have(browser, page):
     (said,) = text(browser, ".metric")
     probe = "accuracy, linear probe on 1,000 labels, mean-pooled features"
     assert said.startswith('No entry shown has "ImageNet-1K top-1 after fine-tuning at 224 px, %".')
-    assert said.endswith(f'The accuracy is "{probe}", which 8 of 8 have.')
+    assert said.endswith(f'The accuracy is "{probe}", which 10 of 10 have.')
     value = browser.find_element("css selector", "select[name=metric]").get_attribute("value")
     assert value == probe
     shown = dict(zip(text(browser, "tbody th"), column(browser, "accuracy"), strict=True))
     assert (shown[NANO], shown["vit_w96_mae_fmnist_2000it"]) == ("80.26", "75.02")
-    assert text(browser, "figcaption")[0] == "Loss and accuracy (8)"
+    assert text(browser, "figcaption")[0] == "Loss and accuracy (10)"
     tuned = "accuracy, fine-tuned on 1,000 labels for 30 epochs"
     pick(browser, "accuracy shown", tuned)
     assert text(browser, ".metric") == [""]
-    assert text(browser, "figcaption")[0] == "Loss and accuracy (6)"
+    assert text(browser, "figcaption")[0] == "Loss and accuracy (8)"
     press(browser, "Clear filters")
     pick(browser, "state", "released elsewhere")
     assert f'No entry shown has "{tuned}". ' in text(browser, ".metric")[0]
@@ -268,7 +268,7 @@ def test_the_accuracy_is_one_that_entries_shown_have(browser, page):
     field.send_keys("76\t")
     until(lambda: "accuracy_range=76" in browser.current_url)
     assert min(float(v) for v in column(browser, "accuracy")) == 77.98
-    assert text(browser, ".count") == ["3 of 259 entries"]
+    assert text(browser, ".count") == ["3 of 261 entries"]
 
 
 def test_headings_sort_by_mouse_and_keyboard(browser, page):
@@ -306,7 +306,7 @@ def test_drag_on_a_plot_selects_and_click_opens(browser, page):
     ActionChains(browser).move_to_element(mark).pause(0.1).click().perform()
     until(lambda: "cell=swinv2_" in browser.current_url)
     browser.back()
-    assert text(browser, ".count") == [f"{shown} of 259 entries"]
+    assert text(browser, ".count") == [f"{shown} of 261 entries"]
 
 
 def test_address_brings_the_view_back(browser, page):
@@ -316,7 +316,7 @@ def test_address_brings_the_view_back(browser, page):
     assert (column(browser, "name"), text(browser, ".count")) == before
     assert {float(v) >= 84 for v in column(browser, "accuracy")} == {True}
     open_page(browser, page, "sort=colour&loss_range=a..b&size=&q=vit_nano")
-    assert "3 of 259" in text(browser, ".count")[0]
+    assert "3 of 261" in text(browser, ".count")[0]
     open_page(browser, page, "cell=nobody")
     assert "The catalogue has no nobody" in text(browser, "main")[0]
 

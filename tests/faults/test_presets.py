@@ -426,7 +426,7 @@ def test_list_begins_with_what_loads_at_once(capsys):
     entries = json.loads(capsys.readouterr().out)
     assert {"name", "axes", "checkpoint", "published", "pixels", "how_to_get"} <= set(entries[0])
     assert main(["list", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 259
+    assert len(json.loads(capsys.readouterr().out)) == 261
 
 
 def test_pictures_are_not_read_for_cards(old):

@@ -35,7 +35,7 @@ def vit_nano_mae_cifar10(length: str = "20ep") -> PretrainRecipe:
     return _on_cifar10(nano.vit_nano_mae_fmnist(length))
 
 
-def swinv2_nano_simmim_cifar10(length: str = "30ep") -> PretrainRecipe:
+def swinv2_nano_simmim_cifar10(length: str = "15ep") -> PretrainRecipe:
     """SimMIM pretraining of SwinV2-nano on 45,000 images of CIFAR-10.
 
     Expect: not measured.
