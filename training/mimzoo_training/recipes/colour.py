@@ -38,7 +38,8 @@ def vit_nano_mae_cifar10(length: str = "20ep") -> PretrainRecipe:
 def swinv2_nano_simmim_cifar10(length: str = "15ep") -> PretrainRecipe:
     """SimMIM pretraining of SwinV2-nano on 45,000 images of CIFAR-10.
 
-    Expect: not measured.
+    Expect: validation loss 0.594; fine-tuned on 1,000 labels 43.0 % of 5,000 other images, against
+    35.0 % from scratch. Cost: 76 minutes on one busy CPU core, torch.
 
     Args:
         length: of the run.
@@ -49,7 +50,8 @@ def swinv2_nano_simmim_cifar10(length: str = "15ep") -> PretrainRecipe:
 def mixmim_nano_cifar10(length: str = "10ep") -> PretrainRecipe:
     """MixMIM pretraining of MixMIM-nano on 45,000 images of CIFAR-10.
 
-    Expect: not measured.
+    Expect: validation loss 0.615; fine-tuned on 1,000 labels 46.1 % of 5,000 other images, against
+    34.4 % from scratch. Cost: 53 minutes on one busy CPU core, torch.
 
     Args:
         length: of the run.
