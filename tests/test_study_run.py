@@ -149,8 +149,11 @@ def test_a_study_keeps_to_its_folder(tmp_path):
     spec.write_text(SPEC)
     study, where = load_study(str(spec)), Place(tmp_path / "study")
     sources = {"data": "embedded", "validation": None, "test": None}
-    where.claim(study, sources, str(spec))
-    where.claim(study, sources, str(spec))
+    prints = {"train": "a", "test": "b"}
+    where.claim(study, sources, str(spec), prints)
+    where.claim(study, sources, str(spec), prints)
+    with pytest.raises(RunError, match="begun with other images of test: put them back"):
+        where.claim(study, sources, str(spec), {**prints, "test": "c"})
     assert where.read()[0].cells == study.cells
     cell = study.cells[0]
     folder = where.cell(cell.name)
@@ -163,9 +166,9 @@ def test_a_study_keeps_to_its_folder(tmp_path):
     with pytest.raises(RunError, match="another recipe or other evaluations"):
         where.row(cell, dataclasses.replace(study, validation=32))
     with pytest.raises(RunError, match="was begun with data 'embedded', not 'other'"):
-        where.claim(study, {**sources, "data": "other"}, str(spec))
+        where.claim(study, {**sources, "data": "other"}, str(spec), prints)
     with pytest.raises(RunError, match="holds no study"):
-        Place(tmp_path).claim(study, sources, str(spec))
+        Place(tmp_path).claim(study, sources, str(spec), prints)
 
 
 def test_the_time_left_is_learned_from_cells_that_ended():
