@@ -81,7 +81,7 @@ def test_a_killed_study_goes_on(tmp_path):
     process = subprocess.Popen(
         command(spec, folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while not (log.is_file() and log.read_text().count("\n") > 1):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "nothing began"
