@@ -48,7 +48,7 @@ def test_fit_and_evaluate():
             verbose=0,
         ).history
     assert not [w for w in caught if "ran out of data" in str(w.message)]
-    # Keras looks at a few batches for their shapes, then each epoch goes on where the last ended.
+    # Keras reads a few batches for their shapes; then each epoch continues the one before.
     start = max(i for i, step in enumerate(asked) if step == 0)
     assert start < 6
     assert asked[start : start + 12] == list(range(12))

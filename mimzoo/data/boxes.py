@@ -182,8 +182,7 @@ class BoxSource(Boxed):
         Raises:
             BoxError: its size is not the one that its boxes are for.
         """
-        self.upright.warn(self.images_of, index)
-        image = self.images_of.image(index)
+        image = self.upright.image(self.images_of, index)
         size = self.sizes[index]
         if image.shape[:2] != size:
             raise BoxError(

@@ -19,8 +19,8 @@ def match_classes(
 
     The source may lack classes, or have them in another order. Where the classifier or the source
     has no names, the numbers stand as they are; names that are the numbers, such as of folders 0 to
-    10, count as numbers. A source of all 1,000 classes of ImageNet by their
-    WordNet numbers (n01440764) is in ImageNet's order.
+    10, count as numbers. A source of all 1,000 classes of ImageNet by their WordNet numbers
+    (n01440764) is in ImageNet's order.
 
     Args:
         source: labelled.
@@ -56,11 +56,12 @@ def match_classes(
                 f"{source.name} has {source.num_classes} classes ({_few(source.class_names)}), and "
                 f"the classifier {num_classes} without names: which is which cannot be inferred"
             )
-        if sorted(source.class_names, key=len) == list(map(str, range(num_classes))):
-            # In the order of text, 10 comes before 2.
-            table = np.array([int(name) for name in source.class_names], np.int32)
-            return source.with_classes(sorted(source.class_names, key=int), table[labels])
-        return source
+        numbers = list(map(str, range(num_classes)))
+        if set(source.class_names) != set(numbers):
+            return source
+        # In the order of text, 10 comes before 2.
+        table = np.array([int(name) for name in source.class_names], np.int32)
+        return source.with_classes(numbers, table[labels])
     # macOS may store an accent apart from its letter.
     class_names = [unicodedata.normalize("NFC", name) for name in class_names]
     own = [unicodedata.normalize("NFC", name) for name in source.class_names]

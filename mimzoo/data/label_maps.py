@@ -200,8 +200,7 @@ class LabelMapSource(_Labelled):
 
     def image(self, index: int, min_size: int | None = None) -> np.ndarray:
         """Image and label map `index`: (H, W, 4) uint8."""
-        self.upright.warn(self.images_of, index)
-        return self.join(self.images_of.image(index), index)
+        return self.join(self.upright.image(self.images_of, index), index)
 
     def label_map(self, index: int) -> np.ndarray:
         """The numbers in file `index`: (H, W) uint8."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mimzoo.data.formats import is_image_name
@@ -132,7 +133,9 @@ def _real(name: str | os.PathLike) -> str:
 def _refuse_shared(train: Source, validation: Source) -> None:
     """Raises ValueError where files of one folder are in both."""
     one, two = folder_of(train), folder_of(validation)
-    if one is None or two is None or os.path.commonpath([one, two]) not in (one, two):
+    if one is None or two is None:
+        return
+    if not (Path(one).is_relative_to(two) or Path(two).is_relative_to(one)):
         return
     files, others = (
         {os.path.join(folder, source.example_name(index)) for index in range(len(source))}

@@ -2,8 +2,10 @@
 
 import logging
 
+import numpy as np
+
 from mimzoo.data.ids import printable
-from mimzoo.data.images import is_turned
+from mimzoo.data.images import decode_image, is_turned
 from mimzoo.data.sources import Source
 
 logger = logging.getLogger("mimzoo.data")
@@ -20,10 +22,12 @@ class Upright:
         self.labels = labels
         self.warned = False
 
-    def warn(self, images: Source, index: int) -> None:
-        """Looks at image `index`."""
-        file = None if self.warned else images.encoded(index)
-        if file is not None and is_turned(*file):
+    def image(self, images: Source, index: int) -> np.ndarray:
+        """Image `index` of a source, upright: (H, W, 3) uint8."""
+        file = images.encoded(index)
+        if file is None:
+            return images.image(index)
+        if not self.warned and is_turned(*file):
             self.warned = True
             logger.warning(
                 "%s is turned, as its EXIF orientation says, and its %s are taken as they are: "
@@ -31,3 +35,4 @@ class Upright:
                 printable(file[1]),
                 self.labels,
             )
+        return decode_image(file[0], name=file[1])

@@ -248,8 +248,8 @@ class TaskInputs:
 
     def _one_batch(self, x: Any, y: Any, sample_weight: Any, training: bool) -> tuple:
         rules = self.input_rules(training)
-        if rules.draw is not None:
-            self.check_inputs(x)
+        if rules.draw is not None and not isinstance(x, dict):
+            self.check_inputs(x)  # which says so
         prepare = Prepare(rules, Weights(None), self.labelled)
         batch = prepare((x, y, sample_weight), np.arange(len(x)), 0)
         return batch if isinstance(batch, tuple) else (batch,)

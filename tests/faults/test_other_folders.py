@@ -67,6 +67,9 @@ def test_a_run_knows_its_images_wherever_they_are(tmp_path, recwarn):
     assert asked(take_subset(train, count=8), held_out) == ([2, 2], [])
     assert asked(whole, other) == ([20, 20], ["these ", "these "])
     assert asked(take_subset(whole, count=8), other) == ([20, 20], ["a part"])
+    write_json(tmp_path / "recipe.json", {"run": {"root": str(photos)}})  # of an earlier version
+    assert len(open_asked(str(photos), None, tmp_path)) == 2
+    assert len(open_asked(str(moved), None, tmp_path)) == 20
 
 
 def test_numbered_folders_are_numbers(tmp_path):

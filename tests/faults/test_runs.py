@@ -134,9 +134,9 @@ def test_what_cannot_be_printed_is_dropped(monkeypatch):
 
 
 @one_backend
-def test_a_run_that_was_killed_is_the_run_that_was_not(capsys):
-    """While a checkpoint is written; more: `benchmarks/resume.py`."""
-    assert resume.compare("pretrain", keras.config.backend(), 12, ["saving"]), (
+def test_a_run_that_is_ended_twice_is_the_run_that_was_not(capsys):
+    """While a checkpoint and while the preset is written; more: `benchmarks/resume.py`."""
+    assert resume.compare("pretrain", keras.config.backend(), 12, ["saving", "export"]), (
         capsys.readouterr().out
     )
 

@@ -115,12 +115,14 @@ def preset_folder(preset: str) -> str:
     inside = Path(preset) / "preset"
     if inside.is_dir():
         return str(inside)
-    if (Path(preset) / "checkpoints").is_dir() and (Path(preset) / "results.json").is_file():
+    checkpoints = Path(preset) / "checkpoints"
+    done = (Path(preset) / "results.json").is_file()
+    if checkpoints.is_dir() and done and not any(checkpoints.glob("step_*")):
         raise RunError(
             f"the run in {preset} left results.json and no preset, as linear probes do: "
             "fine-tune for one."
         )
-    if (Path(preset) / "checkpoints").is_dir():
+    if checkpoints.is_dir():
         raise RunError(
             f"the run in {preset} is not finished, so it has no preset yet: "
             "run its command again to resume, or make one of its best checkpoint so far with "

@@ -65,16 +65,21 @@ def open_asked(
     asked = open_for_use(name, "test", opener)
     path = Path(folder) / "recipe.json"
     run = read_json(path, "run")["run"] if path.is_file() else {}
-    trained, whole = run.get("fingerprint"), asked.fingerprint()
+    # The folder may have moved, so it is known by its files; earlier runs recorded its place alone.
+    trained, described = run.get("fingerprint"), asked.describe()
+    whole, here = described["fingerprint"], run.get("root") == described["root"]
+    if trained is None and not here:
+        return asked
     part = "these images"
     if trained != whole:
-        # The folder may have moved, so it is known by its files.
         held, rest = _divided(name, opener)
         if held is None or held.fingerprint() == whole:
             return asked  # a split of its own
-        if trained == rest.fingerprint() or run.get("validation_fingerprint") == held.fingerprint():
+        if trained in (None, rest.fingerprint()):
             return held
-        if run.get("root") != asked.describe()["root"]:
+        if run.get("validation_fingerprint") == held.fingerprint():
+            return held
+        if not here:
             return asked
         part = "a part of these images"
     warnings.warn(
