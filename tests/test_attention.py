@@ -8,8 +8,9 @@ import pytest
 from gradients import relative_error, value_and_gradients
 from keras import ops
 
-from mimzoo.backend import attention, gelu, l2_normalize
+from mimzoo.backend import Tensor, attention, gelu, inverse_length
 from mimzoo.backend.attention import jax_attention, torch_attention
+from mimzoo.layers import CosineWindowAttention
 
 B, W, H, T, D = 2, 3, 2, 5, 4
 SHAPES = {
@@ -185,16 +186,28 @@ def test_unit_vectors_and_their_gradient():
     y = x / length
     gradient = (upstream - y * (y * upstream).sum(-1, keepdims=True)) / length
     expected = (y * upstream).sum(), [gradient]
-    check(lambda _, x: l2_normalize(x), Weights(), x, upstream, "float32", expected)
+    check(lambda _, x: x * inverse_length(x), Weights(), x, upstream, "float32", expected)
 
 
-def test_a_vector_of_zeros_has_a_gradient():
+def test_the_gradient_of_a_vector_of_zeros_is_zero():
     zeros = np.zeros((1, 3), "float32")
     found, gradient, _ = value_and_gradients(
-        lambda _, x: ops.sum(l2_normalize(x)), Weights(), zeros
+        lambda _, x: ops.sum(x * inverse_length(x)), Weights(), zeros
     )
     assert found == 0
-    assert np.isfinite(gradient).all()
+    assert (gradient == 0).all()
+
+
+def test_padding_in_float16_leaves_gradients_finite():
+    layer = CosineWindowAttention(8, 2, grid=(6, 6), window_size=4, dtype="mixed_float16")
+    layer.build((None, 6, 6, 8))
+    tokens = np.random.default_rng(4).normal(size=(2, 6, 6, 8)).astype("float32")
+
+    def loss(layer: CosineWindowAttention, x: Tensor) -> Tensor:
+        return ops.sum(ops.square(ops.cast(layer(x), "float32")))
+
+    for gradient in value_and_gradients(loss, layer, tokens)[2]:
+        assert np.isfinite(gradient).all()
 
 
 def test_gelu_and_its_gradient_are_exact():

@@ -12,7 +12,7 @@ from mimzoo.backend.operations import (
     exact_matmul,
     gather_tokens,
     gelu,
-    l2_normalize,
+    inverse_length,
     relative_to_absolute,
 )
 from mimzoo.backend.recompute import check_remat, recomputed
@@ -44,10 +44,10 @@ __all__ = [
     "fuse_adam",
     "gather_tokens",
     "gelu",
+    "inverse_length",
     "is_tensorflow_symbol",
     "is_traced",
     "keep_weights",
-    "l2_normalize",
     "no_gradient",
     "recomputed",
     "relative_to_absolute",

@@ -39,7 +39,8 @@ def attention(
     alike = query.shape[-1] == value.shape[-1] and len(query.shape) == 4
     if backend == "jax" and not terms and alike and _has_cudnn(query):
         return jax_attention(query, key, value, scale, "cudnn")
-    logits = ops.matmul(query * scale, ops.swapaxes(key, -1, -2))
+    query = query if scale == 1.0 else query * scale
+    logits = ops.matmul(query, ops.swapaxes(key, -1, -2))
     logits = ops.cast(logits, "float32")
     for term in terms:
         logits = logits + ops.cast(term, "float32")

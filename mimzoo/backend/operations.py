@@ -10,15 +10,15 @@ from keras import ops
 from mimzoo.backend.constant import Tensor
 
 
-def l2_normalize(x: Tensor) -> Tensor:
-    """Vectors of the last axis at length 1, in float32; those shorter than 1e-12 stay shorter.
+def inverse_length(x: Tensor) -> Tensor:
+    """One over the length of the vectors of the last axis, which stays: (..., D) -> (..., 1).
 
-    The gradient at zero, which is what padding tokens are, is zero; that of
-    `keras.ops.normalize` is no number.
+    In the dtype of `x`, which should be float32. It is 0 for vectors shorter than 1e-12: padding
+    tokens are zeros, whose gradient `keras.ops.normalize` makes no number, and
+    `torch.nn.functional.normalize` so large that float16 does not hold it.
     """
-    x = ops.cast(x, "float32")
-    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
-    return x * ops.rsqrt(ops.maximum(square, 1e-24))
+    square = ops.sum(x * x, axis=-1, keepdims=True)
+    return ops.where(square > 1e-24, ops.rsqrt(ops.maximum(square, 1e-24)), 0.0)
 
 
 def relative_to_absolute(table: Tensor, axis: int) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from mimzoo.backend import Tensor, add_constant, attention, l2_normalize
+from mimzoo.backend import Tensor, add_constant, attention, inverse_length
 from mimzoo.layers.attention import QKVAttention
 from mimzoo.layers.position_bias import ContinuousPositionBias, RelativePositionBias
 from mimzoo.layers.windows import FORBIDDEN, Windows
@@ -196,8 +196,10 @@ class CosineWindowAttention(WindowAttention):
     ) -> Tensor:
         scale = ops.cast(self.logit_scale, "float32")
         scale = ops.exp(ops.minimum(scale, MAX_LOGIT_SCALE))
-        query = ops.cast(l2_normalize(query) * scale, value.dtype)
-        key = ops.cast(l2_normalize(key), value.dtype)
+        query, key = ops.cast(query, "float32"), ops.cast(key, "float32")
+        # Lengths, which are few numbers, are scaled, not vectors.
+        query = ops.cast(query * (inverse_length(query) * scale), value.dtype)
+        key = ops.cast(key * inverse_length(key), value.dtype)
         return attention(query, key, value, bias, scale=1.0, masks=masks)
 
     def get_config(self) -> dict:

@@ -36,6 +36,10 @@ def start(job: Job, count: int | None, model_parallel: int) -> Devices:
         )
     index = local_index(job, torch.cuda.device_count()) if kind == "gpu" else 0
     name = torch.cuda.get_device_name(index) if kind == "gpu" else ""
+    if kind == "cpu":
+        # Swin's -100 leaves exp(-100), too small for a normal number: CPUs multiply those many
+        # times slower, unless they may take them for zero, as XLA and TensorFlow let them.
+        torch.set_flush_denormal(True)
     if job.processes == 1:
         return Devices(job, 1, kind, name)
     host, _, port = job.address.rpartition(":")
