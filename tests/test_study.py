@@ -61,6 +61,26 @@ def test_a_study_is_its_cells():
     assert study.labels == [100, 10, 100]
 
 
+def test_learning_rates_are_an_axis():
+    grid = [{**RAW["grid"][1], "seeds": [0], "peak_learning_rates": [3e-4, 0.01]}]
+    cells = study_of("test", {**RAW, "grid": grid}).cells
+    assert [cell.name for cell in cells] == [
+        "small_rate3e-4_600img_10it_seed0",
+        "small_rate1e-2_600img_10it_seed0",
+    ]
+    recipes = [cell.recipe() for cell in cells]
+    assert [recipe.peak_learning_rate for recipe in recipes] == pytest.approx([3e-4, 0.01])
+    assert len({recipe.name for recipe in recipes}) == 2
+    assert cells[0].size(recipes[0]).endswith(", rate 3e-4")
+    model = RAW["models"]["small"]
+    model = {**model, "changes": {**model.get("changes", {}), "peak_learning_rate": 0.002}}
+    cell = study_of("test", {**RAW, "models": {"small": model}}).cells[0]
+    assert cell.recipe().peak_learning_rate == pytest.approx(0.002)
+    model["changes"]["base_learning_rate"] = 0.1
+    with pytest.raises(ValueError, match="give one"):
+        cell.recipe()
+
+
 def test_samplings_are_parts_of_names_and_choose_images():
     grid = [{**RAW["grid"][1], "seeds": [0], "samplings": ["random", "balanced"]}]
     cells = study_of("test", {**RAW, "grid": grid}).cells
@@ -104,6 +124,7 @@ def test_every_recipe_of_the_studies_that_come_along_exists(name):
         ({"grid": [{"models": ["small"], "data": [1.5], "lengths": ["1ep"]}]}, "data must be"),
         ({"grid": [{**RAW["grid"][0], "samplings": ["odd"]}]}, "samplings are balanced, random"),
         ({"grid": [{**RAW["grid"][0], "data": [1], "samplings": ["random"]}]}, "need a part"),
+        ({"grid": [{**RAW["grid"][0], "peak_learning_rates": [0]}]}, "above 0, not 0"),
         ({"evaluate": {"finetune": [{"labels": 5}]}}, "needs a length"),
         ({"evaluate": {"finetune": [{"length": "5ep"}]}}, "labels must be a number"),
         ({"evaluate": {"features": {"labels": [1], "kinds": ["svm"]}}}, "probe and knn"),

@@ -65,9 +65,9 @@ def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
     stored = read_json(run.recipe, "run")
     row = {
         "name": cell.name,
-        "model": cell.model.label,
+        "model": cell.label,
         "family": cell.family(recipe),
-        "size": cell.model.size or recipe.size,
+        "size": cell.size(recipe),
         "data": cell.data,
         "sampling": cell.sampling,
         "length": cell.length,

@@ -169,9 +169,9 @@ def published_rows(study: Study) -> list[Row]:
         rows.append(
             {
                 "name": recipe.name,
-                "model": cell.model.label,
+                "model": cell.label,
                 "family": cell.family(recipe),
-                "size": cell.model.size or recipe.size,
+                "size": cell.size(recipe),
                 "data": cell.data,
                 "images": recipe.num_examples,
                 "length": cell.length,

@@ -19,10 +19,12 @@ EVALUATIONS = {
     "finetune": {"labels", "length", "base_learning_rate", "batch_size"},
     "features": {"labels", "kinds", "k"},
 }
+# A change that is no field of a recipe: the highest rate of a run, whatever its batch.
+PEAK = "peak_learning_rate"
 _OPTIONS = ("seed", "validation", "test", "validations", "precision")
 _STUDY = {"title", *_OPTIONS, "models", "grid", "evaluate"}
 _MODEL = {"recipe", "size", "family", "finetune", "changes"}
-_GRID = {"models", "data", "lengths", "seeds", "samplings"}
+_GRID = {"models", "data", "lengths", "seeds", "samplings", "peak_learning_rates"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Model:
             the study changes it.
         finetune: recipe of fine-tuning; default: that of the backbone's size.
         changes: fields of the recipe -> values; of `task` the arguments to change, such as
-            {"backbone": {"embed_dim": 48}}.
+            {"backbone": {"embed_dim": 48}}; `peak_learning_rate` in place of base_learning_rate.
     """
 
     label: str
@@ -55,10 +57,11 @@ class Cell:
 
     Attributes:
         name: <model>_<data>_<length>_seed<seed>, with -<sampling> after the data if it is not
-            "balanced".
+            "balanced", and with _rate<rate> after the model if the grid has rates.
         data: a share of the images in (0, 1] or a number of them, drawn so that each lies inside
             every larger one; or the name of a data set of the recipe, such as "in1k20".
         sampling: how a share or number is drawn, see `sampling.sample`.
+        rate: the grid's peak learning rate; None: the model's.
     """
 
     name: str
@@ -67,6 +70,17 @@ class Cell:
     length: str
     seed: int
     sampling: str = "balanced"
+    rate: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Of the model, and of the rate if the grid has rates."""
+        return _label(self.model, self.rate)
+
+    def size(self, recipe: PretrainRecipe) -> str:
+        """What the figures call the model's size: those of two rates are two."""
+        size = self.model.size or recipe.size
+        return size if self.rate is None else f"{size}, rate {rate_label(self.rate)}"
 
     def recipe(self) -> PretrainRecipe:
         """How the cell is pretrained.
@@ -83,12 +97,20 @@ class Cell:
             {name: _plain(value) for name, value in self.model.changes.items()}
         )
         fields = {f.name for f in dataclasses.fields(recipe)}
-        _known(changes, fields, f"changes of the model {self.model.label}")
+        _known(changes, fields | {PEAK}, f"changes of the model {self.model.label}")
         if "task" in changes:
             _known(changes["task"], recipe.parts, f"changes.task of {self.model.label}")
             changes["task"] = merged(recipe.task, changes["task"])
+        peak = changes.pop(PEAK, None) if self.rate is None else self.rate
+        if peak is not None:
+            if "base_learning_rate" in changes:
+                raise ValueError(
+                    f"{self.name} has a base_learning_rate and a peak learning rate: give one."
+                )
+            batch = changes.get("batch_size", recipe.batch_size)
+            changes["base_learning_rate"] = peak * recipe.learning_rate_batch / batch
         inferred = recipe.inferred | dict.fromkeys(changes, "set by the study")
-        name = recipe.name if not changes else f"{self.model.label}_{recipe.data}_{self.length}"
+        name = recipe.name if not changes else f"{self.label}_{recipe.data}_{self.length}"
         recipe = dataclasses.replace(recipe, **changes, inferred=inferred, name=name)
         return recipe.with_changes(seed=self.seed)
 
@@ -197,8 +219,9 @@ def study_of(name: str, raw: dict[str, Any]) -> Study:
     cells: dict[str, Cell] = {}
     for block in raw["grid"]:
         _known(block, _GRID, "a [[grid]]")
-        axes = block["models"], block["data"], block["lengths"], block.get("seeds", [0])
-        for label, *axis in itertools.product(*axes, block.get("samplings", SAMPLINGS[:1])):
+        axes = (block["models"], block["data"], block["lengths"], block.get("seeds", [0]))
+        drawn, rates = block.get("samplings", SAMPLINGS[:1]), block.get(f"{PEAK}s", [None])
+        for label, *axis in itertools.product(*axes, drawn, rates):
             if label not in models:
                 raise ValueError(f"a [[grid]] names {label!r}; there are {', '.join(models)}.")
             cell = _cell(models[label], *axis)
@@ -228,7 +251,14 @@ def _model(label: str, entry: dict[str, Any]) -> Model:
     return Model(label, entry["recipe"], *names, changes)
 
 
-def _cell(model: Model, data: float | int | str, length: str, seed: int, sampling: str) -> Cell:
+def _cell(
+    model: Model,
+    data: float | int | str,
+    length: str,
+    seed: int,
+    sampling: str,
+    rate: float | None,
+) -> Cell:
     if not isinstance(data, str) and not (data > 0 and (data <= 1 or data == int(data))):
         raise ValueError(f"data must be a share in (0, 1], a number of images or a name: {data}.")
     if sampling not in SAMPLINGS:
@@ -236,8 +266,20 @@ def _cell(model: Model, data: float | int | str, length: str, seed: int, samplin
     drawn = suffix(sampling)
     if drawn and (isinstance(data, str) or data == 1):
         raise ValueError(f"samplings need a part of the data; {data_label(data)} is not drawn.")
-    name = f"{model.label}_{data_label(data)}{drawn}_{length}_seed{seed}"
-    return Cell(name, model, data, length, seed, sampling)
+    if rate is not None and not rate > 0:
+        raise ValueError(f"{PEAK}s are numbers above 0, not {rate!r}.")
+    name = f"{_label(model, rate)}_{data_label(data)}{drawn}_{length}_seed{seed}"
+    return Cell(name, model, data, length, seed, sampling, rate)
+
+
+def _label(model: Model, rate: float | None) -> str:
+    return model.label if rate is None else f"{model.label}_rate{rate_label(rate)}"
+
+
+def rate_label(rate: float) -> str:
+    """What a learning rate is called: `3e-4`."""
+    digits, power = f"{rate:e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
 
 
 def data_label(data: float | int | str) -> str:
