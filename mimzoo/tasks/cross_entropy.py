@@ -1,6 +1,7 @@
 """Losses, metrics and labels that fit what a classifier gives: logits or probabilities."""
 
 import copy
+import logging
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+logger = logging.getLogger("mimzoo")
 _OF_NUMBERS = keras.losses.SparseCategoricalCrossentropy
 _OF_SHARES = keras.losses.CategoricalCrossentropy, keras.losses.CategoricalFocalCrossentropy
 _OF_EACH = keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy
@@ -90,9 +92,16 @@ def fitted_metrics(metrics: Any, num_classes: int, from_logits: bool, loss: Any 
     def fitted(one: Any) -> Any:
         if not from_logits:
             return _fitted(one, keras.metrics, from_logits)
-        if isinstance(one, str) and one in accuracies:
-            one = keras.metrics.BinaryAccuracy(name=one)
-        return _at_zero(_fitted(one, keras.metrics, from_logits), exclusive)
+        named = isinstance(one, str) and one in accuracies
+        metric = keras.metrics.BinaryAccuracy(name=one) if named else one
+        found = _at_zero(_fitted(metric, keras.metrics, from_logits), exclusive)
+        if isinstance(one, keras.metrics.Metric) and found is not one:
+            logger.warning(
+                "the metric %s is made anew, for logits: its value is in what fit and evaluate "
+                "return, not in the object that was given",
+                one.name,
+            )
+        return found
 
     return _mapped(metrics, fitted)
 

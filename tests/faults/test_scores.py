@@ -22,9 +22,12 @@ def measured(model, *data) -> dict:
 
 
 @pytest.mark.one_backend
-def test_a_half_of_a_probability_is_the_logit_0():
+def test_a_half_of_a_probability_is_the_logit_0(caplog):
     model = ImageClassifier(backbone(), 1)
     model.compile(metrics=["accuracy", "Precision", keras.metrics.Recall(thresholds=0.5)])
+    assert [record.message[:40] for record in caplog.records] == [
+        "the metric recall is made anew, for logi"
+    ]
     model.output_dense.bias.assign([0.3])
     found = measured(model, IMAGES, np.ones(COUNT, int))
     assert {found[name] for name in ("accuracy", "precision", "recall")} == {1.0}
