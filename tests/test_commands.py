@@ -52,7 +52,7 @@ def test_evaluate_reconstruct_and_finetune_a_run(run, photos, tmp_path, capsys):
 
     assert cli.main(["probe", str(run), "--data", str(photos), "--num-labels", "8"]) == 0
     printed = capsys.readouterr().out
-    for name in ("linear probe", "20 nearest neighbours"):
+    for name in ("linear probe", "8 nearest neighbours"):
         assert re.search(rf"{name} +8 labels  accuracy [01]\.\d{{4}}", printed)
 
     tuned = tmp_path / "tuned"

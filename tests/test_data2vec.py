@@ -181,3 +181,27 @@ def test_the_momentum_rises_as_published(figures):
     steps, decays = figures["ema_schedule"]
     found = [float(ops.convert_to_numpy(teacher.momentum(int(step)))) for step in steps]
     np.testing.assert_allclose(found, decays, atol=1e-7)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_teacher_begins_as_the_student_and_follows_it(dtype):
+    backbone = Data2VecBackbone((8, 8, 3), 4, 24, 1, 3, dtype=dtype)
+    target = Data2VecTarget()
+    target._follow(backbone)
+    teacher = target.teacher
+    student = [ops.convert_to_numpy(ops.cast(w, "float32")) + 1 for w in backbone.weights]
+    backbone.set_weights(student)  # loaded after the task was made
+    teacher.follow(backbone)
+    for held, weight in zip(teacher.held, backbone.weights, strict=True):
+        weight = ops.convert_to_numpy(ops.cast(weight, "float32"))
+        np.testing.assert_array_equal(ops.convert_to_numpy(held), weight)
+    before = [ops.convert_to_numpy(held) for held in teacher.held]
+    backbone.set_weights([weight + 1 for weight in student])
+    for _ in range(100):
+        teacher.follow(backbone)
+    moved = [
+        np.abs(ops.convert_to_numpy(h) - b).mean()
+        for h, b in zip(teacher.held, before, strict=True)
+    ]
+    assert 0.01 < min(moved) <= max(moved) < 0.03  # 1 - 0.9998^100

@@ -129,6 +129,13 @@ def test_every_recipe_of_the_studies_that_come_along_exists(name):
         ({"evaluate": {"finetune": [{"length": "5ep"}]}}, "labels must be a number"),
         ({"evaluate": {"features": {"labels": [1], "kinds": ["svm"]}}}, "probe and knn"),
         ({"models": None}, "has no `models`"),
+        (
+            {
+                "models": {"../x": RAW["models"]["small"]},
+                "grid": [{**RAW["grid"][0], "models": ["../x"]}],
+            },
+            "cannot be the name of a folder",
+        ),
     ],
 )
 def test_a_wrong_file_is_told(change, printed):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from mimzoo.data.in_memory import ListSource, ReadySource
-from mimzoo.data.inputs import Inputs, Prepare, Weights, check_labelled
+from mimzoo.data.inputs import Inputs, Prepare, Weights, check_labelled, checked_weights
 from mimzoo.data.loader import Loader
 from mimzoo.data.opening import is_named, open_for_use, open_source
 from mimzoo.data.pixels import rgb_images
@@ -97,6 +97,8 @@ def make_feed(
     batch_size: int | None = None,
     steps: int | None = None,
     epochs: int | None = None,
+    initial_epoch: int = 0,
+    trained: int = 0,
     shuffle: bool = False,
     seed: int = 0,
     class_weight: dict[int, float] | None = None,
@@ -117,7 +119,9 @@ def make_feed(
         sample_weight: (N,) weights of images in memory.
         batch_size: of images in memory and of sources, default 32.
         steps: in an epoch; needed where batches come from something without a length.
-        epochs: that will be read at most.
+        epochs: the epoch to end before.
+        initial_epoch: the epoch to begin with.
+        trained: epochs that the task has seen before, after which its own are counted.
         shuffle: a new order each epoch, of what can be read in any order.
         seed: of that order.
         class_weight: class -> weight of its examples.
@@ -172,7 +176,12 @@ def make_feed(
             steps = counted(x)
         stream = Stream(x, Prepare(inputs, weigh, labelled), steps, shuffle, seed, again)
         if stream.steps is None:
-            return _until_the_end(stream, epochs)
+            if epochs is not None and epochs - initial_epoch > 1:
+                raise ValueError(
+                    "this data set does not say its length, which is needed for several epochs: "
+                    "give steps_per_epoch, or one that says it (tf.data: `assert_cardinality`)."
+                )
+            return _until_the_end(stream, max(trained, initial_epoch))
         return Feed(stream, _steps(steps, stream.length, once), epochs)
     return Feed(loader, _steps(steps, loader.steps_per_epoch, once), epochs)
 
@@ -194,13 +203,8 @@ def _steps(asked: int | None, there: int | None, once: bool) -> int:
     return asked
 
 
-def _until_the_end(stream: Stream, epochs: int | None) -> Iterator[Any]:
-    if epochs is not None and epochs > 1:
-        raise ValueError(
-            "this data set does not say its length, which is needed for several epochs: give "
-            "steps_per_epoch, or one that says it (tf.data: `assert_cardinality`)."
-        )
-    return (batch if isinstance(batch, tuple) else (batch,) for batch in stream.read(0, None))
+def _until_the_end(stream: Stream, epoch: int) -> Iterator[Any]:
+    return (batch if isinstance(batch, tuple) else (batch,) for batch in stream.read(epoch, None))
 
 
 def _is_images(x: Any) -> bool:
@@ -237,6 +241,8 @@ def _of_source(
         y = to_numpy(y)
         inputs.check_labels(y)
         sample_weight = weigh(y, sample_weight)
+    elif sample_weight is not None:
+        sample_weight = checked_weights(sample_weight)
     return Loader(
         source,
         **options,
@@ -271,6 +277,8 @@ def _of_ready(
         y = to_numpy(y)
         inputs.check_labels(y)
         sample_weight = weigh(y, sample_weight)
+    elif sample_weight is not None:
+        sample_weight = checked_weights(sample_weight)
     return Loader(
         source,
         **options,

@@ -19,7 +19,8 @@ _LEFT_TO_OTHERS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF
 # Codecs that Pillow may have been built without.
 _CODECS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
 _COMMON = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-_HIDDEN = ("__MACOSX", "lost+found")
+_HIDDEN = ("__MACOSX", "lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN")
+_HIDDEN += ("System Volume Information",)
 
 
 def suffix(name: str) -> str:

@@ -75,7 +75,7 @@ class Weights:
     def __call__(self, labels: np.ndarray, sample_weight: Any) -> Any:
         """Weights (N,) of these labels; those given where there is no class_weight."""
         if self.class_weight is None:
-            return None if sample_weight is None else _checked(sample_weight, "sample_weight")
+            return None if sample_weight is None else checked_weights(sample_weight)
         if sample_weight is not None:
             raise ValueError("give class_weight or sample_weight, not both.")
         classes = labels.argmax(-1) if labels.ndim > 1 and labels.shape[-1] > 1 else labels
@@ -84,10 +84,11 @@ class Weights:
         if missing:
             raise ValueError(f"class_weight has no weight of class {missing[0]}.")
         weights = np.array([self.class_weight[c] for c in classes.tolist()], np.float32)
-        return _checked(weights, "class_weight")
+        return checked_weights(weights, "class_weight")
 
 
-def _checked(weights: Any, name: str) -> np.ndarray:
+def checked_weights(weights: Any, name: str = "sample_weight") -> np.ndarray:
+    """As an array; raises ValueError for weights that are negative or not finite."""
     weights = to_numpy(weights)
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise ValueError(f"{name} has numbers that are negative or not finite.")

@@ -108,6 +108,12 @@ class KerasAugment:
         for layer in (layer for stage in stages for layer in stage.layers):
             if not isinstance(layer, keras.Layer):
                 raise ValueError(f"layers must be Keras or KerasCV layers, got {layer!r}.")
+            own = getattr(layer, "value_range", None)
+            if own is not None and tuple(own) != tuple(value_range):
+                raise ValueError(
+                    f"{type(layer).__name__} takes images of {tuple(own)}, and these are of "
+                    f"{tuple(value_range)}: give both the same value_range."
+                )
         self._mixes = any(type(x).__name__ in _MIXING for s in stages for x in s.layers)
         self._recipe = [
             replace(s, layers=[(type(x), x.get_config()) for x in s.layers]) for s in stages

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mimzoo.data.inputs import checked_weights
 from mimzoo.data.transform import boxes_left_behind, check_for_label_maps
 
 
@@ -49,6 +50,8 @@ def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
     plain = loader.labels is None and loader.draw is None
     if loader.pad_remainder and (plain or loader.drop_remainder):
         raise ValueError("pad_remainder needs labels or draw, and drop_remainder=False")
+    if loader.sample_weight is not None:
+        checked_weights(loader.sample_weight)
     if loader.sample_weight is not None and (plain or loader.pad_remainder):
         raise ValueError("sample_weight needs labels or draw, and no pad_remainder")
     number, parts = loader.shard

@@ -202,6 +202,11 @@ def own_splits(spec: str) -> dict[str, Callable[[], Source]]:
         FileNotFoundError: there is nothing at the path.
         ValueError: an unknown name, or a source that cannot be used.
     """
+    if spec in ("embedded", "fashion_mnist") and os.path.isdir(spec):
+        raise ValueError(
+            f"{spec} is a data set's name, and a folder here: write ./{spec} for the folder, or "
+            "work elsewhere"
+        )
     if spec == "embedded":
         from mimzoo.data.fashion_mnist import embedded_splits
 

@@ -36,13 +36,13 @@ def rgb_images(images: Any, value_range: ValueRange | None = None) -> Any:
             for image in images
         ]
         scale = value_range or infer_range(arrays)
-        return [to_rgb(_scaled(_image(array), scale)) for array in arrays]
+        return [to_rgb(_scaled(_image(array, 3), scale)) for array in arrays]
     array = np.asarray(images)
     if array.ndim < 3 or (array.ndim == 3 and array.shape[-1] in (1, 3)):
         raise ValueError(
             f"images must have the shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {array.shape}"
         )
-    return to_rgb(_scaled(_image(array), value_range or infer_range([array])))
+    return to_rgb(_scaled(_image(array, 4), value_range or infer_range([array])))
 
 
 def infer_range(arrays: Sequence[np.ndarray]) -> ValueRange:
@@ -70,12 +70,20 @@ def _check_finite(low: float, high: float) -> None:
         raise ValueError("images hold values that are not finite (NaN or infinity): remove them")
 
 
-def _image(array: np.ndarray) -> np.ndarray:
-    if array.ndim >= 3 and array.shape[-1] not in (1, 3) and array.shape[-3] in (1, 3):
-        raise ValueError(
-            f"images of shape {array.shape} have their channels first: transpose them to "
-            "(…, H, W, C)"
-        )
+def _image(array: np.ndarray, axes: int) -> np.ndarray:
+    """The array, unless channels, if it has so many axes, are first or of another number."""
+    if array.ndim == axes and array.shape[-1] not in (1, 3):
+        if array.shape[-3] in (1, 3):
+            raise ValueError(
+                f"images of shape {array.shape} have their channels first: transpose them to "
+                "(…, H, W, C)"
+            )
+        if axes == 3:
+            raise ValueError(
+                f"an image of a list has the shape (H, W), (H, W, 1) or (H, W, 3), and one is "
+                f"{array.shape}: convert others, such as RGBA, to RGB; batches of grey images "
+                "have the shape (N, H, W, 1)."
+            )
     return array
 
 

@@ -4,8 +4,18 @@ import re
 from collections.abc import Iterable
 
 _SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev", "development", "eval", "evaluation"),
+    "train": ("train", "training", "trainval"),
+    "validation": (
+        "val",
+        "valid",
+        "validation",
+        "dev",
+        "development",
+        "eval",
+        "evaluation",
+        "holdout",
+        "heldout",
+    ),
     "test": ("test", "testing"),
 }
 _SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}

@@ -62,10 +62,13 @@ class Stream:
         self._continued = self._again_and_again() if continued else None
 
     def read(self, start: int, end: int | None) -> Iterator[Any]:
-        """The batches from the global step `start` to `end` (exclusive), or without end."""
+        """The batches from the global step `start` to `end` (exclusive), or without end.
+
+        Of data without a length `start` is the epoch, and there is one.
+        """
         per_epoch = self.length or self.steps
         if per_epoch is None:
-            yield from self._epoch(0, 0, None)
+            yield from self._epoch(start, 0, None)
             return
         epoch, skipped = divmod(start, per_epoch)
         if self._continued is not None:

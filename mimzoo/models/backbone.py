@@ -212,6 +212,8 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
             )
         check_arguments(kwargs, constructor_arguments(backbone_cls), backbone_cls.__name__)
         stored = read_object(folder / "config.json")["config"]
+        if load_weights:
+            check_trained_with(stored, kwargs, preset)
         kwargs |= quantised_dtype(stored, kwargs, preset)
         if load_weights and kwargs:
             made = backbone_cls.from_other_config(str(folder), stored, kwargs)
@@ -255,6 +257,24 @@ class Backbone(TorchParameters, keras_hub.models.FeaturePyramidBackbone):
             )
         with saving(Path(preset_dir)):
             super().save_to_preset(str(preset_dir), max_shard_size)
+
+
+def check_trained_with(stored: dict, given: dict, preset: str) -> None:
+    """Raises ValueError for arguments with which weights would fit, but compute something else."""
+    changed = [
+        name
+        for name in ("depth", "depths", "num_heads", "layer_norm_epsilon", "qkv_bias")
+        if name in given and name in stored and _listed(given[name]) != _listed(stored[name])
+    ]
+    if changed:
+        raise ValueError(
+            f"the weights of {preset} were trained with another {' and '.join(changed)}: leave "
+            "that out, or give load_weights=False."
+        )
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def quantised_dtype(stored: dict, given: dict, preset: str) -> dict:

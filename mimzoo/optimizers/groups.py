@@ -11,12 +11,15 @@ from typing import Any
 Scales = Sequence[tuple[str, float]]
 
 
-def multipliers(variables: Iterable[Any], scales: Scales) -> list[float]:
+def multipliers(
+    variables: Iterable[Any], scales: Scales, frozen: Sequence[str] = ()
+) -> list[float]:
     """The learning-rate multiplier of each variable.
 
     Args:
         variables: Keras variables.
         scales: pairs (regex, multiplier); the first regex found in `variable.path` wins.
+        frozen: regexes of `scales` that may match none.
 
     Returns:
         One float for each variable.
@@ -35,7 +38,7 @@ def multipliers(variables: Iterable[Any], scales: Scales) -> list[float]:
                 "or end scales with ('.*', 1.0)."
             )
         result.append(scale)
-    check_each_matches((regex for regex, _ in scales), variables, "scales")
+    check_each_matches((r for r, _ in scales if r not in frozen), variables, "scales")
     return result
 
 

@@ -66,6 +66,7 @@ class LayerDecay(keras.optimizers.Optimizer):
             `optimizer` itself. Unlike the latter, they are saved.
         decay_vectors: False leaves variables of at most one axis and biases undecayed (MAE's and
             timm's rule, see `no_weight_decay`).
+        frozen: regexes of `scales` that may match no variable: those of parts that are frozen.
         name: name of this optimizer.
 
     Raises:
@@ -79,6 +80,7 @@ class LayerDecay(keras.optimizers.Optimizer):
         scales: Scales,
         no_weight_decay: Sequence[str] = (),
         decay_vectors: bool = True,
+        frozen: Sequence[str] = (),
         name: str | None = None,
     ) -> None:
         _check_wrappable(optimizer)
@@ -97,6 +99,7 @@ class LayerDecay(keras.optimizers.Optimizer):
         self.scales = tuple((regex, float(scale)) for regex, scale in scales)
         self.no_weight_decay = tuple(no_weight_decay)
         self.decay_vectors = decay_vectors
+        self.frozen = tuple(frozen)
         self._rate_multiplier = 1.0
         self._grouped: dict[tuple, dict[float, list[int]]] = {}
         if isinstance(optimizer, keras.optimizers.Adam):
@@ -189,7 +192,7 @@ class LayerDecay(keras.optimizers.Optimizer):
             ValueError: a variable that no regex matches, or a regex that matches no variable.
         """
         self._grouped.clear()
-        self._multipliers = tuple(multipliers(variables, self.scales))
+        self._multipliers = tuple(multipliers(variables, self.scales, self.frozen))
         check_each_matches(self.no_weight_decay, variables, "no_weight_decay")
         self._decayed = tuple(
             (self.decay_vectors or not is_vector(v)) and not matches_any(v, self.no_weight_decay)
@@ -251,6 +254,7 @@ class LayerDecay(keras.optimizers.Optimizer):
             "scales": [list(pair) for pair in self.scales],
             "no_weight_decay": list(self.no_weight_decay),
             "decay_vectors": self.decay_vectors,
+            "frozen": list(self.frozen),
             "name": self.name,
         }
 

@@ -68,13 +68,13 @@ def LayerDecayAdamW(
         )
     scales = model.layer_decay_scales(layer_decay)
     check_each_matches((regex for regex, _ in scales), model.weights, "layer_decay_scales")
-    # What is frozen takes no step: its regexes would match nothing in the optimizer.
+    # What is frozen takes no step now; it may be trained later, before the optimizer is built.
     trainable = model.trainable_variables
-    scales = [(regex, m) for regex, m in scales if any(_found(regex, v) for v in trainable)]
-    multipliers(trainable, scales)
+    frozen = [regex for regex, _ in scales if not any(_found(regex, v) for v in trainable)]
+    multipliers(trainable, scales, frozen)
     check_each_matches(no_weight_decay, trainable, "no_weight_decay")
     inner = keras.optimizers.AdamW(learning_rate, weight_decay, beta_1, beta_2, epsilon, **kwargs)
-    return LayerDecay(inner, scales, no_weight_decay, decay_vectors=False, name=name)
+    return LayerDecay(inner, scales, no_weight_decay, False, frozen, name=name)
 
 
 def _found(regex: str, variable: Any) -> bool:

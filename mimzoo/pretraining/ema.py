@@ -105,10 +105,10 @@ class FollowingTeacher(Teacher):
         return ema.momentum + (ema.end - ema.momentum) * done
 
     def follow(self, student: keras.Model) -> None:
-        """One update. The first step has none: teacher and student are equal then."""
+        """One update. The first copies the student, which may have been given weights since."""
         with no_gradient():
             m = self.momentum(self.updates)
-            m = ops.where(self.updates > 0, m, 1.0)
+            m = ops.where(self.updates > 0, m, 0.0)
             for own, new in zip(self.held, student.weights, strict=True):
                 new = ops.stop_gradient(ops.cast(ops.convert_to_tensor(new), own.dtype))
                 own.assign(new + (own - new) * ops.cast(m, own.dtype))

@@ -185,7 +185,11 @@ class FeatureTarget(Target):
                 "this target's teacher follows the student of another task: make a target for "
                 "each task."
             )
-        self.backbone = teachers.frozen_copy(student, student.dtype_policy)
+        policy = student.dtype_policy
+        if policy.variable_dtype in ("bfloat16", "float16"):
+            # A step of the teacher is smaller than what 16 bits can hold.
+            policy = keras.DTypePolicy(f"mixed_{policy.variable_dtype}")
+        self.backbone = teachers.frozen_copy(student, policy)
         self.model = teachers.feature_model(self.backbone, self.layers)
         self.teacher = FollowingTeacher(self.backbone, self.ema)
 

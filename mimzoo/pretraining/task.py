@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from mimzoo.backend import StepGraph, Tensor, is_traced, share_of_replica
+from mimzoo.data.inputs import checked_weights
 from mimzoo.optimizers.adamw import AdamW
 from mimzoo.pretraining.ema import Teacher
 from mimzoo.pretraining.pictures import Pictures
@@ -187,6 +188,13 @@ class MIMTask(Pictures, TaskInputs, PresetTask, keras.Model):
                 f"there are {len(inputs['images'])} images and {len(masks)} masks: give one mask "
                 "for each image."
             )
+        if "weights" in inputs:
+            weights = checked_weights(inputs["weights"], "weights")
+            if weights.shape != (len(masks),):
+                raise ValueError(
+                    f"weights have the shape {weights.shape}, and there are {len(masks)} images: "
+                    "give one number for each."
+                )
         self.check_masks(masks)
 
     def check_masks(self, masks: np.ndarray) -> None:

@@ -36,6 +36,8 @@ _FUNCTIONS = {
     "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
     "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
 }
+# Metrics of shares of the classes; with "sparse" in front, of class numbers.
+_OF_CATEGORIES = ("categoricalaccuracy", "categoricalcrossentropy", "topkcategoricalaccuracy")
 _BINARY = ("binary_accuracy", "BinaryAccuracy")
 _ACCURACIES = ("acc", "accuracy", *_BINARY)
 
@@ -90,6 +92,7 @@ def fitted_metrics(metrics: Any, num_classes: int, from_logits: bool, loss: Any 
     accuracies = _ACCURACIES if num_classes == 1 else _BINARY
 
     def fitted(one: Any) -> Any:
+        _check_labels_of(one, loss)
         if not from_logits:
             return _fitted(one, keras.metrics, from_logits)
         named = isinstance(one, str) and one in accuracies
@@ -163,6 +166,11 @@ def check_labels(labels: np.ndarray, num_classes: int, loss: Any = None) -> None
             f"labels of the shape {labels.shape} do not fit the loss {type(loss).__name__}: give "
             f"{remedy}, or compile another loss."
         )
+    if not shares and num_classes > 1 and _of_keras(loss) and not isinstance(loss, _OF_NUMBERS):
+        raise ValueError(
+            f"labels are class numbers, which the loss {_name_of(loss)} would take for values: "
+            f"give to_categorical(labels, {num_classes}), or compile SparseCategoricalCrossentropy."
+        )
     if shares:
         wrong = ~((labels >= 0) & (labels <= 1))
         if wrong.any():
@@ -181,6 +189,34 @@ def check_labels(labels: np.ndarray, num_classes: int, loss: Any = None) -> None
         raise ValueError(
             f"label {flat.tolist()[bad[0]]!r} of image {bad[0]} is no class: {count} classes are "
             f"numbered 0 to {count - 1}."
+        )
+
+
+def _of_keras(loss: Any) -> bool:
+    if isinstance(loss, str):
+        return True
+    thing = loss if isinstance(loss, FunctionType) else type(loss)
+    return isinstance(loss, FunctionType | keras.losses.Loss) and thing.__module__.startswith(
+        "keras."
+    )
+
+
+def _name_of(thing: Any) -> str:
+    return thing if isinstance(thing, str) else getattr(thing, "__name__", type(thing).__name__)
+
+
+def _check_labels_of(metric: Any, loss: Any) -> None:
+    """Raises ValueError for a metric of other labels than the loss takes."""
+    name = _name_of(metric).replace("_", "").lower()
+    sparse = name.startswith("sparse")
+    if name.removeprefix("sparse") not in _OF_CATEGORIES:
+        return
+    if isinstance(loss, _OF_SHARES if sparse else _OF_NUMBERS):
+        kinds = ("class numbers", "shares of the classes")
+        raise ValueError(
+            f"the metric {_name_of(metric)} takes {kinds[not sparse]}, and the loss "
+            f"{type(loss).__name__} {kinds[sparse]}: give the metric "
+            f"{'without' if sparse else 'with'} `sparse` in front."
         )
 
 

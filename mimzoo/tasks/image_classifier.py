@@ -18,6 +18,7 @@ from mimzoo.tasks.preprocessing import ImageConverter
 from mimzoo.tasks.task import mark_built
 
 POOLINGS = ("avg", "token")
+_ACTIVATIONS = ("linear", "softmax", "sigmoid", "hard_sigmoid", "sparsemax")
 
 
 class ImageClassifierPreprocessor(keras_hub.models.ImageClassifierPreprocessor):
@@ -97,7 +98,8 @@ class ImageClassifier(TaskInputs, ClassTask, keras_hub.models.ImageClassifier):
             raise ValueError(f"pooling must be one of {POOLINGS}, got {pooling!r}.")
         if pooling == "token" and not getattr(backbone, "class_token", False):
             raise ValueError("pooling='token' needs a backbone with class_token=True; use 'avg'.")
-        if preprocessor == "auto":
+        check_activation(activation)
+        if isinstance(preprocessor, str) and preprocessor == "auto":
             preprocessor = self.preprocessor_cls.for_image_shape(backbone.image_shape)
         own_dtype, head_dtype = head_dtype, head_dtype or backbone.dtype_policy
 
@@ -287,3 +289,17 @@ def make_classifier(backbone_cls: type, module: str) -> type[ImageClassifier]:
 
 
 __all__ = ["ImageClassifier", "ImageClassifierPreprocessor", "ImageConverter"]
+
+
+def check_activation(activation: Any) -> None:
+    """Raises ValueError for one of Keras' activations that gives neither logits nor probabilities.
+
+    Losses and metrics would take its values for probabilities.
+    """
+    function = keras.activations.get(activation)
+    known = {keras.activations.get(name) for name in _ACTIVATIONS}
+    if getattr(function, "__module__", "").startswith("keras.") and function not in known:
+        raise ValueError(
+            f"activation={activation!r} gives no probabilities: leave it out, as losses take "
+            f"logits, or give one of {', '.join(_ACTIVATIONS[1:])}."
+        )

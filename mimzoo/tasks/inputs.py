@@ -185,6 +185,8 @@ class TaskInputs:
             batch_size=batch_size,
             steps=steps_per_epoch,
             epochs=epochs,
+            initial_epoch=initial_epoch,
+            trained=self.epochs_trained,
             shuffle=shuffle,
             seed=self.seed if seed is None else seed,
             class_weight=class_weight,
@@ -199,8 +201,7 @@ class TaskInputs:
                 steps=validation_steps,
                 again=True,
             )
-        if isinstance(feed, Feed):
-            callbacks = _with(callbacks, _Epochs(self, feed, initial_epoch, epochs))
+        callbacks = _with(callbacks, _Epochs(self, feed, initial_epoch, epochs))
         _send_ahead(feed, validation_data)
         with fed(feed, validation_data), keep_weights(self, callbacks, fits=True) as callbacks:
             return keras.Model.fit(
@@ -323,7 +324,7 @@ def _send_ahead(*feeds: Any) -> None:
 class _Epochs(keras.callbacks.Callback):
     """Says to the feed which epoch begins, wherever Keras begins (`BackupAndRestore`)."""
 
-    def __init__(self, task: Any, feed: Feed, initial_epoch: int, epochs: int) -> None:
+    def __init__(self, task: Any, feed: Any, initial_epoch: int, epochs: int) -> None:
         super().__init__()
         self.task, self.feed, self.epochs = task, feed, epochs
         self.trained_before = task.epochs_trained
@@ -333,7 +334,8 @@ class _Epochs(keras.callbacks.Callback):
     def _begin(self, epoch: int) -> int:
         first = epoch if self.first is None else self.first
         shift = max(0, self.trained_before - first)
-        self.feed.begin(epoch + shift, self.epochs + shift)
+        if isinstance(self.feed, Feed):  # others have one epoch
+            self.feed.begin(epoch + shift, self.epochs + shift)
         return epoch + shift
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:

@@ -59,6 +59,35 @@ def test_what_is_of_probabilities_is_refused():
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize("loss", ["mse", "categorical_hinge", "poisson", "binary_crossentropy"])
+def test_class_numbers_are_no_values(loss):
+    model = ImageClassifier(backbone(), 2)
+    model.compile(loss=loss)
+    with pytest.raises(ValueError, match="labels are class numbers, which the loss"):
+        model.evaluate(IMAGES, LABELS, batch_size=2, verbose=0)
+    model.evaluate(IMAGES, np.eye(2)[LABELS], verbose=0)
+
+
+@pytest.mark.one_backend
+def test_metrics_take_the_labels_of_the_loss():
+    model = ImageClassifier(backbone(), 2)
+    for metric in ("categorical_accuracy", keras.metrics.TopKCategoricalAccuracy(1)):
+        with pytest.raises(ValueError, match="and the loss SparseCategoricalCrossentropy class"):
+            model.compile(metrics=[metric])
+    with pytest.raises(ValueError, match="takes class numbers, and the loss Categorical"):
+        model.compile(loss="categorical_crossentropy", metrics=["sparse_categorical_accuracy"])
+    model.compile(metrics=["sparse_categorical_accuracy"])
+
+
+@pytest.mark.one_backend
+def test_an_activation_gives_probabilities():
+    for activation in ("log_softmax", "relu"):
+        with pytest.raises(ValueError, match="gives no probabilities: leave it out"):
+            ImageClassifier(backbone(), 2, activation=activation)
+    ImageClassifier(backbone(), 2, activation=lambda x: x / 2)
+
+
+@pytest.mark.one_backend
 def test_the_accuracy_is_that_of_the_labels():
     model = ImageClassifier(backbone(), 2)
     model.compile(loss="categorical_crossentropy")

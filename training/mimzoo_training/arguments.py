@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 SOURCES = (
     "embedded, fashion_mnist, tfds:NAME, shards:PATH, a folder of images, or a .tar file of one"
@@ -32,6 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[parent], help=help, description=help)
         command.set_defaults(run=run or name)
+        for action in (None, "store"):
+            command.register("action", action, _Once)
         return command
 
     listing = add("list", shared, "list presets and recipes", "list_all")
@@ -69,7 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     probe = add("probe", keras, "measure what a preset's frozen features are good for")
     probe.add_argument("preset", help=PRESET)
     probe.add_argument("--data", required=True, metavar="SOURCE", help=SOURCES)
-    probe.add_argument("--split", default="test", help="to test on (default test)")
+    probe.add_argument(
+        "--split", choices=("test", "validation"), default="test", help="to test on (default test)"
+    )
     probe.add_argument(
         "--num-labels",
         type=int,
@@ -84,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=("probe", "knn"),
         help="a linear layer, kNN, or both (default)",
     )
-    probe.add_argument("--neighbours", type=_positive, default=20, metavar="K", help="default 20")
+    probe.add_argument("--neighbours", type=_positive, metavar="K", help="default 20")
     probe.add_argument("--pooling", choices=("avg", "token"), default="avg")
     probe.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the images")
     _study(add("study", keras, "run a grid of models x data x lengths, or resume it"))
@@ -257,8 +262,26 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+class _Once(argparse.Action):
+    """Stores a value; of two, argparse would keep the last without a word."""
+
+    given = False
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if option_string and self.given:
+            parser.error(f"{option_string} is given twice")
+        self.given = bool(option_string)
+        setattr(namespace, self.dest, values)
+
+
 def _epochs(text: str) -> str:
-    return f"{float(text):g}ep"
+    return f"{float(text):.15g}ep"
 
 
 def _positive(text: str) -> int:

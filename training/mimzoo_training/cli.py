@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
         if isinstance(getattr(args, "out", None), str):
             args.out = os.path.expanduser(args.out)  # the shell leaves --out=~/x as it is
-        args.command_line = shlex.join(["mimzoo", *argv])
+        # Files keep it, and arguments need not be UTF-8.
+        line = shlex.join(["mimzoo", *argv]).encode("utf-8", "surrogateescape")
+        args.command_line = line.decode("utf-8", "backslashreplace")
         return _run(args)
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
+from mimzoo_training.annotated import refuse_boxes, refuse_label_maps
 from mimzoo_training.arguments import only_for_segmentation, refuse_given
 from mimzoo_training.preset_commands import preset_folder
 from mimzoo_training.run_options import finetune_options, finetune_overridden, overridden
@@ -16,7 +18,7 @@ def pretrain(args: argparse.Namespace) -> None:
 
     _check_numbers(args)
     _check_parts(args)
-    _refuse_label_maps(args.data, "pretrain on a folder of its images alone")
+    refuse_label_maps("pretrain on a folder of its images alone", args.data, args.validation)
     recipe = get_recipe(args.recipe) if args.recipe else None
     # Before anything is computed, which the parts of a recipe need.
     devices = distribution.start(args.devices, args.model_parallel)
@@ -70,8 +72,9 @@ def finetune(args: argparse.Namespace) -> None:
         detect_commands.finetune(args)
         return
     only_for_segmentation(args, "add --task segment")
-    _refuse_label_maps(args.data, "add --task segment to learn the class of each pixel")
-    _refuse_boxes(args.data)
+    given = args.data, args.validation
+    refuse_label_maps("add --task segment to learn the class of each pixel", *given)
+    refuse_boxes(*given)
     if args.linear_probe:
         refuse_given(args, _TRAINING, "has no effect with --linear-probe, which fits a layer")
     import mimzoo  # noqa: F401 (registers the classes)
@@ -101,6 +104,8 @@ def finish(args: argparse.Namespace) -> None:
     import mimzoo.pretraining  # noqa: F401 (registers the classes)
     from mimzoo_training.finish import finish
 
+    if not Path(args.workdir).expanduser().is_dir():
+        raise ValueError(f"there is no work directory {args.workdir}: check the name.")
     finish(args.workdir, command=args.command_line)
 
 
@@ -109,6 +114,8 @@ def study(args: argparse.Namespace) -> int:
     # The cells' processes load models; this one only starts them.
     from mimzoo_training.study import run_study
 
+    given = args.data, args.validation, args.test
+    refuse_label_maps("give a folder of its images alone", *given)
     return run_study(
         args.spec,
         args.data,
@@ -186,6 +193,7 @@ def _facts(settings: list[str]) -> dict[str, Any]:
 
 # Options of `finetune` that a linear probe of a classifier does not read.
 _TRAINING = ("length", "scale", "learning_rate", "layer_decay", "drop_path_rate", "ema")
+_TRAINING += ("validation_every",)
 # Options that count something.
 _COUNTS = ("batch_size", "image_size", "devices", "model_parallel", "validation_every", "probe")
 _COUNTS += ("num_labels", "num_classes")
@@ -208,19 +216,3 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--checkpoint-seconds must be at least 0, got {args.checkpoint_seconds:g}."
         )
-
-
-def _refuse_boxes(data: str) -> None:
-    """Raises ValueError for images with boxes, whose folder would be taken for a class."""
-    from mimzoo.data.box_signs import has_boxes
-
-    if has_boxes(data):
-        raise ValueError(f"{data} has boxes beside its images: add --task detect to learn them.")
-
-
-def _refuse_label_maps(data: str, advice: str) -> None:
-    """Raises ValueError for images with label maps, which would count as images, too."""
-    from mimzoo.data.label_map_files import has_label_maps
-
-    if has_label_maps(data):
-        raise ValueError(f"{data} has a label map beside each image: {advice}.")

@@ -38,9 +38,11 @@ def read_json(path: Path, *fields: str, mend: str = "restore it, or make its fol
     """
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        missing = [name for name in fields if name not in found]
-    except (ValueError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): {mend}.") from error
+    if fields and not isinstance(found, dict):
+        raise RunError(f"{path} is damaged (it is no object): {mend}.")
+    missing = [name for name in fields if name not in found]
     if missing:
         raise RunError(f"{path} is damaged (it has no {missing[0]!r}): {mend}.")
     return found

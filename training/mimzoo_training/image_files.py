@@ -25,8 +25,11 @@ def read_images(paths: Sequence[str]) -> Iterator[tuple[list[str], list[np.ndarr
         Paths of up to 64 images, and the images: (H, W, 3) uint8 each.
 
     Raises:
-        ValueError: no image can be read, or a folder cannot.
+        ValueError: no image can be read, a folder cannot, or there is no such file.
     """
+    absent = [path for path in paths if not os.path.lexists(path)]
+    if absent:
+        raise ValueError(f"{printable(absent[0])}: no such file or folder")
     found, skipped = 0, []
     names: list[str] = []
     images: list[np.ndarray] = []

@@ -8,7 +8,7 @@ import keras
 import mimzoo.pretraining  # noqa: F401 (registers the methods)
 from mimzoo.hub import resolve
 from mimzoo.pretraining.task import MIMTask
-from mimzoo_training.files import read_json, weights_of
+from mimzoo_training.files import RunError, read_json, weights_of
 
 # MAE's evaluation (main_finetune.py): resize to 256, cut out 224.
 CROP_FRACTION = 224 / 256
@@ -44,7 +44,11 @@ def load_task(preset: str, crop_fraction: float | None = None, **kwargs: Any) ->
 def _crop_fraction(folder: Path) -> float:
     path, converter = folder / "recipe.json", folder / "image_converter.json"
     if path.is_file():
-        return read_json(path, "recipe")["recipe"]["crop_fraction"]
+        recipe = read_json(path, "recipe")["recipe"]
+        share = recipe.get("crop_fraction") if isinstance(recipe, dict) else None
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            raise RunError(f"{path} is damaged (no crop_fraction in (0, 1]): make the preset anew.")
+        return share
     stored = read_json(converter, "config") if converter.is_file() else {}
     return stored.get("config", {}).get("crop_fraction", CROP_FRACTION)
 

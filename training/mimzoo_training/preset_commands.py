@@ -3,8 +3,12 @@
 import argparse
 from pathlib import Path
 
+from mimzoo_training.annotated import refuse_label_maps
 from mimzoo_training.arguments import only_for_segmentation, refuse_given
 from mimzoo_training.files import RunError
+
+# Rows of one picture.
+DRAWN = 32
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -27,6 +31,7 @@ def evaluate(args: argparse.Namespace) -> None:
         detect_evaluate.evaluate(args, task, preset_folder(args.preset))
         return
     only_for_segmentation(args, "leave it out")
+    refuse_label_maps("give a folder of its images alone", args.data)
     batch_size = 256 if args.batch_size is None else args.batch_size
     source = open_asked(args.data, args.split, resolve(preset_folder(args.preset)))
     on = f"{source.name} ({len(source)} images)"
@@ -47,6 +52,9 @@ def probe(args: argparse.Namespace) -> None:
     from mimzoo.data import open_source
     from mimzoo_training.probing import probe_preset
 
+    if args.neighbours is not None and "knn" not in args.kinds:
+        raise ValueError("--neighbours has no effect without kNN: leave it out, or add knn.")
+    refuse_label_maps("give a folder of its images alone", args.data)
     source, test = (open_source(args.data, split) for split in ("train", args.split))
     print(f"{args.preset} on {test.name} ({len(test)} images)")
     probe_preset(
@@ -56,7 +64,7 @@ def probe(args: argparse.Namespace) -> None:
         labels=args.num_labels or [None],
         kinds=args.kinds,
         pooling=args.pooling,
-        k=args.neighbours,
+        k=args.neighbours or 20,
         seed=args.seed,
         say=print,
     )
@@ -105,6 +113,10 @@ def reconstruct(args: argparse.Namespace) -> None:
         if out.exists() and any(out.samefile(path) for path in paths):
             raise ValueError(f"--out {out} is one of the images: name another file.")
         images += found
+        if len(images) > DRAWN:
+            images = images[:DRAWN]
+            print(f"the first {DRAWN} images are drawn, no more")
+            break
     task = measure.load_mim_task(folder, args.mask_ratio)
     draw_reconstruction(task.reconstruct(images), out)
     print(f"{out}: {len(images)} images, mask ratio {task.masking.mask_ratio:g}")

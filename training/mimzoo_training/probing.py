@@ -75,6 +75,6 @@ def probe_preset(
             options = {"k": k} if kind == "knn" else {}
             value = KINDS[kind](*pair, num_classes=source.num_classes, **options)
             rows.append({"kind": kind, "labels": number or len(source), "accuracy": value})
-            name = "linear probe" if kind == "probe" else f"{k} nearest neighbours"
+            name = "linear probe" if kind == "probe" else f"{min(k, len(part))} nearest neighbours"
             say(f"{name:22s} {len(part):7d} labels  accuracy {value:.4f}")
     return rows

@@ -152,7 +152,7 @@ def _train(
         "backend": keras.backend.backend(),
         "precision": precision,
     }
-    place.check_outside(source)
+    place.check_outside(source, validation)
     if devices.is_main:
         place.claim(recipe.to_json(), run, say)
     devices.wait()

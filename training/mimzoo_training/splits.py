@@ -8,7 +8,7 @@ from typing import Any
 
 from mimzoo.data import Source, open_source, take_subset
 from mimzoo.data.opening import is_named, open_for_use, open_to_fit, same_source
-from mimzoo_training.files import read_json
+from mimzoo_training.files import RunError, read_json
 
 
 def open_parts(
@@ -65,6 +65,8 @@ def open_asked(
     asked = open_for_use(name, "test", opener)
     path = Path(folder) / "recipe.json"
     run = read_json(path, "run")["run"] if path.is_file() else {}
+    if not isinstance(run, dict):
+        raise RunError(f"{path} is damaged (its run is no object): make the preset anew.")
     # The folder may have moved, so it is known by its files; earlier runs recorded its place alone.
     trained, described = run.get("fingerprint"), asked.describe()
     whole, here = described["fingerprint"], run.get("root") == described["root"]

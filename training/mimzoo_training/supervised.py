@@ -146,6 +146,8 @@ def train(
     """
     source, devices = job.source, job.devices
     say = devices.voice(say)
+    # Reads all files of the preset: what is wrong with one is said before hours of training.
+    licence = OURS if job.from_scratch else _licence(job.preset)
     devices.check_batch(job.recipe.batch_size)
     with devices.scope():
         keras.utils.set_random_seed(job.recipe.seed)
@@ -165,7 +167,7 @@ def train(
             "precision": precision,
             **job.facts(),
         }
-        place.check_outside(source)
+        place.check_outside(source, job.validation, job.test)
         if devices.is_main:
             place.claim(recipe.to_json(), run, say)
         devices.wait()
@@ -215,7 +217,6 @@ def train(
     if found is not None:
         seconds = {"training_seconds": round(trainer.state["seconds"], 1)}
         results = [result(job, found.metric, found.value, command, **seconds, **found.more)]
-    licence = OURS if job.from_scratch else _licence(job.preset)
     stored = {**run, "start_licence": licence}
     export.write_preset(trainer, final, recipe, stored, results, "float32")
     write_json(place.path / "results.json", results)

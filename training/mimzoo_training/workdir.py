@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mimzoo.data import Source
+from mimzoo.data.ids import printable
 from mimzoo.data.opening import folder_of
 from mimzoo.hub.manifest import MANIFEST, ManifestError, check_manifest, is_read
 from mimzoo_training.files import LOCK, UNFINISHED, RunError, locked, read_json, remove, write_json
@@ -45,6 +46,11 @@ class Workdir:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path).expanduser()
+        if printable(str(self.path)) != str(self.path):
+            raise RunError(
+                f"TensorBoard cannot write to {printable(str(self.path))}: choose a --workdir "
+                "whose name is UTF-8, without control characters."
+            )
         self.checkpoints = self.path / "checkpoints"
         self.preset = self.path / "preset"
         self.recipe = self.path / "recipe.json"
@@ -175,14 +181,15 @@ class Workdir:
                 "Give the same arguments to resume, or another --workdir."
             )
 
-    def check_outside(self, source: Source) -> None:
-        """Raises RunError where the folder lies inside of the images' folder."""
-        images = folder_of(source)
-        if images is not None and self.path.resolve().is_relative_to(images):
-            raise RunError(
-                f"the work directory {self.path} lies inside {images}, so its pictures would "
-                "become images: choose a --workdir outside."
-            )
+    def check_outside(self, *sources: Source | None) -> None:
+        """Raises RunError where the folder lies inside of the folder of one of the sources."""
+        for source in sources:
+            images = None if source is None else folder_of(source)
+            if images is not None and self.path.resolve().is_relative_to(images):
+                raise RunError(
+                    f"the work directory {self.path} lies inside {images}, so its pictures would "
+                    "become images: choose a --workdir outside."
+                )
 
     def _extend(
         self, wanted: dict, run: dict, old: str, new: str, say: Callable[[str], None]

@@ -170,7 +170,14 @@ class Recipe:
         return self.with_length(f"{int(total * share)}it")
 
     def with_changes(self, **changes: Any) -> Self:
-        """The recipe with other values of fields, which show in its name and in `inferred`."""
+        """The recipe with other values of fields, which show in its name and in `inferred`.
+
+        Raises:
+            ValueError: a recipe of another kind, which has no such field.
+        """
+        for name, value in changes.items():
+            if value is not None and not hasattr(self, name):
+                raise ValueError(f"{self.name}, a recipe to {self.kind}, has no {name}.")
         changes = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
         if not changes:
             return self

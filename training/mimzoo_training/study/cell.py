@@ -42,6 +42,7 @@ def main(folder: str, name: str) -> int:
 def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
     """Pretrains and evaluates; `cell.json` is written last."""
     import mimzoo  # noqa: F401 (registers the classes)
+    from mimzoo.data.ids import printable
     from mimzoo_training.runner import pretrain
     from mimzoo_training.study.data import images_of, open_sources
 
@@ -57,8 +58,10 @@ def run_cell(cell: Cell, study: Study, sources: dict, place: Place) -> None:
         validation=opened["validation"],
         precision=study.precision,
         validation_every=max(1, round(epochs / study.validations)),
-        command=f"mimzoo study {study.name} --data {sources['data']} --workdir {place.path.name} "
-        f"--only {cell.name}",
+        command=printable(
+            f"mimzoo study {study.name} --data {sources['data']} --workdir {place.path.name} "
+            f"--only {cell.name}"
+        ),
     )
     last = read_rows(run.path)[-1]
     loss = read_json(run.results)[0]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mimzoo_training.files import RunError, locked
+from mimzoo_training.files import LOCK, RunError, locked, write_json
 from mimzoo_training.study.data import whole_sources
 from mimzoo_training.study.devices import describe, find_devices
 from mimzoo_training.study.place import Place
@@ -14,6 +14,9 @@ from mimzoo_training.study.pool import Pool, last_line
 from mimzoo_training.study.report import write_report
 from mimzoo_training.study.rows import published_rows, values
 from mimzoo_training.study.spec import Cell, Study, load_study
+
+# In a folder of published results, which may be drawn anew.
+PUBLISHED = "published.json"
 
 
 def run_study(
@@ -59,12 +62,10 @@ def run_study(
     study = load_study(spec)
     place = Place(Path(workdir).expanduser().absolute())
     if published:
-        place.path.mkdir(parents=True, exist_ok=True)
-        rows = published_rows(study)
-        say(f"{len(rows)} of {len(study.cells)} cells of {study.name} have published results.")
-        papers = "; ".join(values(rows, "source"))
-        source = f"results published in {papers}"
-        write_report(place.path, study, rows, source=source, fit=fit, say=say)
+        given = {"data": data, "validation": validation, "test": test, "only": only, "jobs": jobs}
+        if idle := [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"--{idle[0]} has no effect with --published, which runs nothing.")
+        _report_published(study, place.path, fit, say)
         return 0
     if data is None:
         raise ValueError("a study needs --data (or --published, to draw published results).")
@@ -84,6 +85,19 @@ def run_study(
     for name, why in failed.items():
         say(f"failed: {name}: {why} ({place.cell(name) / 'output.txt'})")
     return 1 if failed else 0
+
+
+def _report_published(study: Study, folder: Path, fit: bool, say: Callable[[str], None]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        ours = folder / PUBLISHED
+        if not ours.is_file() and {path.name for path in folder.iterdir()} - {LOCK}:
+            raise RunError(f"{folder} holds other files: choose a new --workdir.")
+        rows = published_rows(study)
+        say(f"{len(rows)} of {len(study.cells)} cells of {study.name} have published results.")
+        write_json(ours, {"name": study.name})
+        source = f"results published in {'; '.join(values(rows, 'source'))}"
+        write_report(folder, study, rows, source=source, fit=fit, say=say)
 
 
 def _absolute(source: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import itertools
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -269,6 +270,11 @@ def _cell(
     if rate is not None and not rate > 0:
         raise ValueError(f"{PEAK}s are numbers above 0, not {rate!r}.")
     name = f"{_label(model, rate)}_{data_label(data)}{drawn}_{length}_seed{seed}"
+    if not re.fullmatch(r"\w[\w.+-]*", name):  # a cell is a folder of its name
+        raise ValueError(
+            f"{name!r} cannot be the name of a folder: use letters, digits, - and _ in the names "
+            "of models, data and lengths."
+        )
     return Cell(name, model, data, length, seed, sampling, rate)
 
 
