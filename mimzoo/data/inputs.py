@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mimzoo.data.loader_check import check_weights
 from mimzoo.data.pixels import ValueRange, infer_range, rgb_images
 from mimzoo.data.stream import to_numpy
 
@@ -90,8 +91,7 @@ class Weights:
 def checked_weights(weights: Any, name: str = "sample_weight") -> np.ndarray:
     """As an array; raises ValueError for weights that are negative or not finite."""
     weights = to_numpy(weights)
-    if not (np.isfinite(weights) & (weights >= 0)).all():
-        raise ValueError(f"{name} has numbers that are negative or not finite.")
+    check_weights(weights, name)
     return weights
 
 

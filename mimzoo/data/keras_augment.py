@@ -108,8 +108,10 @@ class KerasAugment:
         for layer in (layer for stage in stages for layer in stage.layers):
             if not isinstance(layer, keras.Layer):
                 raise ValueError(f"layers must be Keras or KerasCV layers, got {layer!r}.")
+            if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
+                value_range = None  # from here on it is another one
             own = getattr(layer, "value_range", None)
-            if own is not None and tuple(own) != tuple(value_range):
+            if None not in (own, value_range) and tuple(own) != tuple(value_range):
                 raise ValueError(
                     f"{type(layer).__name__} takes images of {tuple(own)}, and these are of "
                     f"{tuple(value_range)}: give both the same value_range."

@@ -2,8 +2,15 @@
 
 from typing import Any
 
-from mimzoo.data.inputs import checked_weights
+import numpy as np
+
 from mimzoo.data.transform import boxes_left_behind, check_for_label_maps
+
+
+def check_weights(weights: np.ndarray, name: str) -> None:
+    """Raises ValueError for weights that are negative or not finite."""
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(f"{name} has numbers that are negative or not finite.")
 
 
 def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
@@ -51,7 +58,7 @@ def check_loader(loader: Any, max_corrupt: float, multiple: int) -> None:
     if loader.pad_remainder and (plain or loader.drop_remainder):
         raise ValueError("pad_remainder needs labels or draw, and drop_remainder=False")
     if loader.sample_weight is not None:
-        checked_weights(loader.sample_weight)
+        check_weights(np.asarray(loader.sample_weight), "sample_weight")
     if loader.sample_weight is not None and (plain or loader.pad_remainder):
         raise ValueError("sample_weight needs labels or draw, and no pad_remainder")
     number, parts = loader.shard

@@ -110,7 +110,7 @@ def test_options_are_given_once_and_to_what_has_them(tmp_path, photos, capsys): 
     assert "has no task" in printed
     printed = says(capsys, "probe", PRESET, *data, "--kinds", "probe", "--neighbours", "7")
     assert "no effect without kNN" in printed
-    assert "there is no" in says(capsys, "finish", str(tmp_path / "typo"))
+    assert "no such folder" in says(capsys, "finish", str(tmp_path / "typo"))
     assert not (tmp_path / "typo").exists()
 
 

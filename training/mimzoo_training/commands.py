@@ -105,7 +105,9 @@ def finish(args: argparse.Namespace) -> None:
     from mimzoo_training.finish import finish
 
     if not Path(args.workdir).expanduser().is_dir():
-        raise ValueError(f"there is no work directory {args.workdir}: check the name.")
+        raise ValueError(
+            f"{args.workdir} holds no checkpoint to make a preset of: there is no such folder."
+        )
     finish(args.workdir, command=args.command_line)
 
 
