@@ -141,8 +141,8 @@ def test_scores_follow_from_boxes(cells, tmp_path):
 
 @pytest.mark.one_backend
 def test_what_is_refused(preset, cells, source, tmp_path, capsys):
-    def refused(*arguments):
-        where = "--data", cells, "--workdir", tmp_path / "w", "--length", "1it"
+    def refused(*arguments, data=cells):
+        where = "--data", data, "--workdir", tmp_path / "w", "--length", "1it"
         assert run(preset, *where, *arguments) == 1
         return capsys.readouterr().err
 
@@ -151,7 +151,7 @@ def test_what_is_refused(preset, cells, source, tmp_path, capsys):
     assert "--linear-probe is not for detection" in refused("--linear-probe")
     assert "--first-class is for segmentation" in refused("--first-class", 1)
     assert "no recipe for detection" in refused("--recipe", "vit_nano_segment_camvid_96")
-    assert "has no boxes: put an XML file" in refused("--data", str(cells / "val/images"), *RECIPE)
+    assert "has no boxes: put an XML file" in refused(*RECIPE, data=cells / "val/images")
     with pytest.raises(ValueError, match="tiny train has no boxes"):
         detect(preset, source, tmp_path / "v", get_recipe("vit_nano_detect_bccd_128"))
     command = [

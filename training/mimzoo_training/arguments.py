@@ -263,7 +263,9 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
 
 
 class _Once(argparse.Action):
-    """Stores a value; of two, argparse would keep the last without a word."""
+    """Stores a value. Settings may be given anew, as in other programs, but no images or folders:
+    those given first would be left out without a word.
+    """
 
     given = False
 
@@ -274,7 +276,7 @@ class _Once(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        if option_string and self.given:
+        if self.given and self.dest in ("data", "validation", "test", "out", "workdir"):
             parser.error(f"{option_string} is given twice")
         self.given = bool(option_string)
         setattr(namespace, self.dest, values)
