@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from mimzoo.data.in_memory import ListSource, ReadySource
-from mimzoo.data.inputs import Inputs, Prepare, Weights, check_labelled, checked_weights
+from mimzoo.data.inputs import Inputs, Prepare, Weights, check_labelled
 from mimzoo.data.loader import Loader
 from mimzoo.data.opening import is_named, open_for_use, open_source
 from mimzoo.data.pixels import rgb_images
@@ -240,9 +240,7 @@ def _of_source(
     if y is not None:
         y = to_numpy(y)
         inputs.check_labels(y)
-        sample_weight = weigh(y, sample_weight)
-    elif sample_weight is not None:
-        sample_weight = checked_weights(sample_weight)
+    sample_weight = weigh(y, sample_weight)
     return Loader(
         source,
         **options,
@@ -276,9 +274,7 @@ def _of_ready(
     if y is not None:
         y = to_numpy(y)
         inputs.check_labels(y)
-        sample_weight = weigh(y, sample_weight)
-    elif sample_weight is not None:
-        sample_weight = checked_weights(sample_weight)
+    sample_weight = weigh(y, sample_weight)
     return Loader(
         source,
         **options,

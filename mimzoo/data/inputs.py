@@ -73,8 +73,11 @@ class Weights:
     def __init__(self, class_weight: dict[int, float] | None) -> None:
         self.class_weight = class_weight
 
-    def __call__(self, labels: np.ndarray, sample_weight: Any) -> Any:
-        """Weights (N,) of these labels; those given where there is no class_weight."""
+    def __call__(self, labels: np.ndarray | None, sample_weight: Any) -> Any:
+        """Weights (N,) of these labels; those given where there is no class_weight.
+
+        Without labels there is none: a task that has no labels refuses it.
+        """
         if self.class_weight is None:
             return None if sample_weight is None else checked_weights(sample_weight)
         if sample_weight is not None:

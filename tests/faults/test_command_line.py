@@ -1,4 +1,4 @@
-"""More commands that did something else than they were told, or failed at their end."""
+"""Commands: options, folders and damaged files that were told too late, or not at all."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""More inputs that two things could be made of, and weights that nobody looked at."""
+"""Images, weights and arguments of which the library made something else than was meant."""
 
 import keras
 import numpy as np
