@@ -66,14 +66,14 @@ def _fresh_names():
 
 @pytest.fixture(autouse=True)
 def _fresh_seed():
-    """Every test starts from the same seed, in float32, with numbers near zero kept."""
+    """Every test starts from the same seed, in float32, with subnormal numbers kept."""
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
     if keras.backend.backend() == "torch":
         import torch
 
-        # Commands on a CPU set this for their process; here the process goes on.
+        # Commands switch this on for the whole process on CPUs; the next test needs it off.
         torch.set_flush_denormal(False)
 
 

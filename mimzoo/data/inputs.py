@@ -76,7 +76,7 @@ class Weights:
     def __call__(self, labels: np.ndarray | None, sample_weight: Any) -> Any:
         """Weights (N,) of these labels; those given where there is no class_weight.
 
-        Without labels there is none: a task that has no labels refuses it.
+        `labels` may be None without class_weight, which tasks without labels refuse.
         """
         if self.class_weight is None:
             return None if sample_weight is None else checked_weights(sample_weight)

@@ -109,7 +109,7 @@ class KerasAugment:
             if not isinstance(layer, keras.Layer):
                 raise ValueError(f"layers must be Keras or KerasCV layers, got {layer!r}.")
             if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
-                value_range = None  # from here on it is another one
+                value_range = None  # unknown after such a layer
             own = getattr(layer, "value_range", None)
             if None not in (own, value_range) and tuple(own) != tuple(value_range):
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Commands: options, folders and damaged files that were told too late, or not at all."""
+"""Commands: wrong options, folders and damaged files are reported before the work starts."""
 
 import os
 import shutil

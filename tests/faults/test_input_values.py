@@ -1,4 +1,4 @@
-"""Images, weights and arguments of which the library made something else than was meant."""
+"""Images, weights and arguments that were silently misread."""
 
 import keras
 import numpy as np

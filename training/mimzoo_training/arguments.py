@@ -263,8 +263,9 @@ def _run_arguments(command: argparse.ArgumentParser) -> None:
 
 
 class _Once(argparse.Action):
-    """Stores a value. Settings may be given anew, as in other programs, but no images or folders:
-    those given first would be left out without a word.
+    """Stores a value; the last one counts, but images and folders may be given only once.
+
+    Otherwise those given first would be silently ignored.
     """
 
     given = False
